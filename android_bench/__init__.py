@@ -1,0 +1,1 @@
+"""Measures TFLite files on phones, boards and this host."""

@@ -1,0 +1,1 @@
+"""Turns a network into a proven TFLite file."""

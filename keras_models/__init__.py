@@ -1,0 +1,1 @@
+"""Efficient mobile CNNs in Keras, each held to its paper."""
