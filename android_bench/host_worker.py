@@ -1,0 +1,159 @@
+"""Runs one model in a process of its own; `targets/host.py` starts it and speaks with it.
+
+One JSON object per line on standard input, one answer per line on standard output.  The process
+imports the runtime and NumPy alone, since its peak memory is reported, and leaves as soon as its
+input is closed: it never outlives the command that started it.
+"""
+
+import importlib
+import json
+import os
+import queue
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+PACKAGES = {"litert": "ai_edge_litert", "tflite-runtime": "tflite_runtime"}  # --runtime: module
+
+
+class Worker:
+    """The model between two requests."""
+
+    def load(self, *, path: str, runtime: str, threads: int, warmup: int, seed: int) -> None:
+        """Loads the model, fills its inputs, times the first inference and warms up."""
+        module, self.version = _runtime(runtime)
+        self.peak_before_kb = _peak_kb(reset=True)
+        start = time.perf_counter_ns()
+        self.interpreter = module.Interpreter(path, num_threads=threads)
+        self.interpreter.allocate_tensors()
+        self.init_ns = time.perf_counter_ns() - start
+        rng = np.random.default_rng(seed)
+        for tensor in self.interpreter.get_input_details():
+            values = random_input(tensor["shape"], tensor["dtype"], rng)
+            self.interpreter.set_tensor(tensor["index"], values)
+        self.first_ns = self._invoke()
+        for _ in range(warmup):
+            self._invoke()
+
+    def measure(self, *, runs: int) -> list[int]:
+        """Nanoseconds of each of `runs` inferences."""
+        self._invoke()  # untimed: brings back the caches that the other models took
+        return [self._invoke() for _ in range(runs)]
+
+    def finish(self) -> dict[str, Any]:
+        """What is known of the model after its last run; see `targets.Facts`."""
+        before, peak = self.peak_before_kb, _peak_kb()  # read before the list below takes memory
+        partitions, outside = delegation(self.interpreter._get_ops_details())
+        return {
+            "init_ms": self.init_ns / 1e6,
+            "first_ms": self.first_ns / 1e6,
+            "peak_memory_mb": None if before is None or peak is None else (peak - before) / 1024,
+            "process_peak_mb": None if peak is None else peak / 1024,
+            "delegate_partitions": partitions,
+            "undelegated_operators": outside,
+            "runtime_version": self.version,
+        }
+
+    def _invoke(self) -> int:
+        start = time.perf_counter_ns()
+        self.interpreter.invoke()
+        return time.perf_counter_ns() - start
+
+
+def random_input(shape: Sequence[int], dtype: type, rng: np.random.Generator) -> np.ndarray:
+    """Values over the whole range of int8, uint8 and int16, and over [-1, 1] of floats."""
+    if np.issubdtype(dtype, np.floating):
+        return (rng.random(shape, np.float32) * 2 - 1).astype(dtype)
+    if dtype in (np.int8, np.uint8, np.int16):
+        limits = np.iinfo(dtype)
+        return rng.integers(limits.min, limits.max, shape, dtype, endpoint=True)
+    if np.issubdtype(dtype, np.integer) or dtype is np.bool_:
+        return rng.integers(0, 2, shape).astype(dtype)  # often indices: 0 and 1 exist everywhere
+    raise ValueError(f"expected an input of numbers to fill at random, got {dtype.__name__}")
+
+
+def delegation(nodes: Sequence[Mapping[str, Any]]) -> tuple[int, dict[str, int]]:
+    """Counts delegate partitions, and by type the operators that no delegate took.
+
+    The interpreter keeps the replaced nodes in its list and does not say which they are, so each
+    delegate is followed from its outputs back to its inputs.
+    """
+    delegates = [node for node in nodes if node["op_name"] == "DELEGATE"]
+    operators = [node for node in nodes if node["op_name"] != "DELEGATE"]
+    producers = {tensor: node for node in operators for tensor in node["outputs"]}
+    inside = set()
+    for delegate in delegates:
+        seen, todo = set(delegate["inputs"]), list(delegate["outputs"])
+        while todo:
+            tensor = todo.pop()
+            if tensor in producers and tensor not in seen:
+                inside.add(producers[tensor]["index"])
+                todo.extend(producers[tensor]["inputs"])
+            seen.add(tensor)
+    outside = Counter(node["op_name"] for node in operators if node["index"] not in inside)
+    return len(delegates), dict(outside)
+
+
+def _runtime(name: str) -> tuple[Any, str]:
+    """The module that holds Interpreter, and the version of its package."""
+    try:
+        module = importlib.import_module(f"{PACKAGES[name]}.interpreter")
+    except ImportError as error:
+        raise RuntimeError(f"the runtime {name} cannot be imported here: {error}") from error
+    return module, sys.modules[PACKAGES[name]].__version__
+
+
+def _peak_kb(*, reset: bool = False) -> int | None:
+    """VmHWM, the most memory this process ever held; None where Linux does not tell.
+
+    Args:
+      reset: Forget earlier peaks first, where the kernel permits it.
+    """
+    try:
+        if reset:
+            Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        pass  # the peak of the imports stays in, so the growth may be reported too small
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        return None
+    found = [line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:")]
+    return int(found[0]) if found else None
+
+
+def _read(requests: queue.SimpleQueue[str]) -> None:
+    for line in sys.stdin:
+        requests.put(line)
+    os._exit(0)  # also in the middle of an inference: nobody is left to read the answer
+
+
+def main() -> None:
+    """Answers requests until standard input is closed."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # native code that prints must not end up between the answers
+    requests: queue.SimpleQueue[str] = queue.SimpleQueue()
+    threading.Thread(target=_read, args=(requests,), daemon=True).start()
+    worker = Worker()
+    verbs: dict[str, Callable[..., Any]] = {
+        "load": worker.load,
+        "measure": worker.measure,
+        "finish": worker.finish,
+    }
+    while True:
+        request = json.loads(requests.get())
+        try:
+            answer = {"answer": verbs[request.pop("do")](**request)}
+        except Exception as error:  # the runtime's refusals come in many types
+            answer = {"error": str(error) or type(error).__name__}
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main()

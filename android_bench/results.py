@@ -1,0 +1,181 @@
+"""One row for each model measured: its schema, the JSONL file it is appended to, and the table."""
+
+import dataclasses
+import importlib.metadata
+import json
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TextIO
+
+from android_bench import sweep
+from keras_models.errors import InputError
+
+SCHEMA = 1  # to be raised when a field changes its meaning or goes away
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model's measurement, as written to disk."""
+
+    schema: int
+    date_utc: str
+    model: str
+    path: str
+    size_bytes: int
+    sha256: str
+    operators: Mapping[str, int]  # of the file, by type
+
+    median_ms: float
+    p5_ms: float
+    p95_ms: float
+    min_ms: float
+    first_ms: float
+    init_ms: float
+
+    ratio: float  # median over the rounds of this model's median over `ratio_to`'s
+    ratio_p5: float
+    ratio_p95: float
+    ratio_to: str
+
+    peak_memory_mb: float | None  # growth of the peak since just before loading; MB: 2**20 bytes
+    process_peak_mb: float | None  # the peak itself, with the runtime and Python
+    delegate_partitions: int
+    undelegated_operators: Mapping[str, int]
+
+    target: str
+    runtime: str
+    runtime_version: str
+    threads: int
+    rounds: int  # done, which a time budget may have cut short
+    runs: int  # timed inferences in each round
+    warmup: int
+    seed: int
+
+    cpu: str
+    governor: str | None
+    load_average_before: float | None
+    load_average_after: float | None
+    shufflelite_version: str | None  # None: not installed
+    python_version: str
+    command: str
+
+
+def rows(
+    done: sweep.Sweep, *, plan: sweep.Plan, target: str, runtime: str, threads: int, command: str
+) -> list[Row]:
+    """Rows of all measured models; ratios are to the first of them."""
+    try:
+        version = importlib.metadata.version("shufflelite")
+    except importlib.metadata.PackageNotFoundError:
+        version = None
+    return [
+        Row(
+            schema=SCHEMA,
+            date_utc=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            model=one.model.name,
+            path=str(one.model.path),
+            size_bytes=one.model.size_bytes,
+            sha256=one.model.sha256,
+            operators=one.model.operators,
+            **dataclasses.asdict(sweep.latency(one.times_ns)),
+            **dataclasses.asdict(sweep.ratio(one.times_ns, done.measured[0].times_ns)),
+            ratio_to=done.measured[0].model.name,
+            **dataclasses.asdict(one.facts),
+            target=target,
+            runtime=runtime,
+            threads=threads,
+            rounds=len(one.times_ns),
+            runs=plan.runs,
+            warmup=plan.warmup,
+            seed=plan.seed,
+            cpu=done.before.cpu,
+            governor=done.before.governor,
+            load_average_before=done.before.load_average,
+            load_average_after=done.after.load_average,
+            shufflelite_version=version,
+            python_version=platform.python_version(),
+            command=command,
+        )
+        for one in done.measured
+    ]
+
+
+def check_writable(path: Path) -> None:
+    """Makes the folder; raises InputError now rather than after minutes of measuring."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--out={path}: cannot make its folder: {error.strerror}") from error
+    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise InputError(f"--out={path}: expected a file that can be written")
+
+
+def append(path: Path, new: Sequence[Row]) -> None:
+    """Adds rows behind the others, each whole or cut off by a kill, never mixed with another."""
+    with path.open("a+b", buffering=0) as file:
+        if file.seek(0, os.SEEK_END):
+            file.seek(-1, os.SEEK_END)
+            if file.read() != b"\n":  # a killed run left half a row
+                file.write(b"\n")
+        for row in new:
+            file.write(json.dumps(dataclasses.asdict(row)).encode() + b"\n")
+
+
+def read(path: Path) -> list[Row]:
+    """All rows of a file, without those that a killed run left half written."""
+    found = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        place = f"{path}:{number}"
+        try:
+            fields = json.loads(line)
+        except ValueError as error:
+            if line.startswith("{"):
+                continue
+            raise InputError(f"{place}: expected a row of results, got {line[:40]!r}") from error
+        if not isinstance(fields, dict) or fields.get("schema") != SCHEMA:
+            raise InputError(f'{place}: expected a row with "schema": {SCHEMA}, got {line[:40]!r}')
+        try:
+            found.append(Row(**fields))
+        except TypeError as error:
+            raise InputError(f"{place}: not a row of schema {SCHEMA}: {error}") from error
+    return found
+
+
+def print_table(shown: Sequence[Row], *, file: TextIO) -> None:
+    """A table for people, each row a line: a narrow terminal must not cost columns or names."""
+    from rich.console import Console
+    from rich.table import Table
+
+    columns = {
+        "median ms": [f"{row.median_ms:.3f}" for row in shown],
+        "p95 ms": [f"{row.p95_ms:.3f}" for row in shown],
+        "first ms": [f"{row.first_ms:.3f}" for row in shown],
+        "init ms": [f"{row.init_ms:.1f}" for row in shown],
+        "ratio": [f"{row.ratio:.3f}" for row in shown],
+        "p5-p95": [f"{row.ratio_p5:.3f}-{row.ratio_p95:.3f}" for row in shown],
+        "peak MB": [
+            "-" if row.peak_memory_mb is None else f"{row.peak_memory_mb:.1f}" for row in shown
+        ],
+        "size kB": [f"{row.size_bytes / 1000:.0f}" for row in shown],
+        "ops": [str(sum(row.operators.values())) for row in shown],
+        "parts": [str(row.delegate_partitions) for row in shown],
+        "out": [str(sum(row.undelegated_operators.values())) for row in shown],
+    }
+    table = Table(box=None, pad_edge=False)
+    table.add_column("model")
+    for heading in columns:
+        table.add_column(heading, justify="right")
+    for row, numbers in zip(shown, zip(*columns.values(), strict=True), strict=True):
+        table.add_row(row.model, *numbers)
+    head = shown[0]
+    Console(file=file, width=1000, highlight=False).print(table)
+    print(
+        f"{head.target}, {head.cpu}: {head.runtime} {head.runtime_version}, threads"
+        f" {head.threads}, {head.rounds} rounds of {head.runs} runs. Read ratios: each is to"
+        f" {head.ratio_to} within the same round, which the machine's noise reaches alike.",
+        file=file,
+    )

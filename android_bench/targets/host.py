@@ -1,0 +1,112 @@
+"""This machine, through LiteRT's (or TFLite's) Python interpreter: one worker process a model."""
+
+import json
+import os
+import platform
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from android_bench.targets import Facts, Machine, TargetError
+
+GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
+
+
+@dataclass(frozen=True)
+class HostTarget:
+    """This machine."""
+
+    runtime: str
+    threads: int
+
+    def machine(self) -> Machine:
+        """The CPU, how its clock is governed, and how busy it is."""
+        governor = GOVERNOR.read_text().strip() if os.access(GOVERNOR, os.R_OK) else None
+        load = round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
+        return Machine(cpu=_cpu(), governor=governor, load_average=load)
+
+    def load(self, path: Path, *, warmup: int, seed: int) -> "HostSession":
+        """Starts a worker and loads the model in it."""
+        session = HostSession()
+        try:
+            session.ask(
+                "load",
+                path=str(path),
+                runtime=self.runtime,
+                threads=self.threads,
+                warmup=warmup,
+                seed=seed,
+            )
+        except BaseException:  # Ctrl-C too: no worker is left behind
+            session.close()
+            raise
+        return session
+
+
+class HostSession:
+    """A worker process and its model."""
+
+    def __init__(self) -> None:
+        # A file: a full pipe would block the worker.  It is kept open as long as the session.
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "android_bench.host_worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._stderr,
+            text=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},  # import what we import
+            start_new_session=True,  # Ctrl-C is ours to handle
+        )
+
+    def measure(self, *, runs: int) -> list[int]:
+        """Nanoseconds of each of `runs` inferences."""
+        return self.ask("measure", runs=runs)
+
+    def finish(self) -> Facts:
+        """Memory, delegation and start-up times."""
+        return Facts(**self.ask("finish"))
+
+    def close(self) -> None:
+        """Ends the worker, which has nothing to save."""
+        self.process.kill()
+        self.process.communicate()
+        self._stderr.close()
+
+    def ask(self, verb: str, **arguments: Any) -> Any:
+        """Sends one request and waits for its answer, however slow the model is."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        try:
+            print(json.dumps({"do": verb, **arguments}), file=self.process.stdin, flush=True)
+            line = self.process.stdout.readline()
+        except BrokenPipeError:
+            line = ""
+        if not line:
+            raise TargetError(self._last_words())
+        reply = json.loads(line)
+        if "error" in reply:
+            raise TargetError(" ".join(reply["error"].split()))
+        return reply["answer"]
+
+    def _last_words(self) -> str:
+        code = self.process.wait()
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"left with {code}"
+        self._stderr.seek(0)
+        lines = self._stderr.read().decode(errors="replace").split("\n")
+        said = [line.strip() for line in lines if line.strip() and not line.startswith("INFO")]
+        return f"its worker process {how}" + (f"; it last said: {said[-1]}" if said else "")
+
+
+def _cpu() -> str:
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        text = ""
+    named = re.search(r"^(?:model name|Model|Hardware)\s*:\s*(.+)$", text, re.MULTILINE)
+    return named[1] if named else platform.processor() or platform.machine()

@@ -1,0 +1,128 @@
+"""Post-training ranges: what values each tensor takes, and which of them int8 should cover."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+import tf_keras as keras
+
+BINS = 4096  # sixteen to one step of int8
+BATCH = 8  # pictures at a time: all activations of a batch are in memory at once
+
+
+class Estimator(str, Enum):
+    """How a range is chosen from the values seen."""
+
+    MINMAX = "minmax"  # all of them
+    PERCENTILE = "percentile"  # all but the outermost 0.01 % on either side
+    MSE = "mse"  # the range whose rounding and clipping errors are least, squared and added
+
+
+@dataclass(frozen=True)
+class Range:
+    """The real values that the 256 steps of an int8 tensor span; holds zero."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """Counts of values in equal bins from `low` to `high`; zeros, exact in int8, are apart."""
+
+    low: float
+    high: float
+    counts: np.ndarray
+    zeros: int
+
+
+def collect(model, groups: Sequence[Sequence[str]], inputs: np.ndarray) -> list[Histogram]:
+    """Runs `inputs` (n, h, w, c) through a model; one histogram for each group of layers."""
+    layers = [name for group in groups for name in group]
+    probe = keras.Model(model.inputs, [model.get_layer(name).output for name in layers])
+    limits = [(0.0, 0.0)] * len(groups)
+    for tensors in _grouped(probe, groups, inputs):
+        limits = [
+            (min(low, *(t.min() for t in ts)), max(high, *(t.max() for t in ts)))
+            for (low, high), ts in zip(limits, tensors, strict=True)
+        ]
+    counts = np.zeros((len(groups), BINS), np.int64)
+    zeros = np.zeros(len(groups), np.int64)
+    for tensors in _grouped(probe, groups, inputs):
+        for i, ((low, high), ts) in enumerate(zip(limits, tensors, strict=True)):
+            for t in ts:
+                values = t[t != 0]
+                zeros[i] += t.size - values.size
+                scaled = (values - low) * (BINS / max(high - low, 1e-30))
+                bins = np.minimum(scaled.astype(np.int32), BINS - 1)
+                counts[i] += np.bincount(bins, minlength=BINS)
+    return [
+        Histogram(float(low), float(high), c, int(z))
+        for (low, high), c, z in zip(limits, counts, zeros, strict=True)
+    ]
+
+
+def _grouped(probe, groups, inputs) -> Iterable[list[list[np.ndarray]]]:
+    for start in range(0, len(inputs), BATCH):
+        outputs = probe(inputs[start : start + BATCH], training=False)
+        flat = iter([outputs] if len(probe.outputs) == 1 else outputs)
+        yield [[next(flat).numpy().ravel() for _ in group] for group in groups]
+
+
+def estimate(histogram: Histogram, estimator: Estimator) -> Range:
+    """Chooses the range for one histogram."""
+    h = histogram
+    if h.high - h.low <= 0:
+        return Range(0.0, 1.0)  # the tensor is zero throughout: any scale holds it
+    if estimator is Estimator.MINMAX:
+        return Range(h.low, h.high)
+    if estimator is Estimator.PERCENTILE:
+        return _percentile(h, 1e-4)
+    return _least_squares(h)
+
+
+def _percentile(h: Histogram, tail: float) -> Range:
+    edges = np.linspace(h.low, h.high, BINS + 1)
+    total = h.counts.sum() + h.zeros
+    below = np.searchsorted(np.cumsum(h.counts), tail * total)
+    above = np.searchsorted(np.cumsum(h.counts[::-1]), tail * total)
+    return Range(float(min(edges[below], 0.0)), float(max(edges[BINS - above], 0.0)))
+
+
+def _least_squares(h: Histogram) -> Range:
+    """Tries all pairs of clipping points on a grid: step^2 / 12 inside, squared distance outside."""
+    width = (h.high - h.low) / BINS
+    centers = h.low + width * (np.arange(BINS) + 0.5)
+    shrink = np.linspace(0.02, 1.0, 99)
+    lows = h.low * shrink if h.low < 0 else np.zeros(1)
+    highs = h.high * shrink if h.high > 0 else np.zeros(1)
+    # moments of all values below each candidate low, and above each candidate high
+    clipped_low = [_outside(centers, h.counts, low, -1) for low in lows]
+    clipped_high = [_outside(centers, h.counts, high, +1) for high in highs]
+    mass_low, error_low = np.array(clipped_low).T[:, :, None]
+    mass_high, error_high = np.array(clipped_high).T[:, None, :]
+    step = (highs[None, :] - lows[:, None]) / 255
+    inside = h.counts.sum() - mass_low - mass_high
+    error = inside * step**2 / 12 + error_low + error_high
+    i, j = np.unravel_index(np.argmin(error), error.shape)
+    return Range(float(lows[i]), float(highs[j]))
+
+
+def _outside(centers, counts, limit: float, sign: int) -> tuple[float, float]:
+    distance = sign * (centers - limit)
+    out = distance > 0
+    return counts[out].sum(), (counts[out] * distance[out] ** 2).sum()
+
+
+def ranges(
+    histograms: Iterable[Histogram], groups: Sequence[Sequence[str]], estimator: Estimator
+) -> Mapping[str, Range]:
+    """Layer name -> range; the layers of a group share one."""
+    return {
+        name: range_
+        for group, range_ in zip(
+            groups, [estimate(h, estimator) for h in histograms], strict=True
+        )
+        for name in group
+    }

@@ -1,0 +1,120 @@
+"""The quantization scheme: which tensors share a range, and the fake-quantized form of a network.
+
+Weights are symmetric int8, one scale per output channel (or per tensor), and are left to the
+converter.  Activations are asymmetric int8, one range per tensor, and are decided here.  Layers
+that only move values (concat, shuffle, slice, max pooling) have no range of their own: what they
+read and what they give are one group with one range, so that no QUANTIZE operator is needed
+anywhere between the network's input and its output.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import tensorflow as tf
+import tf_keras as keras
+from tensorflow_model_optimization.quantization.keras import (
+    QuantizeConfig,
+    QuantizeWrapperV2,
+    quantizers,
+)
+
+from convert import graph
+from convert.calibrate import Range
+from keras_models.layers import ChannelShuffle, ChannelSlice
+
+MOVES_VALUES = (
+    ChannelShuffle,
+    ChannelSlice,
+    keras.layers.Concatenate,
+    keras.layers.MaxPooling2D,
+    keras.layers.ReLU,
+)
+
+
+def shared_ranges(model) -> list[list[str]]:
+    """Groups the layers of a deployment form that compute values; each group shares one range."""
+    parent: dict[str, str] = {}
+
+    def root(name: str) -> str:
+        return name if parent[name] == name else root(parent[name])
+
+    def visit(layer, read: list[str]) -> str:
+        """Returns the group whose values `layer` gives, by the name of one member."""
+        if not isinstance(layer, MOVES_VALUES):
+            parent[layer.name] = layer.name
+            return layer.name
+        first, *others = read
+        for other in others:
+            parent[root(other)] = root(first)
+        return first
+
+    graph.interpret(model, visit)
+    groups: dict[str, list[str]] = {}
+    for name in parent:
+        groups.setdefault(root(name), []).append(name)
+    return list(groups.values())
+
+
+def fake_quantize(model, ranges: Mapping[str, Range]):
+    """Returns the deployment form with the output of each layer in `ranges` rounded to int8."""
+
+    def visit(layer, inputs):
+        if layer.name not in ranges:
+            return graph.copy(layer, inputs)
+        config = OutputRange(ranges[layer.name])
+        if isinstance(layer, keras.layers.InputLayer):
+            image = graph.copy(layer, inputs)
+            identity = keras.layers.Activation("linear", name=f"{layer.name}_quantize")
+            values["input"] = image
+            return QuantizeWrapperV2(identity, config, name_prefix="")(image)
+        clone = type(layer).from_config(layer.get_config())
+        clone.build(layer.input_shape)
+        clone.set_weights(layer.get_weights())
+        return QuantizeWrapperV2(clone, config, name_prefix="")(inputs[0])
+
+    values: dict[str, Any] = {}
+    outputs = graph.interpret(model, visit)
+    return keras.Model(values["input"], outputs[model.output_names[0]], name=model.name)
+
+
+class OutputRange(QuantizeConfig):
+    """tfmot's description of a layer whose output, activation included, has a fixed range."""
+
+    def __init__(self, range_: Range):
+        self.range = range_
+
+    def get_weights_and_quantizers(self, layer):
+        return []
+
+    def set_quantize_weights(self, layer, quantize_weights):
+        pass
+
+    def get_activations_and_quantizers(self, layer):
+        return []
+
+    def set_quantize_activations(self, layer, quantize_activations):
+        pass
+
+    def get_output_quantizers(self, layer):
+        return [FixedRange(self.range)]
+
+    def get_config(self):
+        return {"range_": self.range}
+
+
+class FixedRange(quantizers.Quantizer):
+    """Rounds to the 256 steps of a range that calibration has found."""
+
+    def __init__(self, range_: Range):
+        self.range = range_
+
+    def build(self, tensor_shape, name, layer):
+        return {}
+
+    def __call__(self, inputs, training, weights, **kwargs):
+        return tf.quantization.fake_quant_with_min_max_args(
+            inputs, self.range.low, self.range.high
+        )
+
+    def get_config(self):
+        return {"range_": self.range}

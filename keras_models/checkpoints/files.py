@@ -1,0 +1,242 @@
+"""Weight files as arrays named "layer/weight"; nothing that a file contains is ever run.
+
+Keras has two layouts.  Keras 2's HDF5 names each layer and weight.  The store within .keras and
+.weights.h5 files counts instead: layers/conv2d_1/vars/0 is the first weight of the second Conv2D.
+A .keras file adds the layers' names in config.json, Keras 3 also in attributes.  A .weights.h5 of
+tf_keras has neither: its arrays keep names such as "layers/conv2d_1/kernel", and `counted_names`
+tells which layer of a model that is.
+"""
+
+import io
+import json
+import re
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import safetensors.numpy
+
+from keras_models.errors import InputError
+
+MAX_BYTES = 4 << 30  # a small file that declares a larger array or archive member is a bomb
+_CONTAINERS = ("layers", "_layer_checkpoint_dependencies")  # now, and in TensorFlow 2.12 to 2.13
+_WEIGHT_NAMES = {  # in the order of Keras' store; a bias that is not used is the last
+    "BatchNormalization": ("gamma", "beta", "moving_mean", "moving_variance"),
+    "Conv2D": ("kernel", "bias"),
+    "Dense": ("kernel", "bias"),
+    "DepthwiseConv2D": ("depthwise_kernel", "bias"),
+    "PReLU": ("alpha",),
+    "SeparableConv2D": ("depthwise_kernel", "pointwise_kernel", "bias"),
+}
+
+
+def read(path: str | Path) -> dict[str, np.ndarray]:
+    """Reads a .h5, .keras, .npz or .safetensors file; raises InputError for any other content."""
+    path = Path(path)
+    if path.suffix.lower() not in _READERS:
+        raise InputError(f"{path}: expected weights in a file that ends in {', '.join(_READERS)}.")
+    if not path.is_file():
+        found = "a folder" if path.is_dir() else "nothing of that name"
+        raise InputError(f"{path}: expected a file of weights, found {found}.")
+    expected, reader = _READERS[path.suffix.lower()]
+    try:
+        arrays = reader(path)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    # The libraries raise nearly anything on damaged files, from KeyError to RuntimeError.
+    except Exception as error:
+        reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+        raise InputError(
+            f"{path}: expected {expected}, but these {path.stat().st_size} bytes are incomplete or "
+            f"something else ({reason}); get the file again."
+        ) from error
+    if not arrays:
+        raise InputError(f"{path}: expected weights, found none.")
+    for name, array in arrays.items():
+        if array.dtype.kind not in "fiu":
+            raise InputError(f"{path}: expected numbers in {name}, got {array.dtype}.")
+    return arrays
+
+
+def weight_keys(layer: str, weights: Sequence[str]) -> list[str]:
+    """Names a layer's weights "layer/weight", from Keras' names such as "layer/weight:0".
+
+    Where the last parts repeat, `layer` is a nested model: the inner layers name its weights.
+    """
+    paths = [name.removesuffix(":0") for name in weights]
+    leaves = [path.rsplit("/", 1)[-1] for path in paths]
+    if len(set(leaves)) < len(leaves):
+        return paths
+    return [f"{layer}/{leaf}" for leaf in leaves]
+
+
+def counted_names(layers: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Maps the names in Keras' store to those of `layers`, which are (class, name) in order."""
+    seen: dict[str, int] = {}
+    names = {}
+    for class_name, name in layers:
+        snake = _snake_case(class_name)
+        count = seen[snake] = seen.get(snake, -1) + 1
+        names[f"{snake}_{count}" if count else snake] = name
+    return names
+
+
+def _read_h5(path: Path) -> dict[str, np.ndarray]:
+    with h5py.File(path, "r") as file:
+        _check_links(file)
+        root = file.get("model_weights", file)
+        if any(name in root.attrs for name in ("layer_names", "layer_names0")):
+            config = json.loads(file.attrs.get("model_config", "{}"))
+            return _unique(_named_weights(root, dict(_classes(config))))
+        return _unique(_stored_weights(file, {}))
+
+
+def _read_keras(path: Path) -> dict[str, np.ndarray]:
+    if h5py.is_hdf5(path):  # TensorFlow before 2.12 wrote HDF5 whatever the name
+        return _read_h5(path)
+    with zipfile.ZipFile(path) as archive:
+        config = json.loads(_member(archive, "config.json"))
+        with h5py.File(io.BytesIO(_member(archive, "model.weights.h5")), "r") as file:
+            _check_links(file)
+            return _unique(_stored_weights(file, config))
+
+
+def _read_npz(path: Path) -> dict[str, np.ndarray]:
+    with zipfile.ZipFile(path) as archive:
+        for info in archive.infolist():
+            _check_size(info.filename, info.file_size)
+    with np.load(path, allow_pickle=False) as arrays:
+        return dict(arrays)
+
+
+def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
+    return safetensors.numpy.load_file(path)
+
+
+_READERS = {
+    ".h5": ("Keras weights in HDF5", _read_h5),
+    ".hdf5": ("Keras weights in HDF5", _read_h5),
+    ".keras": ("a Keras model archive", _read_keras),
+    ".npz": ("a NumPy archive without pickles", _read_npz),
+    ".safetensors": ("a safetensors file", _read_safetensors),
+}
+
+
+def _named_weights(
+    root: h5py.Group, classes: Mapping[str, str]
+) -> Iterator[tuple[str, np.ndarray]]:
+    for layer in _names(root, "layer_names"):
+        names = _names(root[layer], "weight_names")
+        for key, name in zip(weight_keys(layer, names), names, strict=True):
+            owner, _, weight = key.rpartition("/")
+            if weight == "kernel" and classes.get(owner) == "DepthwiseConv2D":  # Keras 3
+                key = f"{owner}/depthwise_kernel"
+            yield key, _array(root[layer], name)
+
+
+def _names(group: h5py.Group, attribute: str) -> list[str]:
+    # HDF5 limits an attribute to 64 kB, so Keras splits long ones: layer_names0, layer_names1, ...
+    names = [attribute] if attribute in group.attrs else []
+    while f"{attribute}{len(names)}" in group.attrs:
+        names.append(f"{attribute}{len(names)}")
+    parts = [name for part in names for name in group.attrs[part]]
+    return [part.decode() if isinstance(part, bytes) else str(part) for part in parts]
+
+
+def _stored_weights(
+    group: h5py.Group, config: Mapping[str, Any]
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Reads the layers of a model's `group`; `config` is empty where the file has none."""
+    container = next((name for name in _CONTAINERS if name in group), None)
+    if container is None:
+        raise InputError("expected the weights of Keras layers, found none.")
+    layers = {layer["config"]["name"]: layer for layer in _layers(config)}
+    names = counted_names((layer["class_name"], name) for name, layer in layers.items())
+    for counted, stored in group[container].items():
+        name = names.get(counted)
+        if any(inner in stored for inner in _CONTAINERS):
+            yield from _stored_weights(stored, layers.get(name, {}))
+        elif len(variables := stored.get("vars", ())):
+            counted_path = stored.name[1:].replace(_CONTAINERS[1], _CONTAINERS[0])
+            owner = name or variables.attrs.get("name", counted_path)
+            weights = _weight_names(counted, len(variables), layers.get(name, {}).get("config"))
+            for index, weight in enumerate(weights):
+                yield f"{owner}/{weight}", _array(variables, str(index))
+
+
+def _weight_names(counted: str, count: int, config: Mapping[str, Any] | None) -> tuple[str, ...]:
+    """Returns the names of the `count` weights stored for one layer."""
+    snake = re.sub(r"_\d+$", "", counted)
+    kind = next((kind for kind in _WEIGHT_NAMES if _snake_case(kind) == snake), None)
+    if kind is None:
+        raise InputError(
+            f"{counted} is no layer whose weights can be named; save the model's weights as .h5."
+        )
+    names = _WEIGHT_NAMES[kind]
+    if kind != "BatchNormalization":
+        names = names[:count]
+    elif config:
+        unused = {"gamma": not config["scale"], "beta": not config["center"]}
+        names = tuple(name for name in names if not unused.get(name))
+    if len(names) != count:
+        raise InputError(
+            f"expected {len(names)} weights of {counted} ({', '.join(names)}), found {count}; save "
+            "the model as .keras, which says what they are."
+        )
+    return names
+
+
+def _layers(config: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    return config.get("config", {}).get("layers", ())
+
+
+def _classes(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for layer in _layers(config):
+        yield layer["config"]["name"], layer["class_name"]
+        yield from _classes(layer)
+
+
+def _snake_case(class_name: str) -> str:
+    """Repeats Keras' to_snake_case, which names the groups of its store."""
+    name = class_name.rsplit(">", 1)[-1]  # "package>Class" of a registered class
+    name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", name)
+    return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()
+
+
+def _array(group: h5py.Group, name: str) -> np.ndarray:
+    dataset = group[name]
+    if not isinstance(dataset, h5py.Dataset) or dataset.external or dataset.is_virtual:
+        raise InputError(f"{name} is no array within this file.")
+    _check_size(name, dataset.nbytes)
+    return dataset[()]
+
+
+def _member(archive: zipfile.ZipFile, name: str) -> bytes:
+    _check_size(name, archive.getinfo(name).file_size)
+    return archive.read(name)
+
+
+def _check_links(file: h5py.File) -> None:
+    """Refuses links, which can lead to any other file of this machine."""
+    link = file.visititems_links(
+        lambda name, link: None if isinstance(link, h5py.HardLink) else name
+    )
+    if link is not None:
+        raise InputError(f"{link} is a link, which no Keras weights have.")
+
+
+def _check_size(name: str, size_bytes: int) -> None:
+    if size_bytes > MAX_BYTES:
+        raise InputError(f"{name} declares {size_bytes} bytes, more than any weights have.")
+
+
+def _unique(pairs: Iterable[tuple[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    arrays: dict[str, np.ndarray] = {}
+    for key, array in pairs:
+        if key in arrays:
+            raise InputError(f"two of its arrays are called {key}.")
+        arrays[key] = array
+    return arrays

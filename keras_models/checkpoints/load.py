@@ -1,0 +1,132 @@
+"""Weights by name into a model, all or nothing, and back to a file."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+
+from keras_models.checkpoints.atomic import replacing
+from keras_models.checkpoints.files import counted_names, weight_keys
+from keras_models.errors import InputError
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What was loaded: `parameters` is the number of values in the `arrays` arrays."""
+
+    origin: str
+    arrays: int
+    parameters: int
+
+
+def load_weights(model: Any, arrays: Mapping[str, np.ndarray], *, origin: str) -> LoadReport:
+    """Assigns `arrays` to the variables of `model`: each to one of its name and shape.
+
+    Args:
+        model: A Keras model.
+        arrays: As `files.read` returns them.
+        origin: Where they come from, for messages.
+
+    Raises:
+        InputError: A variable without array, an array without variable, or another shape. The
+            model is then as it was.
+    """
+    variables = _variables(model)
+    arrays = _with_layer_names(model, arrays)
+    missing = [name for name in variables if name not in arrays]
+    left_over = [name for name in arrays if name not in variables]
+    misshapen = [
+        f"{name}: {tuple(arrays[name].shape)} instead of {tuple(variable.shape)}"
+        for name, variable in variables.items()
+        if name in arrays and tuple(arrays[name].shape) != tuple(variable.shape)
+    ]
+    mistyped = [
+        f"{name}: {arrays[name].dtype} instead of {variable.dtype.name}"
+        for name, variable in variables.items()
+        if name in arrays and variable.dtype.is_floating and arrays[name].dtype.kind != "f"
+    ]
+    problems = [
+        f"{len(names)} {problem} ({_first(names)})"
+        for problem, names in (
+            ("missing", missing),
+            ("left over", left_over),
+            ("of another shape", misshapen),
+            ("of another type", mistyped),
+        )
+        if names
+    ]
+    if problems:
+        raise InputError(
+            f"{origin}: expected the {len(variables)} arrays of {model.name}, got {len(arrays)}: "
+            f"{', '.join(problems)}. Are these the weights of another network?"
+        )
+    for name, variable in variables.items():
+        variable.assign(arrays[name].astype(variable.dtype.as_numpy_dtype))
+    return LoadReport(origin, len(arrays), sum(array.size for array in arrays.values()))
+
+
+def model_arrays(model: Any) -> dict[str, np.ndarray]:
+    """Returns the weights of `model` under the names that `load_weights` expects."""
+    return {name: variable.numpy() for name, variable in _variables(model).items()}
+
+
+def save(model: Any, path: str | Path) -> None:
+    """Writes the weights of `model` as .safetensors or .npz; the same weights, the same bytes."""
+    path = Path(path)
+    arrays = {name: np.ascontiguousarray(a) for name, a in sorted(model_arrays(model).items())}
+    if path.suffix not in (".safetensors", ".npz"):
+        raise InputError(f"{path}: expected a name that ends in .safetensors or .npz.")
+    with replacing(path) as temporary:
+        if path.suffix == ".safetensors":
+            temporary.write_bytes(safetensors.numpy.save(arrays))
+        else:
+            with temporary.open("wb") as stream:
+                np.savez(stream, **arrays)
+
+
+def _layers(model: Any) -> Iterable[Any]:
+    for layer in model.layers:
+        if hasattr(layer, "layers"):  # a nested model
+            yield from _layers(layer)
+        else:
+            yield layer
+
+
+def _variables(model: Any) -> dict[str, Any]:
+    variables: dict[str, Any] = {}
+    for layer in _layers(model):
+        keys = weight_keys(layer.name, [variable.name for variable in layer.weights])
+        for key, variable in zip(keys, layer.weights, strict=True):
+            if key in variables:
+                raise ValueError(f"Two weights of {model.name} are called {key}.")
+            variables[key] = variable
+    return variables
+
+
+def _with_layer_names(model: Any, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Gives `arrays` the model's layer names where their file only counts layers."""
+    names = _counted_paths(model)
+    renamed = {}
+    for key, array in arrays.items():
+        layer, _, weight = key.rpartition("/")
+        renamed[f"{names.get(layer, layer)}/{weight}"] = array
+    return renamed
+
+
+def _counted_paths(model: Any) -> dict[str, str]:
+    layers = {layer.name: layer for layer in model.layers}
+    counted = counted_names((type(layer).__name__, name) for name, layer in layers.items())
+    paths = {}
+    for count, name in counted.items():
+        paths[f"layers/{count}"] = name
+        if hasattr(layers[name], "layers"):
+            inner = _counted_paths(layers[name])
+            paths |= {f"layers/{count}/{path}": name for path, name in inner.items()}
+    return paths
+
+
+def _first(names: list[str]) -> str:
+    return "; ".join(names[:3]) + ("; ..." if len(names) > 3 else "")

@@ -1,0 +1,383 @@
+"""Pictures from folders, csv lists and .npz files, as the uint8 pixels a network's input needs."""
+
+import contextlib
+import csv
+import hashlib
+import os
+import random
+import warnings
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from keras_models.errors import InputError
+
+EXTENSIONS = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+FILE_COLUMNS = ("file", "filename", "path")
+LABEL_COLUMNS = ("class_index", "label")
+INTERPOLATIONS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+CHANNEL_ORDERS = ("rgb", "bgr")
+
+Triple = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a picture becomes a network's input: a fact about the network's weights.
+
+    Attributes:
+        mean: Subtracted from each channel, in pixel units 0..255 and in `channel_order`.
+        std: Divides each channel afterwards; likewise.
+        channel_order: Order of the channels that the network expects, "rgb" or "bgr".
+        crop_fraction: A picture's shorter side becomes round(size / crop_fraction) pixels, of
+            which the central `size` are kept.
+        interpolation: Resampling filter, "bilinear" or "bicubic", widened when it shrinks.
+    """
+
+    mean: Triple = (127.5, 127.5, 127.5)
+    std: Triple = (127.5, 127.5, 127.5)
+    channel_order: str = "rgb"
+    crop_fraction: float = 0.875
+    interpolation: str = "bilinear"
+
+    def __post_init__(self) -> None:
+        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
+            raise InputError(
+                f"Expected three means and three positive stds, got {self.mean} and {self.std}."
+            )
+        if self.channel_order not in CHANNEL_ORDERS:
+            raise InputError(
+                f"Expected channel_order to be one of {', '.join(CHANNEL_ORDERS)}, "
+                f"got {self.channel_order!r}."
+            )
+        if not 0 < self.crop_fraction <= 1:
+            raise InputError(f"Expected crop_fraction in (0, 1], got {self.crop_fraction}.")
+        if self.interpolation not in INTERPOLATIONS:
+            raise InputError(
+                f"Expected interpolation to be one of {', '.join(INTERPOLATIONS)}, "
+                f"got {self.interpolation!r}."
+            )
+
+    def to_input(self, pixels: np.ndarray) -> np.ndarray:
+        """Returns uint8 RGB `pixels`, (n, h, w, 3), as the network's float32 input."""
+        if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[-1] != 3:
+            raise ValueError(f"Expected uint8 (n, h, w, 3), got {pixels.dtype} {pixels.shape}.")
+        ordered = pixels if self.channel_order == "rgb" else pixels[..., ::-1]
+        return (ordered - np.asarray(self.mean, np.float32)) / np.asarray(self.std, np.float32)
+
+
+@dataclass(frozen=True)
+class PictureList:
+    """Picture files in a stable order, with their class indices where these are known."""
+
+    files: tuple[Path, ...]
+    labels: tuple[int, ...] | None = None
+    class_names: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Pictures:
+    """Decoded pictures: `pixels` is uint8 RGB, (n, size, size, 3), `labels` int64, (n,)."""
+
+    pixels: np.ndarray
+    labels: np.ndarray | None
+    files: tuple[str, ...]
+    skipped: tuple[str, ...] = ()
+
+
+class _UnreadableError(InputError):
+    """One picture cannot be decoded; the message is the reason, without the file's name."""
+
+
+def find_pictures(source: str | Path, *, labels_from_folders: bool = False) -> PictureList:
+    """Lists the pictures of a folder, recursively, or of a csv file.
+
+    Args:
+        source: A folder, or a csv whose header names a file column and maybe a label column.
+        labels_from_folders: Take each picture's class from the folder that it lies in: the index
+            of that folder's name among the sorted subfolders of `source`.
+    """
+    source = Path(source)
+    if source.is_dir():
+        return _find_in_folder(source, labels_from_folders=labels_from_folders)
+    if source.suffix.lower() == ".csv":
+        if labels_from_folders:
+            raise InputError(f"{source}: labels from folders need a folder, not a csv file.")
+        return _find_in_csv(source)
+    what = "this kind of file" if source.exists() else "nothing of that name"
+    raise InputError(f"{source}: expected a folder of pictures or a .csv file, found {what}.")
+
+
+def read_pictures(
+    pictures: PictureList,
+    *,
+    size: int,
+    preprocessing: Preprocessing,
+    warn: Callable[[str], None],
+    limit: int | None = None,
+    seed: int = 0,
+) -> Pictures:
+    """Decodes `pictures`, resized and cropped to `size`.
+
+    Args:
+        pictures: What to read; the result keeps its order.
+        size: Height and width of the network's input.
+        preprocessing: Says how to resize and crop.
+        warn: Gets one line for each picture that cannot be decoded and is left out.
+        limit: Read a random subset of this many pictures; the same `seed` picks the same ones.
+        seed: Seed of that choice.
+    """
+    chosen = _subset(len(pictures.files), limit=limit, seed=seed)
+    files = [pictures.files[index] for index in chosen]
+    pixels = np.empty((len(files), size, size, 3), np.uint8)
+    kept: list[int] = []
+    skipped: list[str] = []
+
+    def attempt(file: Path) -> np.ndarray | _UnreadableError:
+        try:
+            return _load(file, size=size, preprocessing=preprocessing)
+        except _UnreadableError as error:
+            return error
+
+    with _bombs_are_errors(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        for index, result in zip(chosen, pool.map(attempt, files), strict=True):
+            file = pictures.files[index]
+            if isinstance(result, _UnreadableError):
+                warn(f"skipped {file}: {result}")
+                skipped.append(str(file))
+            else:
+                pixels[len(kept)] = result
+                kept.append(index)
+    if not kept:
+        raise InputError(f"None of the {len(files)} pictures can be decoded; first: {skipped[0]}.")
+    labels = pictures.labels
+    return Pictures(
+        pixels=pixels[: len(kept)],
+        labels=None if labels is None else np.array([labels[i] for i in kept], np.int64),
+        files=tuple(str(pictures.files[i]) for i in kept),
+        skipped=tuple(skipped),
+    )
+
+
+def read_npz(path: str | Path, *, size: int, limit: int | None = None, seed: int = 0) -> Pictures:
+    """Reads decoded pictures: uint8 `images`, (n, size, size, 3), and maybe `labels`, (n,)."""
+    expected = f"uint8 'images' of shape (n, {size}, {size}, 3)"
+    try:
+        # NumPy leaves a file open that it opened itself and cannot read.
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as archive:
+            if "images" not in archive:
+                found = ", ".join(sorted(archive)) or "nothing"
+                raise InputError(f"{path}: expected {expected}, found {found}.")
+            images = archive["images"]
+            labels = archive.get("labels")
+    except InputError:
+        raise
+    # NumPy gives a bare array for .npy, hence AttributeError and TypeError.
+    except Exception as error:
+        raise InputError(f"{path}: expected an .npz file with {expected} ({error}).") from error
+    if images.dtype != np.uint8 or images.shape[1:] != (size, size, 3) or not len(images):
+        raise InputError(
+            f"{path}: expected {expected}, got {images.dtype} {images.shape}; store pixels before "
+            "any normalization, at the network's resolution."
+        )
+    if labels is not None and (
+        labels.shape != images.shape[:1] or labels.dtype.kind not in "iu" or labels.min() < 0
+    ):
+        raise InputError(
+            f"{path}: expected {len(images)} integer 'labels' >= 0, "
+            f"got {labels.dtype} {labels.shape}."
+        )
+    chosen = _subset(len(images), limit=limit, seed=seed)
+    return Pictures(
+        pixels=images[chosen],
+        labels=None if labels is None else labels[chosen].astype(np.int64),
+        files=tuple(f"{path}[{index}]" for index in chosen),
+    )
+
+
+def read_source(
+    source: str | Path,
+    *,
+    size: int,
+    preprocessing: Preprocessing,
+    warn: Callable[[str], None],
+    limit: int | None = None,
+    seed: int = 0,
+    labels_from_folders: bool = False,
+) -> Pictures:
+    """Reads a folder, csv or .npz; see `find_pictures`, `read_pictures` and `read_npz`."""
+    if Path(source).suffix.lower() == ".npz":
+        return read_npz(source, size=size, limit=limit, seed=seed)
+    return read_pictures(
+        find_pictures(source, labels_from_folders=labels_from_folders),
+        size=size,
+        preprocessing=preprocessing,
+        warn=warn,
+        limit=limit,
+        seed=seed,
+    )
+
+
+def load_picture(path: str | Path, *, size: int, preprocessing: Preprocessing) -> np.ndarray:
+    """Decodes one picture to uint8 RGB, (size, size, 3)."""
+    try:
+        with _bombs_are_errors():
+            return _load(Path(path), size=size, preprocessing=preprocessing)
+    except _UnreadableError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def digest(pixels: np.ndarray) -> str:
+    """Returns the SHA-256 of the shape and bytes of `pixels`."""
+    sha256 = hashlib.sha256(repr(pixels.shape).encode())
+    sha256.update(np.ascontiguousarray(pixels).data)
+    return sha256.hexdigest()
+
+
+def _find_in_folder(folder: Path, *, labels_from_folders: bool) -> PictureList:
+    visible = sorted(
+        relative
+        for relative in (path.relative_to(folder) for path in folder.rglob("*"))
+        if not any(part.startswith(".") for part in relative.parts)
+    )
+    files = [
+        relative
+        for relative in visible
+        if relative.suffix.lower() in EXTENSIONS and (folder / relative).is_file()
+    ]
+    if not files:
+        raise InputError(
+            f"{folder}: expected pictures ({' '.join(sorted(EXTENSIONS))}), found none."
+        )
+    paths = tuple(folder / relative for relative in files)
+    if not labels_from_folders:
+        return PictureList(paths)
+    for relative in files:
+        if len(relative.parts) != 2:
+            raise InputError(
+                f"{folder}: expected each picture in a folder named after its class, "
+                f"found {relative.as_posix()}."
+            )
+    # Folders without pictures count, or train/ and test/ could number their classes differently.
+    names = [path.name for path in visible if len(path.parts) == 1 and (folder / path).is_dir()]
+    index = {name: number for number, name in enumerate(names)}
+    return PictureList(paths, tuple(index[file.parts[0]] for file in files), tuple(names))
+
+
+def _find_in_csv(path: Path) -> PictureList:
+    files: list[Path] = []
+    labels: list[int] = []
+    missing: list[str] = []
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            reader = csv.DictReader(stream)
+            header = reader.fieldnames or []
+            file_column = next((name for name in FILE_COLUMNS if name in header), None)
+            label_column = next((name for name in LABEL_COLUMNS if name in header), None)
+            if file_column is None:
+                raise InputError(
+                    f"{path}: expected a header with one of {', '.join(FILE_COLUMNS)}, "
+                    f"got {', '.join(header) or 'an empty file'}."
+                )
+            for row in reader:
+                name = row[file_column] or ""
+                files.append(path.parent / name)
+                if not files[-1].is_file():
+                    missing.append(f"line {reader.line_num}: {name!r}")
+                if label_column is not None:
+                    labels.append(_label(row[label_column], f"{path} line {reader.line_num}"))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: expected a csv file with a header ({error}).") from error
+    if not files:
+        raise InputError(f"{path}: expected a line for each picture, found only the header.")
+    if missing:
+        raise InputError(
+            f"{path} {missing[0]} is not a file; {len(missing)} of its {len(files)} files are "
+            "missing. Paths are relative to the csv."
+        )
+    return PictureList(tuple(files), None if label_column is None else tuple(labels))
+
+
+def _label(text: str | None, place: str) -> int:
+    if text is None or not (text.strip().isascii() and text.strip().isdigit()):
+        raise InputError(f"{place}: expected a label that is an integer >= 0, got {text!r}.")
+    return int(text)
+
+
+def _subset(count: int, *, limit: int | None, seed: int) -> list[int]:
+    if limit is None or limit >= count:
+        return list(range(count))
+    if limit < 1:
+        raise InputError(f"Expected a limit of at least 1 picture, got {limit}.")
+    return sorted(random.Random(seed).sample(range(count), limit))
+
+
+@contextlib.contextmanager
+def _bombs_are_errors() -> Iterator[None]:
+    """Turns Pillow's warning of huge pictures into an error, and silences its other warnings.
+
+    Filters belong to the process, not to a thread, so this is entered outside of the pool.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        yield
+
+
+def _load(path: Path, *, size: int, preprocessing: Preprocessing) -> np.ndarray:
+    try:
+        with Image.open(path) as image:
+            image.load()
+            rgb = _to_rgb(ImageOps.exif_transpose(image))
+    except _UnreadableError:
+        raise
+    # Pillow's decoders raise nearly anything on damaged files, from SyntaxError to struct.error.
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise _UnreadableError(f"cannot be decoded ({reason})") from error
+    return _resize_and_crop(rgb, size=size, preprocessing=preprocessing)
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        image = _eight_bit_grey(image)
+    elif image.mode == "F":
+        raise _UnreadableError("floating-point samples have no defined white; save it as 8 bits")
+    if image.has_transparency_data:
+        # What hides behind transparent pixels is arbitrary, often black; cut-outs and drawings
+        # are made to be seen on a white page.
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image)
+    return image.convert("RGB")
+
+
+def _eight_bit_grey(image: Image.Image) -> Image.Image:
+    """Scales 16-bit grey; Pillow's own conversion clips at 255 and leaves a white picture."""
+    samples = np.asarray(image).astype(np.int64)
+    if samples.min() < 0 or samples.max() > 65535:
+        raise _UnreadableError("32-bit samples have no defined white; save it as 8 or 16 bits")
+    return Image.fromarray(np.round(samples / 257).astype(np.uint8))
+
+
+def _resize_and_crop(image: Image.Image, *, size: int, preprocessing: Preprocessing) -> np.ndarray:
+    """Resizes the shorter side, then crops centrally, with torchvision's rounding."""
+    width, height = image.size
+    shorter = round(size / preprocessing.crop_fraction)
+    resized_width = shorter * width // min(width, height)
+    resized_height = shorter * height // min(width, height)
+    left = round((resized_width - size) / 2)
+    top = round((resized_height - size) / 2)
+    # Only the crop is computed: of a long panorama the resized picture would not fit in memory.
+    box = (
+        left * width / resized_width,
+        top * height / resized_height,
+        (left + size) * width / resized_width,
+        (top + size) * height / resized_height,
+    )
+    resample = INTERPOLATIONS[preprocessing.interpolation]
+    return np.asarray(image.resize((size, size), resample, box=box))

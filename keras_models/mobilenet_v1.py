@@ -1,0 +1,75 @@
+"""MobileNet V1, https://arxiv.org/abs/1704.04861.  Layers: Table 1; multipliers: Section 3.3, 3.4."""
+
+from dataclasses import dataclass
+
+import tf_keras as keras
+
+from keras_models.layers import check_width, conv, depthwise_conv, image_input
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A depthwise convolution and the pointwise one behind it: two rows of Table 1."""
+
+    strides: int
+    channels: int
+
+
+CONV1_CHANNELS = 32
+UNITS = (
+    Unit(1, 64),
+    Unit(2, 128),
+    Unit(1, 128),
+    Unit(2, 256),
+    Unit(1, 256),
+    Unit(2, 512),
+    *5 * (Unit(1, 512),),
+    Unit(2, 1024),
+    Unit(1, 1024),  # "s2" in Table 1, a misprint: its own output size is that of stride 1
+)
+WIDTHS = (0.25, 0.5, 0.75, 1.0)  # Table 6
+
+
+def mobilenet_v1(
+    *,
+    width: float = 1.0,
+    input_shape: tuple[int, int, int] = (224, 224, 3),
+    num_classes: int = 1000,
+    allow_any_width: bool = False,
+):
+    """Builds MobileNet V1; the output is logits, (b, num_classes) float32.
+
+    Args:
+      width: width multiplier alpha of Table 6; scales the channels of every layer.
+      input_shape: (height, width, 3), divisible by 32.  The paper's resolution multiplier rho
+        stands in it: 224, 192, 160, 128 are rho = 1, 6/7, 5/7, 4/7 (Table 7).
+      num_classes: length of the logits.
+      allow_any_width: widths outside Table 6, rounded to multiples of 8 channels.
+
+    Raises:
+      InputError: unknown width; a resolution the strides do not divide.
+    """
+    check_width(width, WIDTHS, allow_any_width=allow_any_width)
+    inputs = x = image_input(input_shape, total_stride=32)
+    x = conv(x, _scaled(CONV1_CHANNELS, width), kernel=3, strides=2, name="conv1")
+    x = _batch_norm_relu6(x, name="conv1")
+    for i, unit in enumerate(UNITS, start=1):
+        x = depthwise_conv(x, strides=unit.strides, name=f"unit{i}_depthwise")
+        x = _batch_norm_relu6(x, name=f"unit{i}_depthwise")
+        x = conv(x, _scaled(unit.channels, width), name=f"unit{i}_pointwise")
+        x = _batch_norm_relu6(x, name=f"unit{i}_pointwise")
+    x = keras.layers.GlobalAveragePooling2D(name="global_pool")(x)
+    x = keras.layers.Dense(num_classes, name="classifier")(x)
+    return keras.Model(inputs, x, name="mobilenet_v1")
+
+
+def _batch_norm_relu6(x, *, name):
+    # ReLU6 stands in the released code, not in the paper; weights trained with it need it.
+    x = keras.layers.BatchNormalization(epsilon=1e-3, momentum=0.99, name=f"{name}_bn")(x)
+    return keras.layers.ReLU(6.0, name=f"{name}_relu")(x)
+
+
+def _scaled(channels, width):
+    if width in WIDTHS:
+        return int(channels * width)
+    return max(8, 8 * round(channels * width / 8))

@@ -1,0 +1,145 @@
+import contextlib
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+COMMAND = [sys.executable, "-m", "android_bench"]
+
+
+def bench(*words: object) -> subprocess.CompletedProcess[str]:
+    command = [*COMMAND, *map(str, words)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+
+
+def test_rows_hold_the_facts_of_files_and_run(toys: Mapping[str, Path], tmp_path: Path) -> None:
+    out = tmp_path / "new" / "rows.jsonl"
+    files = [toys["float"], toys["int8"], toys["float"]]
+    ran = bench("--models", *files, "--rounds=3", "--runs=4", "--threads=2", "--json", "--out", out)
+    assert ran.returncode == 0, ran.stderr
+    rows = json.loads(ran.stdout)
+    assert rows == [json.loads(line) for line in out.read_text().splitlines()]
+    assert [row["model"] for row in rows] == ["float", "int8", "float#2"]
+    for row, file in zip(rows, files, strict=True):
+        data = file.read_bytes()
+        assert row["schema"] == 1
+        assert row["sha256"] == hashlib.sha256(data).hexdigest()
+        assert row["size_bytes"] == len(data)
+        assert row["operators"]["CONV_2D"] == 2
+        assert (row["rounds"], row["runs"], row["threads"]) == (3, 4, 2)
+        assert 0 < row["min_ms"] <= row["p5_ms"] <= row["median_ms"] <= row["p95_ms"]
+        assert row["ratio_p5"] <= row["ratio"] <= row["ratio_p95"]
+        assert row["ratio_to"] == "float"
+        assert row["command"].startswith("python -m android_bench --models /")
+    assert rows[0]["ratio"] == 1
+    assert all(line.startswith("android_bench: ") for line in ran.stderr.splitlines())
+
+
+def test_a_model_that_fails_is_one_line_and_the_others_are_measured(
+    toys: Mapping[str, Path], unrunnable: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "rows.jsonl"
+    ran = bench("--models", unrunnable, toys["int8"], "--rounds=2", "--out", out)
+    assert ran.returncode == 1
+    assert ran.stderr.count("android_bench: unrunnable: ") == 1
+    assert "Traceback" not in ran.stderr
+    (row,) = [json.loads(line) for line in out.read_text().splitlines()]
+    assert (row["model"], row["ratio"], row["ratio_to"]) == ("int8", 1, "int8")
+    assert ran.stdout.splitlines()[1].startswith("int8 ")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        ([], 2, "expected --models"),
+        (["--models", "a.tflite", "--threads=0"], 2, "threads"),
+        (["--models", "a.tflite", "--runtime=torch"], 2, "runtime"),
+        (["--models", "a.tflite", "--round=3"], 2, "round"),
+        (["--models", "a.tflite", "--target=hots"], 1, "Did you mean 'host'?"),
+        (["--models", "nowhere.tflite"], 1, "nowhere.tflite: expected a .tflite file"),
+    ],
+)
+def test_mistakes_are_one_line(words: list[str], code: int, message: str) -> None:
+    ran = bench(*words)
+    assert (ran.returncode, ran.stdout) == (code, "")
+    (line,) = ran.stderr.splitlines()
+    assert line.startswith("android_bench: ")
+    assert message in line
+
+
+def test_help_imports_neither_tensorflow_nor_a_runtime() -> None:
+    ran = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "android_bench", "--help"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert ran.returncode == 0
+    assert "python -m android_bench --models" in ran.stdout
+    imported = {line.rsplit("|", 1)[-1].strip() for line in ran.stderr.splitlines()}
+    assert "absl.flags" in imported
+    assert not imported & {"tensorflow", "tf_keras", "ai_edge_litert", "tflite_runtime", "numpy"}
+
+
+@pytest.mark.parametrize(("how", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
+def test_an_ended_run_leaves_no_process_and_no_row(
+    toys: Mapping[str, Path], tmp_path: Path, how: signal.Signals, code: int
+) -> None:
+    out = tmp_path / "rows.jsonl"
+    files = [str(toys["float"]), str(toys["int8"])]
+    command = [*COMMAND, "--models", *files, "--runs=1000000000", "--out", str(out)]
+    parent = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell's background jobs, and so their children, are born deaf to Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    assert parent.stderr is not None
+    try:
+        while "measuring" not in parent.stderr.readline():
+            assert parent.poll() is None
+        workers = children(parent.pid)
+        assert len(workers) == 2
+        parent.send_signal(how)
+        assert parent.wait(timeout=60) == code
+    finally:
+        parent.kill()
+        parent.communicate()
+    deadline = time.monotonic() + 60
+    while any(map(runs, workers)):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert not out.exists()
+
+
+def state_and_parent(pid: int) -> tuple[str, int]:
+    text = Path(f"/proc/{pid}/stat").read_text()
+    state, parent = text.rpartition(")")[2].split()[:2]
+    return state, int(parent)
+
+
+def children(parent: int) -> list[int]:
+    found = []
+    for pid in (int(name) for name in os.listdir("/proc") if name.isdigit()):
+        with contextlib.suppress(OSError):  # gone since
+            if state_and_parent(pid)[1] == parent:
+                found.append(pid)
+    return found
+
+
+def runs(pid: int) -> bool:
+    try:
+        return state_and_parent(pid)[0] != "Z"  # dead, and not yet buried by its adoptive parent
+    except OSError:
+        return False

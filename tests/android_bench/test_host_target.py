@@ -1,0 +1,130 @@
+import contextlib
+import importlib.util
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from android_bench import host_worker
+from android_bench.targets import Facts, TargetError, open_target
+from android_bench.targets.host import HostSession, HostTarget
+from keras_models.errors import InputError
+
+
+@contextlib.contextmanager
+def session(path: Path, *, runtime: str = "litert", threads: int = 1) -> Iterator[HostSession]:
+    loaded = HostTarget(runtime=runtime, threads=threads).load(path, warmup=1, seed=0)
+    with contextlib.closing(loaded):
+        yield loaded
+
+
+def status(worker: HostSession, field: str) -> int:
+    lines = Path(f"/proc/{worker.process.pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:"))
+
+
+def facts(path: Path, *, runtime: str = "litert") -> Facts:
+    with session(path, runtime=runtime) as worker:
+        worker.measure(runs=2)
+        return worker.finish()
+
+
+def test_an_unknown_target_is_refused_with_the_nearest() -> None:
+    with pytest.raises(InputError, match=r"Unknown target 'hots'\. Did you mean 'host'\? Known"):
+        open_target("hots", runtime="litert", threads=1)
+
+
+def test_each_run_yields_its_own_time(toys: Mapping[str, Path]) -> None:
+    with session(toys["float"]) as worker:
+        times = worker.measure(runs=7)
+    assert len(times) == 7
+    assert all(isinstance(time, int) and time > 0 for time in times)
+
+
+def test_the_worker_does_not_load_tensorflow(toys: Mapping[str, Path]) -> None:
+    with session(toys["int8"]) as worker:
+        maps = Path(f"/proc/{worker.process.pid}/maps").read_text()
+    assert "ai_edge_litert/" in maps
+    assert "/tensorflow/" not in maps
+
+
+def test_threads_reach_the_runtime(toys: Mapping[str, Path]) -> None:
+    with session(toys["float"], threads=1) as one, session(toys["float"], threads=3) as three:
+        assert status(three, "Threads") >= status(one, "Threads") + 2
+
+
+def test_peak_memory_counts_the_weights_of_this_model_alone(toys: Mapping[str, Path]) -> None:
+    light, heavy = facts(toys["float"]), facts(toys["heavy"])
+    assert light.peak_memory_mb is not None
+    assert heavy.peak_memory_mb is not None
+    assert heavy.process_peak_mb is not None
+    assert heavy.peak_memory_mb - light.peak_memory_mb >= 16  # MiB of weights, packed or not
+    assert light.peak_memory_mb < 16
+    assert heavy.process_peak_mb > heavy.peak_memory_mb
+
+
+def test_the_delegate_takes_a_float_network_whole(toys: Mapping[str, Path]) -> None:
+    found = facts(toys["float"])
+    assert (found.delegate_partitions, found.undelegated_operators) == (1, {})
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("tflite_runtime"), reason="no tflite-runtime")
+def test_the_old_runtime_delegates_nothing_of_an_int8_network(toys: Mapping[str, Path]) -> None:
+    found = facts(toys["int8"], runtime="tflite-runtime")
+    assert found.runtime_version == "2.14.0"
+    assert found.delegate_partitions == 0
+    assert sum(found.undelegated_operators.values()) == 5
+
+
+def test_delegation_follows_each_delegate_back_to_its_inputs() -> None:
+    #  0 -[CONV 0]- 1 -[RELU 1]- 2 -[CONV 2]- 3      delegates: {CONV 0} and {CONV 2, ADD 3};
+    #                  \\_________________[ADD 3]- 4  RELU 1 is left outside between them.
+    def node(index: int, name: str, inputs: list[int], outputs: list[int]) -> dict[str, object]:
+        return {"index": index, "op_name": name, "inputs": inputs, "outputs": outputs}
+
+    nodes = [
+        node(0, "CONV_2D", [0, -1], [1]),
+        node(1, "RELU", [1], [2]),
+        node(2, "CONV_2D", [2, -1], [3]),
+        node(3, "ADD", [3, 1], [4]),
+        node(4, "DELEGATE", [0], [1]),
+        node(5, "DELEGATE", [2, 1], [4]),
+    ]
+    assert host_worker.delegation(nodes) == (2, {"RELU": 1})
+    assert host_worker.delegation(nodes[:4]) == (0, {"CONV_2D": 2, "RELU": 1, "ADD": 1})
+
+
+@pytest.mark.parametrize(
+    ("dtype", "low", "high"),
+    [(np.int8, -128, 127), (np.uint8, 0, 255), (np.float32, -1, 1), (np.int64, 0, 1)],
+)
+def test_random_inputs_reach_both_ends_of_their_range(dtype: type, low: int, high: int) -> None:
+    values = host_worker.random_input((100, 100), dtype, np.random.default_rng(0))
+    again = host_worker.random_input((100, 100), dtype, np.random.default_rng(0))
+    assert values.dtype == dtype
+    assert values.min() == pytest.approx(low, abs=1e-3)
+    assert values.max() == pytest.approx(high, abs=1e-3)
+    np.testing.assert_array_equal(values, again)
+
+
+def test_an_operator_the_runtime_lacks_is_named(unrunnable: Path) -> None:
+    with (
+        pytest.raises(TargetError, match="unresolved custom op: Mystery") as caught,
+        session(unrunnable),
+    ):
+        pass
+    assert "\n" not in str(caught.value)
+
+
+def test_a_runtime_that_is_not_installed_is_named(
+    toys: Mapping[str, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "tflite_runtime").mkdir()  # an empty package hides the real one, where there is one
+    (tmp_path / "tflite_runtime" / "__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    with (
+        pytest.raises(TargetError, match="runtime tflite-runtime cannot be imported here"),
+        session(toys["float"], runtime="tflite-runtime"),
+    ):
+        pass

@@ -1,0 +1,543 @@
+"""Weights from files that Keras itself writes, into models, and back."""
+
+import contextlib
+import errno
+import hashlib
+import http.server
+import socket
+import sys
+import threading
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import tf_keras
+
+from keras_models import checkpoints, data
+from keras_models.checkpoints import download, files, keras_applications, load
+from keras_models.checkpoints.download import Official
+from keras_models.errors import InputError
+
+SHARED = Path(__file__).parents[2].parent / "shared" / "data"
+BATCH_NORM = ("gamma", "beta", "moving_mean", "moving_variance")
+TOY_WEIGHTS = {  # layer: its weights in the order of get_weights()
+    "stem": ("kernel",),
+    "stem_bn": ("beta", "moving_mean", "moving_variance"),
+    "depthwise": ("depthwise_kernel", "bias"),
+    "depthwise_bn": BATCH_NORM,
+    "b_branch": ("kernel", "bias"),
+    "a_branch": ("kernel",),
+    "slope": ("alpha",),
+    "classifier": ("kernel", "bias"),
+}
+
+
+def toy(keras: Any, *, classes: int = 3, nested: bool = False) -> Any:
+    """A network with the layers whose weights Keras stores, all values random.
+
+    Branch "b" comes before "a", so that no order but that of the layers gives their weights.
+    """
+    layers = keras.layers
+    inputs = x = layers.Input((8, 8, 3), name="image")
+    x = layers.Conv2D(4, 3, use_bias=False, name="stem")(x)
+    x = layers.BatchNormalization(scale=False, name="stem_bn")(x)
+    x = layers.ReLU()(x)
+    x = layers.DepthwiseConv2D(3, name="depthwise")(x)
+    x = layers.BatchNormalization(name="depthwise_bn")(x)
+    branches = [layers.Conv2D(4, 1, name="b_branch")(x)]
+    branches.append(layers.Conv2D(4, 1, use_bias=False, name="a_branch")(x))
+    x = layers.Add()(branches)
+    x = layers.PReLU(name="slope")(x)
+    if nested:
+        x = keras.Model(inputs, x, name="backbone")(inputs)
+    x = layers.GlobalAveragePooling2D()(x)
+    x = layers.Dropout(0.1)(x)
+    x = layers.Dense(classes, name="classifier")(x)
+    model = keras.Model(inputs, x, name="toy")
+    rng = np.random.default_rng(classes)
+    model.set_weights([rng.normal(size=w.shape).astype(w.dtype) for w in model.get_weights()])
+    return model
+
+
+def expected_arrays(model: Any) -> dict[str, np.ndarray]:
+    """Names what get_weights() returns, by the table above."""
+    parts = [layer for layer in model.layers if hasattr(layer, "layers")] + [model]
+    arrays: dict[str, np.ndarray] = {}
+    for name, weights in TOY_WEIGHTS.items():
+        layer = next(layer for part in parts for layer in part.layers if layer.name == name)
+        arrays |= {
+            f"{name}/{weight}": array
+            for weight, array in zip(weights, layer.get_weights(), strict=True)
+        }
+    return arrays
+
+
+def assert_same(actual: Any, expected: Any) -> None:
+    assert sorted(actual) == sorted(expected)
+    for name, array in expected.items():
+        np.testing.assert_array_equal(actual[name], array, err_msg=name)
+
+
+@pytest.fixture(scope="module")
+def keras_3() -> Any:
+    return pytest.importorskip("keras", minversion="3.0", reason="Keras 3 is not installed")
+
+
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize("name", ["model.h5", "model.hdf5", "model.keras", "only_weights.h5"])
+def test_files_of_tf_keras_are_read(name: str, nested: bool, tmp_path: Path) -> None:
+    model = toy(tf_keras, nested=nested)
+    model.compile("adam", "mse")  # the optimizer's own variables are no weights
+    model.fit(np.zeros((2, 8, 8, 3)), np.zeros((2, 3)), verbose=0)
+    if name == "only_weights.h5":
+        model.save_weights(tmp_path / name)
+    else:
+        model.save(tmp_path / name, save_format="keras" if name == "model.keras" else "h5")
+    assert_same(files.read(tmp_path / name), expected_arrays(model))
+
+
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize("name", ["model.h5", "model.keras"])
+def test_files_of_keras_3_are_read(name: str, nested: bool, tmp_path: Path, keras_3: Any) -> None:
+    model = toy(keras_3, nested=nested)
+    model.compile("adam", "mse")
+    model.fit(np.zeros((2, 8, 8, 3)), np.zeros((2, 3)), verbose=0)
+    model.save(tmp_path / name)
+    assert_same(files.read(tmp_path / name), expected_arrays(model))
+
+
+def test_weights_h5_of_keras_3_is_read_by_its_layers_names(tmp_path: Path, keras_3: Any) -> None:
+    model = small_keras_3(keras_3)
+    model.save_weights(tmp_path / "x.weights.h5")
+    kernel, bias, *batch_norm = model.get_weights()
+    expected = {"second/kernel": kernel, "second/bias": bias}
+    expected |= {f"bn/{name}": array for name, array in zip(BATCH_NORM, batch_norm, strict=True)}
+    assert_same(files.read(tmp_path / "x.weights.h5"), expected)
+
+
+def small_keras_3(keras: Any) -> Any:
+    inputs = x = keras.layers.Input((4, 4, 3))
+    x = keras.layers.Conv2D(2, 1, name="second")(x)
+    return keras.Model(inputs, keras.layers.BatchNormalization(name="bn")(x))
+
+
+@pytest.mark.parametrize("container", ["layers", "_layer_checkpoint_dependencies"])
+@pytest.mark.parametrize("nested", [False, True])
+def test_weights_h5_of_tf_keras_has_no_names_but_finds_its_layers(
+    nested: bool, container: str, tmp_path: Path
+) -> None:
+    # Without a configuration nobody can tell which weights scale=False left out.
+    trained, fresh = (with_scaled_stem_bn(toy(tf_keras, nested=nested)) for _ in range(2))
+    fresh.set_weights([np.zeros_like(array) for array in fresh.get_weights()])
+    trained.save_weights(tmp_path / "x.weights.h5")
+    with h5py.File(tmp_path / "x.weights.h5", "a") as file:
+        if nested:
+            file.move("layers/functional/layers", f"layers/functional/{container}")
+        file.move("layers", container)
+    arrays = files.read(tmp_path / "x.weights.h5")
+    assert all(name.startswith("layers/") for name in arrays)
+
+    load.load_weights(fresh, arrays, origin="x")
+
+    for actual, expected in zip(fresh.get_weights(), trained.get_weights(), strict=True):
+        np.testing.assert_array_equal(actual, expected)
+
+
+def with_scaled_stem_bn(model: Any) -> Any:
+    """Rebuilds `model` with a scaled batch norm behind its stem."""
+    config = model.get_config()
+    for layer in config["layers"]:
+        inner = layer["config"].get("layers", [])
+        for entry in [layer, *inner]:
+            if entry["config"]["name"] == "stem_bn":
+                entry["config"]["scale"] = True
+    rebuilt = type(model).from_config(config)
+    rng = np.random.default_rng(1)
+    rebuilt.set_weights([rng.normal(size=w.shape) for w in rebuilt.get_weights()])
+    return rebuilt
+
+
+def test_weights_h5_of_tf_keras_refuses_to_guess_gamma_or_beta(tmp_path: Path) -> None:
+    toy(tf_keras).save_weights(tmp_path / "x.weights.h5")
+    with pytest.raises(
+        InputError, match=r"expected 4 weights of batch_normalization .* as \.keras"
+    ):
+        files.read(tmp_path / "x.weights.h5")
+
+
+def test_layer_lists_beyond_hdf5_s_64_kilobytes_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tf_keras.src.saving.legacy import hdf5_format
+
+    monkeypatch.setattr(hdf5_format, "HDF5_OBJECT_HEADER_LIMIT", 150)
+    model = toy(tf_keras)
+    model.save_weights(tmp_path / "x.h5")
+    with h5py.File(tmp_path / "x.h5") as file:
+        assert "layer_names1" in file.attrs
+    assert_same(files.read(tmp_path / "x.h5"), expected_arrays(model))
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+def test_save_is_read_back_and_writes_the_same_bytes(suffix: str, tmp_path: Path) -> None:
+    model = toy(tf_keras)
+    first, second = tmp_path / "new" / f"a{suffix}", tmp_path / f"b{suffix}"
+    load.save(model, first)
+    load.save(model, second)
+    assert first.read_bytes() == second.read_bytes()
+    assert_same(files.read(first), expected_arrays(model))
+    assert [path.name for path in first.parent.iterdir()] == [first.name]
+
+
+def test_a_save_that_fails_leaves_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(stream: Any, **arrays: np.ndarray) -> None:
+        stream.write(b"half")
+        raise OSError("No space left on device")
+
+    path = tmp_path / "x.npz"
+    path.write_bytes(b"old")
+    monkeypatch.setattr(np, "savez", fail)
+    with pytest.raises(OSError, match="No space left"):
+        load.save(toy(tf_keras), path)
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_save_refuses_other_formats(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"expected a name that ends in \.safetensors or \.npz"):
+        load.save(toy(tf_keras), tmp_path / "x.h5")
+
+
+def complete(kind: str, folder: Path) -> bytes:
+    path = folder / f"complete{kind}"
+    model = toy(tf_keras)
+    if kind in (".npz", ".safetensors"):
+        load.save(model, path)
+    elif kind == ".keras":
+        model.save(path)
+    else:
+        model.save_weights(path)
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("kind", [".h5", ".keras", ".npz", ".safetensors"])
+def test_damaged_files_are_one_line(kind: str, tmp_path: Path) -> None:
+    content = complete(kind, tmp_path)
+    path = tmp_path / f"x{kind}"
+    for damaged in (b"", b"<html>Not Found</html>", content[:100], content[: len(content) // 2]):
+        path.write_bytes(damaged)
+        with pytest.raises(InputError) as caught:
+            files.read(path)
+        message = str(caught.value)
+        assert message.startswith(f"{path}: expected ")
+        assert f"these {len(damaged)} bytes are incomplete or something else" in message
+        assert "\n" not in message
+
+
+@pytest.mark.parametrize("kind", [".h5", ".keras", ".npz", ".safetensors"])
+def test_flipped_bytes_never_raise_anything_else(kind: str, tmp_path: Path) -> None:
+    content = np.frombuffer(complete(kind, tmp_path), np.uint8)
+    rng = np.random.default_rng(0)
+    for _ in range(100):
+        damaged = content.copy()
+        damaged[rng.integers(0, min(len(damaged), 4000), 20)] = rng.integers(0, 256, 20)
+        (tmp_path / f"x{kind}").write_bytes(damaged.tobytes())
+        with contextlib.suppress(InputError):
+            files.read(tmp_path / f"x{kind}")
+
+
+def test_files_of_another_kind_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"ends in \.h5, \.hdf5, \.keras, \.npz, \.safetensors"):
+        files.read(tmp_path / "x.ckpt")
+    with pytest.raises(InputError, match="found nothing of that name"):
+        files.read(tmp_path / "x.h5")
+    (tmp_path / "folder.keras").mkdir()
+    with pytest.raises(InputError, match="expected a file of weights, found a folder"):
+        files.read(tmp_path / "folder.keras")
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file["dataset"] = [1.0]
+    with pytest.raises(InputError, match="expected the weights of Keras layers, found none"):
+        files.read(tmp_path / "x.h5")
+    np.savez(tmp_path / "x.npz")
+    with pytest.raises(InputError, match="expected weights, found none"):
+        files.read(tmp_path / "x.npz")
+    np.savez(tmp_path / "x.npz", **{"conv1/kernel": np.array(["text"])})
+    with pytest.raises(InputError, match="expected numbers in conv1/kernel, got <U4"):
+        files.read(tmp_path / "x.npz")
+    np.savez(tmp_path / "x.npz", **{"conv1/kernel": np.array([print])})
+    with pytest.raises(InputError, match="a NumPy archive without pickles"):
+        files.read(tmp_path / "x.npz")
+
+
+def test_layers_without_known_weights_are_named(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "x.weights.h5", "w") as file:
+        file["layers/lambda_1/vars/0"] = [1.0]
+    with pytest.raises(InputError, match="lambda_1 is no layer whose weights can be named"):
+        files.read(tmp_path / "x.weights.h5")
+
+
+@pytest.mark.parametrize("link", ["soft", "external", "dataset"])
+def test_hdf5_that_points_elsewhere_is_refused(link: str, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_bytes(bytes(8))
+    with h5py.File(tmp_path / "other.h5", "w") as other:
+        other["layers/dense/vars/0"] = [1.0]
+    with h5py.File(tmp_path / "x.weights.h5", "w") as file:
+        if link == "soft":
+            file["layers/dense/vars/1"] = h5py.SoftLink("/layers")
+        elif link == "external":
+            file["layers"] = h5py.ExternalLink(str(tmp_path / "other.h5"), "/layers")
+        else:
+            file.create_dataset(
+                "layers/dense/vars/0", (2,), "f4", external=[(str(tmp_path / "secret"), 0, 8)]
+            )
+    with pytest.raises(InputError, match=r"is a link|is no array within this file"):
+        files.read(tmp_path / "x.weights.h5")
+
+
+def test_declared_sizes_beyond_4_gib_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with h5py.File(tmp_path / "x.weights.h5", "w") as file:
+        file.create_dataset("layers/dense/vars/0", (1 << 31,), "f4", chunks=(1024,))
+    with pytest.raises(InputError, match="0 declares 8589934592 bytes"):
+        files.read(tmp_path / "x.weights.h5")
+    monkeypatch.setattr(files, "MAX_BYTES", 1 << 20)  # the same check, on small files
+    np.savez_compressed(tmp_path / "x.npz", **{"conv1/kernel": np.zeros((1 << 20,), np.uint8)})
+    with zipfile.ZipFile(tmp_path / "x.keras", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("config.json", bytes((1 << 20) + 1))
+    for name in ("x.npz", "x.keras"):
+        with pytest.raises(InputError, match=r"declares 1048\d+ bytes"):
+            files.read(tmp_path / name)
+
+
+def test_load_reports_what_it_assigned() -> None:
+    source, target = toy(tf_keras, classes=3), toy(tf_keras, classes=3)
+    target.set_weights([np.zeros_like(array) for array in target.get_weights()])
+    arrays = {name: array.astype(np.float64) for name, array in expected_arrays(source).items()}
+    report = load.load_weights(target, arrays, origin="x.npz")
+    assert report == load.LoadReport("x.npz", arrays=16, parameters=source.count_params())
+    for actual, expected in zip(target.get_weights(), source.get_weights(), strict=True):
+        np.testing.assert_array_equal(actual, expected)
+
+
+def test_load_refuses_another_network_s_weights_and_changes_nothing() -> None:
+    model = toy(tf_keras)
+    before = model.get_weights()
+    arrays = {name: array + 1 for name, array in expected_arrays(model).items()}
+    for name in ("stem/kernel", "stem_bn/beta", "slope/alpha", "depthwise/bias"):
+        del arrays[name]
+    arrays |= {
+        "extra/kernel": np.zeros(1, np.float32),
+        "classifier/kernel": np.zeros((4, 5), np.float32),
+        "a_branch/kernel": np.zeros((1, 1, 4, 4), np.int8),
+    }
+    with pytest.raises(InputError) as caught:
+        load.load_weights(model, arrays, origin="x.h5")
+    assert str(caught.value) == (
+        "x.h5: expected the 16 arrays of toy, got 13: "
+        "4 missing (stem/kernel; stem_bn/beta; depthwise/bias; ...), 1 left over (extra/kernel), "
+        "1 of another shape (classifier/kernel: (4, 5) instead of (4, 3)), "
+        "1 of another type (a_branch/kernel: int8 instead of float32). "
+        "Are these the weights of another network?"
+    )
+    for actual, expected in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(actual, expected)
+
+
+def test_mobilenet_of_keras_applications_is_recognized_and_computes_the_same(
+    tmp_path: Path,
+) -> None:
+    from keras_models.mobilenet_v1 import mobilenet_v1
+
+    keras_model = tf_keras.applications.MobileNet(
+        (64, 64, 3), alpha=0.25, weights=None, classes=10, classifier_activation=None
+    )
+    rng = np.random.default_rng(0)
+    for layer in keras_model.layers:  # moving averages of an untrained network hide mistakes
+        if isinstance(layer, tf_keras.layers.BatchNormalization):
+            layer.set_weights([rng.uniform(0.5, 1.5, w.shape) for w in layer.get_weights()])
+    keras_model.save_weights(tmp_path / "x.h5")
+    ours = mobilenet_v1(width=0.25, input_shape=(64, 64, 3), num_classes=10)
+
+    weights = checkpoints.read_weights(tmp_path / "x.h5")
+    report = load.load_weights(ours, weights.arrays, origin="x.h5")
+
+    assert weights.source == keras_applications.SOURCE
+    assert weights.preprocessing == data.Preprocessing()
+    assert report.parameters == keras_model.count_params()
+    pictures = rng.uniform(-1, 1, (2, 64, 64, 3)).astype(np.float32)
+    expected = keras_model.predict(pictures, verbose=0)
+    assert expected.std() > 1e-3
+    # Only the classifier's sums run in another order, as Dense instead of a convolution.
+    np.testing.assert_allclose(ours.predict(pictures, verbose=0), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_other_weights_keep_their_names(tmp_path: Path) -> None:
+    model = toy(tf_keras)
+    load.save(model, tmp_path / "x.safetensors")
+    weights = checkpoints.read_weights(tmp_path / "x.safetensors")
+    assert_same(weights.arrays, expected_arrays(model))
+    assert (weights.source, weights.preprocessing) == (None, None)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not SHARED.is_dir(), reason="needs the development pictures and weights")
+def test_imported_imagenet_weights_recognize_photographs() -> None:
+    from keras_models.mobilenet_v1 import mobilenet_v1
+
+    weights = checkpoints.read_weights(SHARED / "mobilenet_v1_0.25_224_imagenet.h5")
+    assert weights.preprocessing is not None
+    model = mobilenet_v1(width=0.25)
+    load.load_weights(model, weights.arrays, origin="shared")
+    pictures = data.read_source(
+        SHARED / "photos" / "labels.csv",
+        size=224,
+        preprocessing=weights.preprocessing,
+        warn=pytest.fail,
+    )
+    inputs = weights.preprocessing.to_input(pictures.pixels)
+    correct = (model.predict(inputs, verbose=0).argmax(axis=1) == pictures.labels).sum()
+    assert len(inputs) == 200
+    # 123 of 200.  JPEG decoders differ by a level here and there, which moves a few pictures at
+    # most; stretching the pictures to a square gives 115, BGR gives 97.
+    assert 119 <= correct <= 127
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """Serves `content` under /ok.h5, half of it under /truncated.h5, and else 404."""
+
+    content = bytes(range(256)) * 1000
+    requests = 0
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    server: Server
+
+    def do_GET(self) -> None:
+        self.server.requests += 1
+        if self.path not in ("/ok.h5", "/truncated.h5"):
+            self.send_error(404)
+            return
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(Server.content)))
+        self.end_headers()
+        half = len(Server.content) // 2
+        self.wfile.write(Server.content[: half if self.path == "/truncated.h5" else None])
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture(autouse=True)
+def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("no_proxy", "*")
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server(("127.0.0.1", 0), Handler) as running:
+        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield running
+        running.shutdown()
+        thread.join()
+
+
+def url(server: Server, name: str) -> str:
+    return f"http://127.0.0.1:{server.server_port}/{name}"
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+@pytest.mark.parametrize("digest", [None, sha256(Server.content)])
+def test_a_download_is_kept_and_not_repeated(
+    digest: str | None, server: Server, tmp_path: Path
+) -> None:
+    official = Official(url(server, "ok.h5"), digest)
+    for _ in range(2):
+        path = download.download(official, folder=tmp_path / "cache")
+        assert path == tmp_path / "cache" / "ok.h5"
+        assert path.read_bytes() == Server.content
+    assert server.requests == 1
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("name", "digest", "message"),
+    [
+        ("truncated.h5", None, "expected 256000 bytes, received 128000|IncompleteRead"),
+        ("ok.h5", "0" * 64, f"expected SHA-256 0+, got {sha256(Server.content)}; try again"),
+        ("absent.h5", None, r"cannot be downloaded \(Not Found\)"),
+    ],
+)
+def test_a_failed_download_leaves_nothing_and_says_where_to_put_the_file(
+    name: str, digest: str | None, message: str, server: Server, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        download.download(Official(url(server, name), digest), folder=tmp_path)
+    line = str(caught.value)
+    assert line.startswith(f"{url(server, name)}: ")
+    assert line.endswith(f"download it by hand and save it as {tmp_path / name}.")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_network_the_message_names_url_and_path(tmp_path: Path) -> None:
+    with socket.socket() as closed:  # bound, but nobody listens
+        closed.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{closed.getsockname()[1]}/x.h5"
+        with pytest.raises(InputError) as caught:
+            download.download(Official(address), folder=tmp_path)
+    assert str(caught.value) == (
+        f"{address}: cannot be downloaded ([Errno {errno.ECONNREFUSED}] Connection refused); "
+        f"download it by hand and save it as {tmp_path / 'x.h5'}."
+    )
+
+
+def test_a_wrong_file_in_the_cache_is_not_used(tmp_path: Path) -> None:
+    (tmp_path / "x.h5").write_bytes(b"half")
+    with pytest.raises(InputError, match=r"delete .*x\.h5 to download it again"):
+        download.download(Official("http://127.0.0.1:1/x.h5", "0" * 64), folder=tmp_path)
+
+
+def test_official_weights_are_those_that_keras_itself_downloads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class AskedError(Exception):
+        pass
+
+    def get_file(name: str, origin: str, **kwargs: object) -> None:
+        raise AskedError(origin)
+
+    module = sys.modules[tf_keras.applications.MobileNet.__module__]
+    monkeypatch.setattr(module.data_utils, "get_file", get_file)
+    for width, resolution in ((1.0, 224), (0.75, 192), (0.5, 160), (0.25, 128)):
+        with pytest.raises(AskedError) as asked:
+            tf_keras.applications.MobileNet((resolution, resolution, 3), alpha=width)
+        found = download.find("mobilenet_v1", width=width, resolution=resolution)
+        assert found.url == str(asked.value)
+
+
+def test_networks_without_official_weights_are_told_which_have_some() -> None:
+    with pytest.raises(InputError, match=r"width 0\.3 at 224 has no .* width 0\.25 at 224"):
+        download.find("mobilenet_v1", width=0.3, resolution=224)
+    with pytest.raises(InputError, match="there are: none of this family"):
+        download.find("alexnet", width=1.0, resolution=224)
+
+
+@pytest.mark.parametrize(
+    ("configured", "expected"), [("/x", "/x"), ("", "~/.cache"), ("relative", "~/.cache")]
+)
+def test_the_cache_follows_xdg(
+    configured: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", configured)
+    assert download.cache_folder() == Path(expected).expanduser() / "shufflelite"

@@ -1,0 +1,361 @@
+"""Pictures of every kind against pixels known beforehand."""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_models import data
+from keras_models.data import PictureList, Preprocessing
+from keras_models.errors import InputError
+
+WHOLE = Preprocessing(crop_fraction=1.0)
+WHITE, BLACK, RED, BLUE = (255, 255, 255), (0, 0, 0), (255, 0, 0), (0, 0, 255)
+SIZE = 4
+
+
+def solid(mode: str, color: Any) -> Image.Image:
+    return Image.new(mode, (SIZE, SIZE), color)
+
+
+def grey16(mode: str = "I;16") -> Image.Image:
+    """Has 0, 1 * 257, 2 * 257, ... as 16-bit samples, that is 0, 1, 2, ... as 8-bit ones."""
+    samples = np.arange(SIZE * SIZE, dtype=np.uint16).reshape(SIZE, SIZE) * 257 * 17
+    return Image.frombytes(mode, (SIZE, SIZE), samples.astype("<u2").tobytes())
+
+
+def palette(*, transparent: bool) -> Image.Image:
+    image = solid("P", 1)
+    image.putpalette([*BLUE, *RED])
+    if transparent:
+        image.info["transparency"] = 1
+    return image
+
+
+def read(path: Path) -> np.ndarray:
+    return data.load_picture(path, size=SIZE, preprocessing=WHOLE)
+
+
+@pytest.mark.parametrize(
+    ("image", "name", "expected"),
+    [
+        (solid("RGB", RED), "x.png", RED),
+        (solid("L", 200), "x.png", (200, 200, 200)),
+        (solid("1", 1), "x.png", WHITE),
+        (palette(transparent=False), "x.png", RED),
+        (palette(transparent=True), "x.png", WHITE),
+        (palette(transparent=True), "x.gif", WHITE),
+        (solid("RGBA", (255, 0, 0, 0)), "x.png", WHITE),
+        (solid("RGBA", (255, 0, 0, 51)), "x.png", (255, 204, 204)),  # a fifth of red over white
+        (solid("RGBA", (255, 0, 0, 51)), "x.webp", (255, 204, 204)),
+        (solid("LA", (0, 0)), "x.png", WHITE),
+        (solid("CMYK", (0, 255, 255, 0)), "x.tif", RED),
+        (solid("CMYK", (0, 0, 0, 255)), "x.tif", BLACK),
+        (solid("CMYK", (0, 255, 255, 0)), "x.jpg", RED),
+        (solid("RGB", BLUE), "x.bmp", BLUE),
+        (solid("RGB", BLUE), "x.ppm", BLUE),
+    ],
+    ids=lambda value: value.mode if isinstance(value, Image.Image) else str(value),
+)
+def test_each_mode_becomes_rgb(
+    image: Image.Image, name: str, expected: tuple[int, ...], tmp_path: Path
+) -> None:
+    options: dict = {"lossless": True, "exact": True} if name.endswith("webp") else {}
+    image.save(tmp_path / name, **options)
+    np.testing.assert_array_equal(
+        read(tmp_path / name), np.full((SIZE, SIZE, 3), expected, np.uint8)
+    )
+
+
+@pytest.mark.parametrize("name", ["x.png", "x.tif", "x.ppm"])
+def test_16_bit_grey_is_scaled_and_not_clipped(name: str, tmp_path: Path) -> None:
+    grey16().save(tmp_path / name)
+    expected = np.arange(SIZE * SIZE, dtype=np.uint8).reshape(SIZE, SIZE, 1) * 17
+    np.testing.assert_array_equal(read(tmp_path / name), np.repeat(expected, 3, axis=2))
+
+
+@pytest.mark.parametrize(
+    ("mode", "value", "reason"), [("F", 0.5, "floating-point"), ("I", 70_000, "32-bit")]
+)
+def test_samples_without_a_defined_white_are_refused(
+    mode: str, value: float, reason: str, tmp_path: Path
+) -> None:
+    solid(mode, value).save(tmp_path / "x.tif")
+    with pytest.raises(InputError, match=f"x.tif: {reason} samples have no defined white"):
+        read(tmp_path / "x.tif")
+
+
+@pytest.mark.parametrize(
+    ("orientation", "turned"),
+    [
+        (3, lambda x: x[::-1, ::-1]),
+        (6, lambda x: np.rot90(x, -1)),
+        (8, np.rot90),
+        (2, lambda x: x[:, ::-1]),
+    ],
+)
+def test_exif_rotation_is_applied(orientation: int, turned: Callable, tmp_path: Path) -> None:
+    stored = np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3), np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(stored).save(tmp_path / "x.png", exif=exif)
+    np.testing.assert_array_equal(read(tmp_path / "x.png"), turned(stored))
+
+
+def test_damaged_exif_does_not_lose_the_picture(tmp_path: Path) -> None:
+    solid("RGB", WHITE).save(tmp_path / "x.jpg", exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff\x01")
+    np.testing.assert_array_equal(read(tmp_path / "x.jpg"), 255)
+
+
+@pytest.mark.parametrize("name", ["x.gif", "x.webp", "x.png"])
+def test_animations_give_their_first_frame(name: str, tmp_path: Path) -> None:
+    frames = [solid("RGB", RED), solid("RGB", BLUE)]
+    options: dict = {"lossless": True} if name == "x.webp" else {}
+    frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:], **options)
+    np.testing.assert_array_equal(read(tmp_path / name)[0, 0], RED)
+
+
+@pytest.mark.parametrize("shape", [(375, 500), (500, 333), (90, 86), (41, 300)])
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_crop_is_torchvision_s(shape: tuple[int, int], interpolation: str, tmp_path: Path) -> None:
+    height, width = shape
+    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "x.png")
+    # torchvision's Resize(64), the longer side truncated, then CenterCrop(56)
+    long = int(64 * max(shape) / min(shape))
+    resized = Image.fromarray(pixels).resize(
+        (64, long) if width < height else (long, 64), data.INTERPOLATIONS[interpolation]
+    )
+    left, top = (round((side - 56) / 2) for side in resized.size)
+    expected = np.asarray(resized.crop((left, top, left + 56, top + 56)))
+
+    actual = data.load_picture(
+        tmp_path / "x.png", size=56, preprocessing=Preprocessing(interpolation=interpolation)
+    )
+
+    # Pillow keeps the filter's window in floats: now and then a value rounds the other way.
+    np.testing.assert_allclose(actual.astype(int), expected.astype(int), atol=1)
+
+
+def test_a_long_panorama_is_cropped_before_it_is_enlarged(tmp_path: Path) -> None:
+    pixels = np.zeros((1, 50_000, 3), np.uint8)  # resized whole it would be 256 x 12,800,000
+    pixels[:, 25_000:] = 255
+    Image.fromarray(pixels).save(tmp_path / "x.png")
+    picture = data.load_picture(tmp_path / "x.png", size=224, preprocessing=Preprocessing())
+    # The crop is 0.875 pixels wide, across the edge between black and white.
+    assert picture[:, 0].max() < 0.1 * 255
+    assert picture[:, -1].min() > 0.9 * 255
+
+
+def test_to_input_is_keras_tf_mode_by_default() -> None:
+    pixels = np.arange(256, dtype=np.uint8)[:, None, None, None].repeat(3, axis=-1)
+    expected = np.arange(256)[:, None, None, None] / 127.5 - 1
+    actual = Preprocessing().to_input(pixels)
+    assert actual.dtype == np.float32
+    np.testing.assert_allclose(actual, expected.repeat(3, axis=-1), atol=6e-8)  # half an ulp of 1
+
+
+def test_to_input_takes_mean_and_std_in_the_network_s_channel_order() -> None:
+    caffe = Preprocessing(mean=(103.5, 116.5, 123.5), std=(1.0, 2.0, 4.0), channel_order="bgr")
+    rgb = np.array([[[[200, 100, 50]]]], np.uint8)
+    np.testing.assert_array_equal(caffe.to_input(rgb), [[[[-53.5, -8.25, 19.125]]]])
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"std": (1.0, 0.0, 1.0)},
+        {"channel_order": "RGB"},
+        {"crop_fraction": 1.2},
+        {"interpolation": "lanczos"},
+    ],
+)
+def test_preprocessing_refuses_what_it_cannot_do(wrong: dict) -> None:
+    with pytest.raises(InputError, match="Expected"):
+        Preprocessing(**wrong)
+
+
+def save_pictures(folder: Path, *names: str) -> None:
+    for number, name in enumerate(names):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        solid("RGB", (number, 0, 0)).save(folder / name)
+
+
+def test_a_folder_is_searched_below_and_sorted(tmp_path: Path) -> None:
+    save_pictures(tmp_path, "b/2.JPG", "a.webp", "b/1.Png", ".hidden.png", ".git/x.png")
+    (tmp_path / "notes.txt").touch()
+    found = data.find_pictures(tmp_path)
+    assert [path.relative_to(tmp_path).as_posix() for path in found.files] == [
+        "a.webp",
+        "b/1.Png",
+        "b/2.JPG",
+    ]
+    assert found.labels is None
+
+
+def test_class_folders_number_the_classes_even_where_one_is_empty(tmp_path: Path) -> None:
+    save_pictures(tmp_path, "cat/1.png", "dog/1.png", "dog/2.png")
+    (tmp_path / "cow").mkdir()
+    found = data.find_pictures(tmp_path, labels_from_folders=True)
+    assert found.class_names == ("cat", "cow", "dog")
+    assert found.labels == (0, 2, 2)
+
+
+@pytest.mark.parametrize("stray", ["stray.png", "dog/young/1.png"])
+def test_class_folders_refuse_a_picture_elsewhere(stray: str, tmp_path: Path) -> None:
+    save_pictures(tmp_path, "cat/1.png", stray)
+    with pytest.raises(InputError, match=f"named after its class, found {stray}"):
+        data.find_pictures(tmp_path, labels_from_folders=True)
+
+
+def test_a_folder_without_pictures_and_no_folder_at_all_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"expected pictures \(\.bmp .*\), found none"):
+        data.find_pictures(tmp_path)
+    with pytest.raises(InputError, match="found nothing of that name"):
+        data.find_pictures(tmp_path / "absent")
+
+
+def test_a_csv_gives_files_beside_it_and_labels(tmp_path: Path) -> None:
+    save_pictures(tmp_path, "sub/a b.png", "c.png")
+    text = '\ufeffname,label,filename\n"x, y", 7 ,sub/a b.png\n\nz,0,c.png\n'
+    (tmp_path / "list.csv").write_text(text, encoding="utf-8")
+    found = data.find_pictures(tmp_path / "list.csv")
+    assert found.files == (tmp_path / "sub/a b.png", tmp_path / "c.png")
+    assert found.labels == (7, 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("image,label\na.png,1\n", "expected a header with one of file, filename, path, got image"),
+        ("", "got an empty file"),
+        ("file\n", "found only the header"),
+        ("file\na.png\n\nb.png\nc.png\n", "line 4: 'b.png' is not a file; 2 of its 3 files are"),
+        ("file,label\na.png,1\na.png,-1\n", "line 3: expected a label that is an .* got '-1'"),
+        ("file,label\na.png,1.0\n", "line 2: expected a label that is an integer >= 0, got '1.0'"),
+        ("file,label\na.png\n", "line 2: expected a label .* got None"),
+        ("file\n\xff\xfe", "expected a csv file"),
+    ],
+)
+def test_a_wrong_csv_is_refused_with_the_line(text: str, message: str, tmp_path: Path) -> None:
+    save_pictures(tmp_path, "a.png")
+    (tmp_path / "list.csv").write_bytes(text.encode("latin-1"))
+    with pytest.raises(InputError, match=message):
+        data.find_pictures(tmp_path / "list.csv")
+
+
+def encoded(image: Image.Image, kind: str) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, kind)
+    return stream.getvalue()
+
+
+def test_unreadable_pictures_are_named_and_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
+    save_pictures(tmp_path, "a.png", "f.png")
+    (tmp_path / "b.jpg").write_bytes(encoded(noise, "JPEG")[:-500])
+    (tmp_path / "c.png").write_bytes(encoded(noise, "PNG")[:-5000])
+    (tmp_path / "d.png").write_text("<html>404</html>")
+    solid("RGB", RED).resize((100, 101)).save(tmp_path / "e.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10_000)  # e.png has 10,100: "a bomb"
+    files = data.find_pictures(tmp_path).files
+    said: list[str] = []
+
+    pictures = data.read_pictures(
+        PictureList(files, labels=(10, 11, 12, 13, 14, 15)),
+        size=SIZE,
+        preprocessing=WHOLE,
+        warn=said.append,
+    )
+
+    assert pictures.files == (str(files[0]), str(files[5]))
+    assert pictures.labels is not None
+    assert pictures.labels.tolist() == [10, 15]
+    assert pictures.pixels[:, 0, 0].tolist() == [[0, 0, 0], [1, 0, 0]]
+    assert pictures.skipped == tuple(map(str, files[1:5]))
+    assert [line.partition(": ")[0] for line in said] == [f"skipped {f}" for f in files[1:5]]
+    for line, reason in zip(said, ("truncated", "truncated", "identify", "bomb"), strict=True):
+        assert reason in line
+        assert "\n" not in line
+
+
+def test_nothing_readable_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "a.png").touch()
+    with pytest.raises(InputError, match=r"None of the 1 pictures can be decoded; first: .*a\.png"):
+        data.read_source(tmp_path, size=SIZE, preprocessing=WHOLE, warn=lambda _: None)
+
+
+def test_a_limit_takes_a_random_subset_in_order_that_the_seed_repeats(tmp_path: Path) -> None:
+    save_pictures(tmp_path, *(f"{number:03}.png" for number in range(40)))
+
+    def read_some(limit: int, seed: int) -> list[int]:
+        pictures = data.read_source(
+            tmp_path, size=SIZE, preprocessing=WHOLE, warn=pytest.fail, limit=limit, seed=seed
+        )
+        assert [int(Path(f).stem) for f in pictures.files] == pictures.pixels[:, 0, 0, 0].tolist()
+        return pictures.pixels[:, 0, 0, 0].tolist()
+
+    first = read_some(10, seed=0)
+    assert first == sorted(set(first))
+    assert len(first) == 10
+    assert read_some(10, seed=0) == first
+    assert read_some(10, seed=1) != first
+    assert read_some(100, seed=0) == list(range(40))
+    with pytest.raises(InputError, match="limit of at least 1"):
+        read_some(0, seed=0)
+
+
+def test_npz_holds_decoded_pictures(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (6, SIZE, SIZE, 3), np.uint8)
+    np.savez(tmp_path / "x.npz", images=images, labels=np.arange(6, dtype=np.int16))
+    pictures = data.read_source(
+        tmp_path / "x.npz", size=SIZE, preprocessing=WHOLE, warn=pytest.fail, limit=3
+    )
+    assert pictures.labels is not None
+    np.testing.assert_array_equal(pictures.pixels, images[pictures.labels])
+    assert pictures.files == tuple(f"{tmp_path / 'x.npz'}[{i}]" for i in pictures.labels)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"inputs": np.zeros((1, 4, 4, 3), "f4")}, "expected uint8 'images' .* found inputs"),
+        ({"images": np.zeros((1, 4, 4, 3), "f4")}, r"got float32 \(1, 4, 4, 3\); store pixels be"),
+        ({"images": np.zeros((1, 8, 8, 3), "u1")}, r"\(n, 4, 4, 3\), got uint8 \(1, 8, 8, 3\)"),
+        ({"images": np.zeros((0, 4, 4, 3), "u1")}, r"got uint8 \(0, 4, 4, 3\)"),
+        ({"images": np.array([None])}, "expected an .npz file"),  # pickled
+        ({"images": np.zeros((2, 4, 4, 3), "u1"), "labels": np.zeros(3, "i8")}, "expected 2 inte"),
+        ({"images": np.zeros((1, 4, 4, 3), "u1"), "labels": np.array([-1])}, "'labels' >= 0"),
+    ],
+)
+def test_npz_of_something_else_is_refused(arrays: dict, message: str, tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", **arrays)
+    with pytest.raises(InputError, match=message):
+        data.read_npz(tmp_path / "x.npz", size=SIZE)
+
+
+def test_npz_that_is_none_is_refused(tmp_path: Path) -> None:
+    for content in (b"", b"PK\x03\x04", b"text"):
+        (tmp_path / "x.npz").write_bytes(content)
+        with pytest.raises(InputError, match=r"expected an \.npz file"):
+            data.read_npz(tmp_path / "x.npz", size=SIZE)
+    with (tmp_path / "x.npz").open("wb") as stream:
+        np.save(stream, np.zeros((1, SIZE, SIZE, 3), np.uint8))
+    with pytest.raises(InputError, match=r"expected an \.npz file"):
+        data.read_npz(tmp_path / "x.npz", size=SIZE)
+
+
+def test_digest_tells_shapes_and_values_apart() -> None:
+    pixels = np.zeros((2, 4, 4, 3), np.uint8)
+    other = pixels.copy()
+    other[1, 3, 3, 2] = 1
+    same = np.asfortranarray(pixels)
+    digests = [data.digest(x) for x in (pixels, same, other, pixels.reshape(4, 2, 4, 3))]
+    assert digests[0] == digests[1]
+    assert len(set(digests)) == 3

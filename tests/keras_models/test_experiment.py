@@ -1,0 +1,170 @@
+"""Experiments: what TOML becomes, and the exact words about what is wrong with it."""
+
+import enum
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from keras_models import experiment
+from keras_models.errors import InputError
+
+
+class Schedule(enum.Enum):
+    COSINE = "cosine"
+    STEP = "step"
+
+
+@dataclass(frozen=True)
+class Model:
+    name: str
+    width: float = 1.0
+
+
+@dataclass(frozen=True)
+class Train:
+    epochs: int = 10
+    learning_rate: float = 0.1
+    nesterov: bool = True
+    schedule: Schedule = Schedule.COSINE
+    precision: Literal["float32", "mixed"] = "float32"
+    limit: int | None = None
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    milestones: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1:
+            raise ValueError(f"expected 'epochs' >= 1, got {self.epochs}.")
+
+
+@dataclass(frozen=True)
+class Experiment:
+    model: Model
+    train: Train
+    seed: int = 0
+
+
+def load(text: str, overrides: tuple[str, ...] = ()) -> Experiment:
+    Path("a.toml").write_text(text, encoding="utf-8")
+    return experiment.load("a.toml", Experiment, overrides)
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_toml_becomes_dataclasses_and_absent_keys_their_defaults() -> None:
+    config = load("""
+        seed = 3
+        [model]
+        name = "shufflenet_v2"
+        width = 1
+        [train]
+        schedule = "step"
+        precision = "mixed"
+        limit = 100
+        mean = [1, 2.5, 3]
+        milestones = [60, 80]
+        """)
+    train = Train(
+        schedule=Schedule.STEP,
+        precision="mixed",
+        limit=100,
+        mean=(1.0, 2.5, 3.0),
+        milestones=(60, 80),
+    )
+    assert config == Experiment(Model("shufflenet_v2", 1.0), train, seed=3)
+    assert isinstance(config.model.width, float)
+
+
+def test_overrides_win_and_are_toml_or_else_strings() -> None:
+    overrides = (
+        "model.name=mobilenet_v1",
+        "train.learning_rate=1e-3",
+        "train.nesterov=false",
+        "train.milestones=[1, 2]",
+        "train.epochs=4",
+        "seed=5",
+        "train.epochs = 7",
+    )
+    config = load('[model]\nname = "x"\nwidth = 0.5\n', overrides)
+    train = Train(epochs=7, learning_rate=1e-3, nesterov=False, milestones=(1, 2))
+    assert config == Experiment(Model("mobilenet_v1", 0.5), train, seed=5)
+
+
+def test_to_dict_is_read_back_as_the_same() -> None:
+    config = load('[model]\nname = "x"\n[train]\nschedule = "step"\nmilestones = [1]\n')
+    plain = experiment.to_dict(config)
+    assert plain["train"]["schedule"] == "step"
+    assert plain["train"]["milestones"] == [1]
+    assert plain["train"]["limit"] is None
+    assert experiment.build(plain, Experiment) == config
+
+
+@pytest.mark.parametrize(
+    ("train", "message"),
+    [
+        ("epoch = 1", "unknown key 'epoch'. Did you mean 'epochs'?"),
+        ("epochs = 'ten'", "expected 'epochs' to be an integer, got 'ten'."),
+        ("epochs = true", "expected 'epochs' to be an integer, got True."),
+        ("epochs = 1.0", "expected 'epochs' to be an integer, got 1.0."),
+        ("learning_rate = '0.1'", "expected 'learning_rate' to be a number, got '0.1'."),
+        ("learning_rate = true", "expected 'learning_rate' to be a number, got True."),
+        ("nesterov = 1", "expected 'nesterov' to be true or false, got 1."),
+        ("limit = 'all'", "expected 'limit' to be an integer, got 'all'."),
+        ("schedule = 'x'", "expected 'schedule' to be one of 'cosine', 'step', got 'x'."),
+        ("precision = 'x'", "expected 'precision' to be one of 'float32', 'mixed', got 'x'."),
+        ("mean = [1]", "expected 'mean' to be a list of a number, a number, a number, got [1]."),
+        ("milestones = ['a']", "expected 'milestones' to be an integer, got 'a'."),
+        ("milestones = 3", "expected 'milestones' to be a list of an integer, ..., got 3."),
+        ("epochs = 0", "expected 'epochs' >= 1, got 0."),
+    ],
+)
+def test_a_wrong_entry_is_named_with_its_place(train: str, message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        load(f"[model]\nname = 'x'\n[train]\n{train}\n")
+    assert str(caught.value) == f"a.toml [train]: {message}"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[train]\n", "a.toml [model]: missing key 'name'."),
+        ("[trian]\n", "a.toml: unknown key 'trian'. Did you mean 'train'?"),
+        ("[zoo]\n", "a.toml: unknown key 'zoo'. Known keys: model, train, seed."),
+        ("train = 3\n", "a.toml: expected 'train' to be a table, got 3."),
+    ],
+)
+def test_a_wrong_table_is_named(text: str, message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        load(text)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.epoch=3", "unknown key 'epoch'. Did you mean 'epochs'?"),
+        ("trian.epochs=3", "unknown key 'trian'. Did you mean 'train'?"),
+        ("train.epochs=x", "expected 'epochs' to be an integer, got 'x'."),
+        ("train=3", "expected 'train' to be a table, got 3."),
+        ("train.epochs", "expected section.key=value."),
+        (".epochs=3", "expected section.key=value."),
+    ],
+)
+def test_a_wrong_override_is_named_and_not_the_file(override: str, message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        load("", (override,))
+    assert str(caught.value) == f"--set {override}: {message}"
+
+
+def test_wrong_syntax_is_one_line_with_its_position() -> None:
+    with pytest.raises(InputError, match=r"^a\.toml: not valid TOML: .*line 2, column 8.*\.$"):
+        load("[train]\nepochs 3\n")
+
+
+def test_an_absent_file_is_named() -> None:
+    with pytest.raises(InputError, match=r"^b\.toml: expected a TOML file \(No such file"):
+        experiment.load("b.toml", Experiment)
