@@ -12,12 +12,13 @@ import queue
 import sys
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from tflite_file import delegation
 
 PACKAGES = {"litert": "ai_edge_litert", "tflite-runtime": "tflite_runtime"}  # --runtime: module
 
@@ -76,28 +77,6 @@ def random_input(shape: Sequence[int], dtype: type, rng: np.random.Generator) ->
     if np.issubdtype(dtype, np.integer) or dtype is np.bool_:
         return rng.integers(0, 2, shape).astype(dtype)  # often indices: 0 and 1 exist everywhere
     raise ValueError(f"expected an input of numbers to fill at random, got {dtype.__name__}")
-
-
-def delegation(nodes: Sequence[Mapping[str, Any]]) -> tuple[int, dict[str, int]]:
-    """Counts delegate partitions, and by type the operators that no delegate took.
-
-    The interpreter keeps the replaced nodes in its list and does not say which they are, so each
-    delegate is followed from its outputs back to its inputs.
-    """
-    delegates = [node for node in nodes if node["op_name"] == "DELEGATE"]
-    operators = [node for node in nodes if node["op_name"] != "DELEGATE"]
-    producers = {tensor: node for node in operators for tensor in node["outputs"]}
-    inside = set()
-    for delegate in delegates:
-        seen, todo = set(delegate["inputs"]), list(delegate["outputs"])
-        while todo:
-            tensor = todo.pop()
-            if tensor in producers and tensor not in seen:
-                inside.add(producers[tensor]["index"])
-                todo.extend(producers[tensor]["inputs"])
-            seen.add(tensor)
-    outside = Counter(node["op_name"] for node in operators if node["index"] not in inside)
-    return len(delegates), dict(outside)
 
 
 def _runtime(name: str) -> tuple[Any, str]:

@@ -3,15 +3,13 @@
 import glob
 import hashlib
 import os
-import struct
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import tflite_file
 from keras_models.errors import InputError
-
-_DAMAGE = (struct.error, IndexError, KeyError, ValueError, TypeError, AttributeError)
 
 
 @dataclass(frozen=True)
@@ -76,32 +74,10 @@ def _read(path: Path, *, name: str) -> ModelFile:
         start = f"one that starts with {data[:8]!r}" if data else "an empty file"
         raise InputError(f"{path}: expected a TFLite file (identifier TFL3), got {start}")
     try:
-        operators = _operators(data)
-    except _DAMAGE as error:
+        types = [operator.type for operator in tflite_file.operators(data)]
+    except ValueError as error:
         raise InputError(
-            f"{path}: expected a whole TFLite file, got one that points beyond its"
-            f" {len(data)} bytes: truncated or damaged; convert or copy it again"
+            f"{path}: expected a whole TFLite file, got one that {error}; convert or copy it again"
         ) from error
+    operators = dict(Counter(types).most_common())
     return ModelFile(name, path, len(data), hashlib.sha256(data).hexdigest(), operators)
-
-
-def _operators(data: bytes) -> dict[str, int]:
-    """Counts operators by type; raises one of _DAMAGE where the file refers past its end."""
-    from ai_edge_litert import schema_py_generated as schema  # slow, so not for --help
-
-    model = schema.Model.GetRootAs(data, 0)
-    known = {value: name for name, value in vars(schema.BuiltinOperator).items()}
-    types = []
-    for code in map(model.OperatorCodes, range(model.OperatorCodesLength())):
-        builtin = known[max(code.BuiltinCode(), code.DeprecatedBuiltinCode())]
-        types.append(code.CustomCode().decode() if builtin == "CUSTOM" else builtin)
-    counts: Counter[str] = Counter()
-    for graph in map(model.Subgraphs, range(model.SubgraphsLength())):
-        counts.update(
-            types[graph.Operators(i).OpcodeIndex()] for i in range(graph.OperatorsLength())
-        )
-    for buffer in map(model.Buffers, range(model.BuffersLength())):
-        buffer.DataAsNumpy()  # NumPy refuses weights that end behind the file
-        if buffer.Offset() + buffer.Size() > len(data):
-            raise ValueError("weights outside of the file")
-    return dict(counts.most_common())

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TextIO
 
 from android_bench import sweep
+from keras_models import cli
 from keras_models.errors import InputError
 
 SCHEMA = 1  # to be raised when a field changes its meaning or goes away
@@ -146,10 +147,7 @@ def read(path: Path) -> list[Row]:
 
 
 def print_table(shown: Sequence[Row], *, file: TextIO) -> None:
-    """A table for people, each row a line: a narrow terminal must not cost columns or names."""
-    from rich.console import Console
-    from rich.table import Table
-
+    """A table for people."""
     columns = {
         "median ms": [f"{row.median_ms:.3f}" for row in shown],
         "p95 ms": [f"{row.p95_ms:.3f}" for row in shown],
@@ -165,14 +163,9 @@ def print_table(shown: Sequence[Row], *, file: TextIO) -> None:
         "parts": [str(row.delegate_partitions) for row in shown],
         "out": [str(sum(row.undelegated_operators.values())) for row in shown],
     }
-    table = Table(box=None, pad_edge=False)
-    table.add_column("model")
-    for heading in columns:
-        table.add_column(heading, justify="right")
-    for row, numbers in zip(shown, zip(*columns.values(), strict=True), strict=True):
-        table.add_row(row.model, *numbers)
+    names = [row.model for row in shown]
+    cli.print_table(["model", *columns], zip(names, *columns.values(), strict=True), file=file)
     head = shown[0]
-    Console(file=file, width=1000, highlight=False).print(table)
     print(
         f"{head.target}, {head.cpu}: {head.runtime} {head.runtime_version}, threads"
         f" {head.threads}, {head.rounds} rounds of {head.runs} runs. Read ratios: each is to"

@@ -1,22 +1,16 @@
 """Post-training ranges: what values each tensor takes, and which of them int8 should cover."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from enum import Enum
 
 import numpy as np
 import tf_keras as keras
 
+from convert.inputs import Inputs
+from convert.settings import Estimator
+
 BINS = 4096  # sixteen to one step of int8
 BATCH = 8  # pictures at a time: all activations of a batch are in memory at once
-
-
-class Estimator(str, Enum):
-    """How a range is chosen from the values seen."""
-
-    MINMAX = "minmax"  # all of them
-    PERCENTILE = "percentile"  # all but the outermost 0.01 % on either side
-    MSE = "mse"  # the range whose rounding and clipping errors are least, squared and added
 
 
 @dataclass(frozen=True)
@@ -37,8 +31,8 @@ class Histogram:
     zeros: int
 
 
-def collect(model, groups: Sequence[Sequence[str]], inputs: np.ndarray) -> list[Histogram]:
-    """Runs `inputs` (n, h, w, c) through a model; one histogram for each group of layers."""
+def collect(model, groups: Sequence[Sequence[str]], inputs: Inputs) -> list[Histogram]:
+    """Runs `inputs` through a model; one histogram for each group of layers."""
     layers = [name for group in groups for name in group]
     probe = keras.Model(model.inputs, [model.get_layer(name).output for name in layers])
     limits = [(0.0, 0.0)] * len(groups)
@@ -63,9 +57,9 @@ def collect(model, groups: Sequence[Sequence[str]], inputs: np.ndarray) -> list[
     ]
 
 
-def _grouped(probe, groups, inputs) -> Iterable[list[list[np.ndarray]]]:
-    for start in range(0, len(inputs), BATCH):
-        outputs = probe(inputs[start : start + BATCH], training=False)
+def _grouped(probe, groups, inputs: Inputs) -> Iterator[list[list[np.ndarray]]]:
+    for batch in inputs.batches(BATCH):
+        outputs = probe(batch, training=False)
         flat = iter([outputs] if len(probe.outputs) == 1 else outputs)
         yield [[next(flat).numpy().ravel() for _ in group] for group in groups]
 
@@ -113,16 +107,3 @@ def _outside(centers, counts, limit: float, sign: int) -> tuple[float, float]:
     distance = sign * (centers - limit)
     out = distance > 0
     return counts[out].sum(), (counts[out] * distance[out] ** 2).sum()
-
-
-def ranges(
-    histograms: Iterable[Histogram], groups: Sequence[Sequence[str]], estimator: Estimator
-) -> Mapping[str, Range]:
-    """Layer name -> range; the layers of a group share one."""
-    return {
-        name: range_
-        for group, range_ in zip(
-            groups, [estimate(h, estimator) for h in histograms], strict=True
-        )
-        for name in group
-    }

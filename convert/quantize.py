@@ -7,6 +7,7 @@ read and what they give are one group with one range, so that no QUANTIZE operat
 anywhere between the network's input and its output.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,7 +20,11 @@ from tensorflow_model_optimization.quantization.keras import (
 )
 
 from convert import graph
-from convert.calibrate import Range
+from convert.bias_correction import correct_biases
+from convert.calibrate import Range, collect, estimate
+from convert.inputs import Inputs
+from convert.settings import Estimator, Precision, Quantization
+from keras_models.data import Preprocessing
 from keras_models.layers import ChannelShuffle, ChannelSlice
 
 MOVES_VALUES = (
@@ -29,6 +34,46 @@ MOVES_VALUES = (
     keras.layers.MaxPooling2D,
     keras.layers.ReLU,
 )
+
+
+def apply(deployed, calibration: Inputs | None, settings: Quantization, preprocessing):
+    """Returns the form to export: biases corrected, int8 activations rounded to their ranges.
+
+    Float precisions are returned as they are; int16 ranges are the converter's to find.
+    """
+    if settings.precision not in (Precision.INT8, Precision.INT16X8):
+        return deployed
+    assert calibration is not None
+    if settings.bias_correction:
+        deployed = correct_biases(deployed, calibration, per_channel=settings.per_channel)
+    if settings.precision is Precision.INT16X8:
+        return deployed
+    return fake_quantize(deployed, ranges(deployed, calibration, settings.ranges, preprocessing))
+
+
+def ranges(
+    deployed, calibration: Inputs, estimator: Estimator, preprocessing: Preprocessing
+) -> dict[str, Range]:
+    """Layer name -> range, for every layer that computes values, and for the input.
+
+    The input's follows from the preprocessing.  The logits' is always all of their values: where
+    they are clipped, the best classes tie.
+    """
+    groups = shared_ranges(deployed)
+    found = {}
+    for group, histogram in zip(groups, collect(deployed, groups, calibration), strict=True):
+        last = set(group) & set(deployed.output_names)
+        range_ = estimate(histogram, Estimator.MINMAX if last else estimator)
+        found |= dict.fromkeys(group, range_)
+    return found | {deployed.input_names[0]: input_range(preprocessing)}
+
+
+def input_range(preprocessing: Preprocessing) -> Range:
+    """The input's range: its 256 steps are the 256 pixel values where all channels are alike."""
+    low, high = preprocessing.input_range
+    step = (high - low) / 255
+    below = math.ceil(-low / step - 1e-6)  # whole steps, so that zero is one of them
+    return Range(-below * step, (255 - below) * step)
 
 
 def shared_ranges(model) -> list[list[str]]:
@@ -112,9 +157,7 @@ class FixedRange(quantizers.Quantizer):
         return {}
 
     def __call__(self, inputs, training, weights, **kwargs):
-        return tf.quantization.fake_quant_with_min_max_args(
-            inputs, self.range.low, self.range.high
-        )
+        return tf.quantization.fake_quant_with_min_max_args(inputs, self.range.low, self.range.high)
 
     def get_config(self):
         return {"range_": self.range}

@@ -69,6 +69,15 @@ class Preprocessing:
         ordered = pixels if self.channel_order == "rgb" else pixels[..., ::-1]
         return (ordered - np.asarray(self.mean, np.float32)) / np.asarray(self.std, np.float32)
 
+    @property
+    def input_range(self) -> tuple[float, float]:
+        """The least and the greatest value of an input: those of black and white pixels."""
+        black, white = (
+            [(pixel - m) / s for m, s in zip(self.mean, self.std, strict=True)]
+            for pixel in (0, 255)
+        )
+        return min(black), max(white)
+
 
 @dataclass(frozen=True)
 class PictureList:

@@ -1,0 +1,121 @@
+"""Converts a network to a TFLite file, and proves that the file computes the same.
+
+Writes a bundle, <out>/<model>_<variant>_<resolution>_<precision>/, that holds the file, a report
+and the lines of code that load it.
+
+Examples:
+  python -m convert --model shufflenet_v2 --int8
+  python -m convert --model mobilenet_v1 --width 0.25 --weights weights.h5 --int8 \
+      --calibration pictures/ --data labels.csv --max_accuracy_drop 1
+  python -m convert --config configs/shufflenet_v2_int8.toml --set model.width=0.5
+"""
+
+import json
+import sys
+
+from absl import app, flags
+
+from convert.settings import Estimator, Precision, Settings
+from keras_models import cli, experiment, registry
+from keras_models.progress import Progress
+
+FLAGS = {  # flag: the setting that it sets
+    "model": "model.name",
+    "width": "model.width",
+    "resolution": "model.resolution",
+    "resolution_multiplier": "model.resolution_multiplier",
+    "num_classes": "model.num_classes",
+    "stem": "model.stem",
+    "variant": "model.variant",
+    "allow_any_width": "model.allow_any_width",
+    "weights": "model.weights",
+    "labels": "model.labels",
+    "precision": "quantization.precision",
+    "io_dtype": "quantization.io_dtype",
+    "per_channel": "quantization.per_channel",
+    "calibration": "quantization.calibration",
+    "calibration_samples": "quantization.calibration_samples",
+    "ranges": "quantization.ranges",
+    "bias_correction": "quantization.bias_correction",
+    "data": "verification.data",
+    "max_accuracy_drop": "verification.max_accuracy_drop",
+    "min_agreement": "verification.min_agreement",
+    "min_sqnr_db": "verification.min_sqnr_db",
+    "out": "out",
+    "seed": "seed",
+}
+
+flags.DEFINE_string("model", None, "Network to convert; see --list.")
+flags.DEFINE_float("width", None, "Width multiplier; default: the paper's 1.0.")
+flags.DEFINE_integer("resolution", None, "Height and width of the input; default 224.")
+flags.DEFINE_float("resolution_multiplier", None, "Multiplies the resolution; default 1.")
+flags.DEFINE_integer("num_classes", None, "Number of classes; default 1000.", lower_bound=1)
+flags.DEFINE_string("stem", None, "First layers, where the network has several: imagenet, cifar.")
+flags.DEFINE_string("variant", None, "Variant, where the network has several.")
+flags.DEFINE_bool("allow_any_width", None, "Allow widths that the paper does not have.")
+flags.DEFINE_string("weights", None, "random (default), imagenet, or a file: .h5 .keras .npz ....")
+flags.DEFINE_string("labels", None, "File with a class name a line, for labels.txt.")
+flags.DEFINE_enum_class("precision", None, Precision, "What the file computes with.")
+flags.DEFINE_bool("int8", False, "Short for --precision int8.")
+flags.DEFINE_enum("io_dtype", None, ["int8", "uint8", "float32"], "Input and output of int8 files.")
+flags.DEFINE_bool("per_channel", None, "One scale a channel for weights (default), or a tensor.")
+flags.DEFINE_string("calibration", None, "Pictures: a folder, csv or .npz; default: data-free.")
+flags.DEFINE_integer("calibration_samples", None, "How many at most.", lower_bound=1)
+flags.DEFINE_enum_class("ranges", None, Estimator, "How int8 ranges are chosen; default mse.")
+flags.DEFINE_bool("bias_correction", None, "Make up for the rounding of weights; default yes.")
+flags.DEFINE_string("data", None, "Pictures to verify on: csv with labels, folder or .npz.")
+flags.DEFINE_float("max_accuracy_drop", None, "Gate: points of top-1 that int8 may lose.")
+flags.DEFINE_float("min_agreement", None, "Gate: percent of inputs that keep their best class.")
+flags.DEFINE_float("min_sqnr_db", None, "Gate: signal to quantization noise of the logits.")
+flags.DEFINE_string("out", None, "Folder for bundles; default build.")
+flags.DEFINE_integer("seed", None, "Seed of all that is drawn at random; default 0.")
+flags.DEFINE_string("config", None, "TOML file of settings; flags go over it.")
+flags.DEFINE_multi_string("set", [], "section.key=value, a setting over --config.")
+flags.DEFINE_bool("json", False, "Print the report as JSON.")
+flags.DEFINE_bool("list", False, "List the networks and leave.")
+
+
+def main(argv: list[str]) -> int:
+    """Reads flags, converts, prints the report."""
+    if len(argv) > 1:
+        raise app.UsageError(f"expected flags only, got {argv[1]!r}")
+    if flags.FLAGS.list:
+        print("\n".join(registry.names()))
+        return cli.DONE
+    settings = _settings()
+    from convert.pipeline import run  # brings in TensorFlow: not for --help and wrong flags
+    from convert.report import rows, to_json
+
+    folder, report = run(settings, Progress("convert"))
+    if flags.FLAGS.json:
+        print(to_json(report), end="")
+    else:
+        print("\n".join(f"{what:20} {much}" for what, much in rows(report)))
+        print(f"{'bundle':20} {folder}")
+    for gate in report.gates:
+        if not gate.passed:
+            print(
+                f"convert: gate missed: {gate.flag} {gate.limit:g}, got {gate.value:.2f}",
+                file=sys.stderr,
+            )
+    return cli.DONE if report.passed else cli.GATE_MISSED
+
+
+def _settings() -> Settings:
+    given = flags.FLAGS
+    if given.int8 and given.precision not in (None, Precision.INT8):
+        raise app.UsageError(f"--int8 contradicts --precision {given.precision.value}")
+    if not given.model and not given.config:
+        raise app.UsageError("expected --model NAME or --config FILE; --list names the models")
+    overrides = list(given.set)
+    for flag, place in FLAGS.items():
+        value = Precision.INT8 if flag == "precision" and given.int8 else given[flag].value
+        if value is not None:
+            overrides.append(f"{place}={json.dumps(getattr(value, 'value', value))}")
+    if given.config:
+        return experiment.load(given.config, Settings, overrides)
+    return experiment.build({}, Settings, overrides, origin="convert")
+
+
+if __name__ == "__main__":
+    cli.run(main, name="convert")

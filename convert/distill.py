@@ -1,0 +1,101 @@
+"""Data-free calibration: inputs made from what the network remembers of its training pictures.
+
+After ZeroQ (https://arxiv.org/abs/2001.00281): an input is optimized until each batch norm sees
+the mean and variance that it stored in training.  Alone this leaves the logits small, and a range
+taken from them ties the best classes of a real picture; so each input also belongs to a class, as
+in DeepInversion (https://arxiv.org/abs/1912.08795).
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+import tf_keras as keras
+
+from keras_models.errors import InputError
+
+BATCH = 8  # inputs made together; all their activations are in memory at once
+STEPS = 80
+LEARNING_RATE = 0.1
+CLASS_WEIGHT = 0.01  # of the cross-entropy, beside the batch norms' mean error
+
+
+def distill(
+    model,
+    samples: int,
+    *,
+    low: float,
+    high: float,
+    seed: int = 0,
+    on_step: Callable[[int, int, float], None] = lambda step, steps, error: None,
+) -> np.ndarray:
+    """Makes `samples` inputs for a training-form model, (samples, h, w, 3) float32.
+
+    Args:
+      model: The network; its batch norms must hold statistics of real training.
+      samples: How many inputs to make.
+      low: The least value of an input, that of a black pixel.
+      high: The greatest.
+      seed: Seed of the noise to start from and of the classes.
+      on_step: Told of each step: its number, how many there are, and the error: how far the
+        statistics are off, in squared standard deviations.
+
+    Raises:
+      InputError: the network has no batch norm to learn from.
+    """
+    norms = [n for n in model.layers if isinstance(n, keras.layers.BatchNormalization)]
+    if not norms:
+        raise InputError(
+            "Data-free calibration reads batch norms and this network has none: "
+            "pass --calibration with a folder of pictures."
+        )
+    rng = np.random.default_rng(seed)
+    shape = model.inputs[0].shape[1:]
+    batches = -(-samples // BATCH)
+    classes = rng.permutation(np.resize(np.arange(model.output.shape[-1]), batches * BATCH))
+    inputs = tf.Variable(tf.zeros((BATCH, *shape)))
+    optimizer = keras.optimizers.Adam(LEARNING_RATE)
+    optimizer.build([inputs])
+    fresh = [tf.identity(v) for v in optimizer.variables]
+    step = _make_step(model, norms, inputs, optimizer, low=low, high=high)
+    made = []
+    for batch in range(batches):
+        middle, spread = (low + high) / 2, (high - low) / 4
+        inputs.assign(np.clip(rng.normal(middle, spread, inputs.shape), low, high))
+        for variable, value in zip(optimizer.variables, fresh, strict=True):
+            variable.assign(value)
+        labels = tf.constant(classes[batch * BATCH : (batch + 1) * BATCH])
+        for i in range(STEPS):
+            error = float(step(labels))
+            on_step(batch * STEPS + i + 1, batches * STEPS, error)
+        made.append(inputs.numpy())
+    return np.concatenate(made)[:samples]
+
+
+def _make_step(model, norms, inputs, optimizer, *, low, high):
+    probe = keras.Model(model.inputs, [*(n.input for n in norms), model.output])
+    means = [tf.constant(n.moving_mean) for n in norms]
+    deviations = [tf.sqrt(n.moving_variance + n.epsilon) for n in norms]
+
+    @tf.function
+    def step(labels):
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(inputs)
+            *seen, logits = probe(inputs, training=False)
+            error = tf.add_n(
+                [_distance(*s) for s in zip(seen, means, deviations, strict=True)]
+            ) / len(norms)
+            cross_entropy = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+            loss = error + CLASS_WEIGHT * tf.reduce_mean(cross_entropy)
+        optimizer.apply_gradients([(tape.gradient(loss, inputs), inputs)])
+        inputs.assign(tf.clip_by_value(inputs, low, high))
+        return error
+
+    return step
+
+
+def _distance(x, mean, deviation):
+    """Mean over channels of the squared errors of mean and deviation, in squared deviations."""
+    seen_mean, seen_variance = tf.nn.moments(x, [0, 1, 2])
+    squared = (seen_mean - mean) ** 2 + (tf.sqrt(seen_variance + 1e-6) - deviation) ** 2
+    return tf.reduce_mean(squared / (deviation**2 + 1e-3))  # channels that died in training: ~0

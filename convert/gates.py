@@ -1,0 +1,52 @@
+"""What a file must be, and what the user wants it to reach."""
+
+from dataclasses import dataclass
+
+from convert.settings import Precision, Quantization, Verification
+from convert.verify import Audit, Fidelity
+from keras_models.errors import InputError
+
+
+@dataclass(frozen=True)
+class Gate:
+    """A limit of the user's and the figure held against it."""
+
+    flag: str
+    limit: float
+    value: float
+    passed: bool
+
+
+def require(audit: Audit, quantization: Quantization) -> None:
+    """Raises RuntimeError unless an int8 file is int8 throughout, with the ends asked for."""
+    if quantization.precision is not Precision.INT8:
+        return
+    wanted = quantization.io_dtype or "int8"
+    faults = [
+        *(f"{name} computes in float32" for name in audit.float_operators),
+        *(
+            f"its {end} is {tensor.dtype}, not {wanted}"
+            for end, tensor in (("input", audit.input), ("output", audit.output))
+            if tensor.dtype != wanted
+        ),
+    ]
+    if faults:
+        raise RuntimeError(f"The converter gave a file that is not full int8: {'; '.join(faults)}.")
+
+
+def check(fidelity: Fidelity, wanted: Verification) -> tuple[Gate, ...]:
+    """Holds the figures against the user's limits."""
+    gates = []
+    if wanted.max_accuracy_drop is not None:
+        if fidelity.top1 is None or fidelity.float_top1 is None:
+            raise InputError("--max_accuracy_drop needs labels: pass --data with a csv of them.")
+        drop = fidelity.float_top1 - fidelity.top1
+        limit = wanted.max_accuracy_drop
+        gates.append(Gate("max_accuracy_drop", limit, drop, drop <= limit))
+    for flag, limit, value in (
+        ("min_agreement", wanted.min_agreement, fidelity.agreement),
+        ("min_sqnr_db", wanted.min_sqnr_db, fidelity.sqnr_db),
+    ):
+        if limit is not None:
+            gates.append(Gate(flag, limit, value, value >= limit))
+    return tuple(gates)

@@ -1,0 +1,111 @@
+"""What a network is calibrated and verified on: pictures, or inputs made for it."""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from convert.distill import distill
+from keras_models import data
+from keras_models.data import Preprocessing
+from keras_models.errors import InputError
+
+PICTURES = 200  # read for calibration, where there are more
+MADE = 32
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """Inputs of a network, and where they come from.
+
+    `values` are uint8 pixels, which `preprocessing` turns into inputs, or float32 inputs where that
+    is None; (n, h, w, 3).
+    """
+
+    origin: str
+    values: np.ndarray
+    preprocessing: Preprocessing | None = None
+    labels: np.ndarray | None = None
+    class_names: tuple[str, ...] | None = None
+    skipped: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def batches(self, size: int, *, limit: int | None = None) -> Iterator[np.ndarray]:
+        """Yields float32 inputs, (up to `size`, h, w, 3)."""
+        for start in range(0, len(self) if limit is None else min(limit, len(self)), size):
+            values = self.values[start : min(start + size, limit or len(self))]
+            yield self.preprocessing.to_input(values) if self.preprocessing else values
+
+    @property
+    def sha256(self) -> str:
+        """Of the values."""
+        return hashlib.sha256(np.ascontiguousarray(self.values).data).hexdigest()
+
+
+def from_pictures(
+    source: str,
+    *,
+    resolution: int,
+    classes: int,
+    preprocessing: Preprocessing,
+    limit: int | None,
+    seed: int,
+    warn: Callable[[str], None],
+) -> Inputs:
+    """Reads a folder of pictures (or of one folder for each class), a csv or an .npz file.
+
+    Raises:
+      InputError: nothing readable there, or a label that the network has no class for.
+    """
+    pictures = data.read_source(
+        source,
+        size=resolution,
+        preprocessing=preprocessing,
+        limit=limit,
+        seed=seed,
+        warn=warn,
+        labels_from_folders=_holds_class_folders(Path(source)),
+    )
+    if pictures.labels is not None and pictures.labels.max() >= classes:
+        raise InputError(
+            f"{source}: expected labels below {classes}, the network's number of classes, got "
+            f"{pictures.labels.max()}: pass --num_classes, or labels of this network."
+        )
+    return Inputs(
+        origin=source,
+        values=pictures.pixels,
+        preprocessing=preprocessing,
+        labels=pictures.labels,
+        skipped=pictures.skipped,
+    )
+
+
+def made_for(
+    model,
+    *,
+    preprocessing: Preprocessing,
+    samples: int | None,
+    seed: int,
+    on_step: Callable[[int, int], None],
+) -> Inputs:
+    """Makes inputs from the network's own batch norms; see `distill`."""
+    low, high = preprocessing.input_range
+    values = distill(model, samples or MADE, low=low, high=high, seed=seed, on_step=on_step)
+    return Inputs(origin="made from the network's batch norms", values=values)
+
+
+def noise(model, *, seed: int, samples: int = MADE) -> Inputs:
+    """Uniform noise: enough to compare two float forms of a network, never to calibrate one."""
+    rng = np.random.default_rng(seed)
+    shape = (samples, *model.inputs[0].shape[1:])
+    return Inputs("noise", rng.uniform(-1, 1, shape).astype(np.float32))
+
+
+def _holds_class_folders(source: Path) -> bool:
+    return source.is_dir() and not any(
+        path.suffix.lower() in data.EXTENSIONS and path.is_file() for path in source.iterdir()
+    )

@@ -1,0 +1,98 @@
+"""The first two stages: the network that the settings name, and its weights."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from convert.settings import Model
+from keras_models import counts, registry
+from keras_models.checkpoints import download, read_weights
+from keras_models.checkpoints.load import load_weights
+from keras_models.checkpoints.random_weights import randomize
+from keras_models.data import Preprocessing
+from keras_models.errors import InputError
+
+
+@dataclass(frozen=True)
+class WeightsOrigin:
+    """Where the weights come from; None for random ones."""
+
+    origin: str
+    source: str | None = None  # whose naming and preprocessing they have
+    sha256: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """A training-form model with its weights, and what belongs to them."""
+
+    model: Any
+    resolution: int
+    preprocessing: Preprocessing
+    weights: WeightsOrigin
+    class_names: tuple[str, ...] | None
+    params: int
+    multiply_adds: int
+
+
+def create(model: Model, *, seed: int, warn: Callable[[str], None]) -> Network:
+    """Builds the network and loads its weights.
+
+    Raises:
+      InputError: unknown name or option, or weights that are not this network's.
+    """
+    class_names = _class_names(model)
+    resolution = round(model.resolution * model.resolution_multiplier)
+    options = {
+        "width": model.width,
+        "stem": model.stem,
+        "variant": model.variant,
+        "allow_any_width": model.allow_any_width or None,
+    }
+    built = registry.create(
+        model.name,
+        input_shape=(resolution, resolution, 3),
+        num_classes=model.num_classes,
+        **{key: value for key, value in options.items() if value is not None},
+    )
+    preprocessing = Preprocessing()
+    if model.weights == "random":
+        warn("random weights: the file is good for measuring latency only (see --weights)")
+        randomize(built, seed=seed)
+        weights = WeightsOrigin("random")
+    else:
+        path = _weights_file(model, resolution)
+        read = read_weights(path)
+        load_weights(built, read.arrays, origin=str(path))
+        preprocessing = read.preprocessing or preprocessing
+        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+        weights = WeightsOrigin(model.weights, read.source, sha256)
+    params, multiply_adds = counts.total(counts.count(built))
+    return Network(built, resolution, preprocessing, weights, class_names, params, multiply_adds)
+
+
+def _weights_file(model: Model, resolution: int) -> Path:
+    if model.weights == "imagenet":
+        width = 1.0 if model.width is None else model.width
+        return download.download(download.find(model.name, width=width, resolution=resolution))
+    path = Path(model.weights)
+    if not path.is_file():
+        raise InputError(
+            f"Expected --weights to be 'random', 'imagenet' or a file, got {model.weights!r}, "
+            "which is not there."
+        )
+    return path
+
+
+def _class_names(model: Model) -> tuple[str, ...] | None:
+    if model.labels is None:
+        return None
+    names = tuple(Path(model.labels).read_text(encoding="utf-8").splitlines())
+    if len(names) != model.num_classes:
+        raise InputError(
+            f"Expected {model.num_classes} class names in {model.labels}, one a line, "
+            f"got {len(names)}."
+        )
+    return names

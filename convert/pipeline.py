@@ -1,0 +1,74 @@
+"""The order of a conversion."""
+
+from pathlib import Path
+
+import tensorflow as tf
+
+from convert import bundle, export, gates, quantize, verify
+from convert.inputs import PICTURES, Inputs, from_pictures, made_for, noise
+from convert.lower import lower
+from convert.network import create
+from convert.report import Report, make_report
+from convert.settings import Precision, Settings
+from keras_models.progress import Progress
+
+ROUNDED = (Precision.INT8, Precision.INT16X8)  # the precisions whose activations need ranges
+
+
+def run(settings: Settings, progress: Progress) -> tuple[Path, Report]:
+    """Converts, proves and bundles one network; returns the bundle's folder and its report.
+
+    Raises:
+      InputError: the settings ask for what does not exist or cannot be done.
+      OSError: the output cannot be written.
+    """
+    tf.config.experimental.enable_op_determinism()
+    folder = bundle.folder(settings)
+    bundle.check_writable(folder)
+    with progress.stage("network and weights"):
+        network = create(settings.model, seed=settings.seed, warn=progress.warn)
+    labelled = _pictures(settings, settings.verification.data, None, network, progress)
+    calibration = _pictures(
+        settings,
+        settings.quantization.calibration,
+        settings.quantization.calibration_samples or PICTURES,
+        network,
+        progress,
+    )
+    if calibration is None and settings.quantization.precision in ROUNDED:
+        with progress.stage("data-free calibration inputs") as on_step:
+            calibration = made_for(
+                network.model,
+                preprocessing=network.preprocessing,
+                samples=settings.quantization.calibration_samples,
+                seed=settings.seed,
+                on_step=on_step,
+            )
+    deployed = lower(network.model)
+    with progress.stage("quantize"):
+        ready = quantize.apply(deployed, calibration, settings.quantization, network.preprocessing)
+    with progress.stage("export"):
+        data = export.to_tflite(ready, settings.quantization, calibration)
+    with progress.stage("verify"):
+        checked = labelled or calibration or noise(network.model, seed=settings.seed)
+        audit = verify.audit(data)
+        gates.require(audit, settings.quantization)
+        fidelity = verify.fidelity(data, network.model, deployed, checked)
+    report = make_report(settings, network, calibration, checked, data, audit, fidelity)
+    bundle.write(folder, data, report, network.class_names)
+    return folder, report
+
+
+def _pictures(settings, source, limit, network, progress) -> Inputs | None:
+    if source is None:
+        return None
+    with progress.stage(f"pictures from {source}"):
+        return from_pictures(
+            source,
+            resolution=network.resolution,
+            classes=settings.model.num_classes,
+            preprocessing=network.preprocessing,
+            limit=limit,
+            seed=settings.seed,
+            warn=progress.warn,
+        )

@@ -1,0 +1,252 @@
+"""What a conversion found out, for machines (JSON) and for people (Markdown)."""
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from convert import gates
+from convert.inputs import Inputs
+from convert.network import Network, WeightsOrigin
+from convert.settings import Precision, Settings
+from convert.verify import Audit, Fidelity, Tensor
+from keras_models import experiment
+from keras_models.data import Preprocessing
+
+SCHEMA = 1  # of report.json; grows when a field changes its meaning
+WORST_LAYERS = 5
+PACKAGES = ("shufflelite", "tensorflow", "tf_keras", "ai-edge-litert", "tflite-runtime", "numpy")
+
+
+@dataclass(frozen=True)
+class InputsOrigin:
+    """What the network was calibrated or verified on."""
+
+    origin: str
+    count: int
+    sha256: str
+    skipped: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything about one bundle.  Percentages are 0..100."""
+
+    settings: Settings
+    params: int
+    multiply_adds: int
+    weights: WeightsOrigin
+    preprocessing: Preprocessing
+    calibration: InputsOrigin | None
+    verified_on: InputsOrigin
+    sha256: str
+    audit: Audit
+    fidelity: Fidelity
+    gates: tuple[gates.Gate, ...]
+    versions: dict[str, str]
+    schema: int = SCHEMA
+
+    @property
+    def passed(self) -> bool:
+        """Whether every gate that the user set was reached."""
+        return all(gate.passed for gate in self.gates)
+
+
+def make_report(
+    settings: Settings,
+    network: Network,
+    calibration: Inputs | None,
+    checked: Inputs,
+    data: bytes,
+    audit: Audit,
+    fidelity: Fidelity,
+) -> Report:
+    """Puts together what the stages gave."""
+    rounded = settings.quantization.precision in (Precision.INT8, Precision.INT16X8)
+    return Report(
+        settings=settings,
+        params=network.params,
+        multiply_adds=network.multiply_adds,
+        weights=network.weights,
+        preprocessing=network.preprocessing,
+        calibration=_origin(calibration) if calibration and rounded else None,
+        verified_on=_origin(checked),
+        sha256=hashlib.sha256(data).hexdigest(),
+        audit=audit,
+        fidelity=fidelity,
+        gates=gates.check(fidelity, settings.verification),
+        versions={name: v for name in PACKAGES if (v := _version(name))},
+    )
+
+
+def to_json(report: Report) -> str:
+    """The whole report; the same report gives the same text."""
+    plain = dataclasses.asdict(report) | {"settings": experiment.to_dict(report.settings)}
+    return json.dumps(plain, indent=2, sort_keys=True) + "\n"
+
+
+def rows(report: Report) -> list[tuple[str, str]]:
+    """What a person wants to know first: (what, how much)."""
+    audit, fidelity = report.audit, report.fidelity
+    requantized = f"{audit.requantizations} QUANTIZE inside"
+    found = [
+        ("size", f"{audit.size_bytes:,} bytes"),
+        ("parameters", f"{report.params:,}"),
+        ("multiply-adds", f"{report.multiply_adds / 1e6:.1f} M"),
+        ("weights", report.weights.origin),
+        ("input", _tensor(audit.input)),
+        ("output", _tensor(audit.output)),
+        ("operators", f"{sum(audit.operators.values())}, {requantized}, float: {_float(audit)}"),
+        ("XNNPACK", _delegation(audit)),
+        ("tflite-runtime 2.14", _loads(audit)),
+    ]
+    if report.calibration:
+        found.append(("calibrated on", _inputs(report.calibration)))
+    found.append(("verified on", _inputs(report.verified_on)))
+    if fidelity.top1 is not None:
+        found += [
+            ("top-1", f"float {fidelity.float_top1:.1f} %, file {fidelity.top1:.1f} %"),
+            ("top-5", f"float {fidelity.float_top5:.1f} %, file {fidelity.top5:.1f} %"),
+        ]
+    found += [
+        ("agreement", f"{fidelity.agreement:.1f} % of inputs keep their best class"),
+        ("logits", f"{fidelity.sqnr_db:.1f} dB signal to quantization noise"),
+        (
+            "worst layers",
+            ", ".join(f"{x.name} {x.sqnr_db:.1f} dB" for x in fidelity.layers[:WORST_LAYERS]),
+        ),
+    ]
+    return found + [
+        (
+            f"gate {g.flag}",
+            f"{g.value:.2f}, limit {g.limit:g}: {'passed' if g.passed else 'MISSED'}",
+        )
+        for g in report.gates
+    ]
+
+
+def to_markdown(report: Report, *, title: str, has_labels: bool) -> str:
+    """The bundle's README."""
+    table = "\n".join(f"| {what} | {much} |" for what, much in rows(report))
+    labels = "`labels.txt` has a class name a line." if has_labels else _NO_LABELS
+    return _README.format(
+        title=title,
+        table=table,
+        labels=labels,
+        feed=_feed(report),
+        read=_read(report.audit.output),
+        height=report.audit.input.shape[1],
+        width=report.audit.input.shape[2],
+        crop=f"{report.preprocessing.crop_fraction:g}",
+        order=report.preprocessing.channel_order.upper(),
+    )
+
+
+_NO_LABELS = "No class names were given: convert with `--labels FILE`, one name a line."
+_README = """# {title}
+
+| | |
+|---|---|
+{table}
+
+`report.json` holds all figures, every layer's fidelity, versions and hashes.  {labels}
+
+## In an Android app
+
+Scale the picture so that its shorter side is the input's size / {crop}, crop the centre to
+{width} x {height}, take the pixels in {order} order, and:
+
+```kotlin
+val model = Interpreter(FileUtil.loadMappedFile(context, "model.tflite"))
+{feed}
+{read}
+val best = logits.indices.maxByOrNull {{ logits[it] }}
+```
+"""
+
+
+def _feed(report: Report) -> str:
+    tensor, how = report.audit.input, report.preprocessing
+    size = tensor.shape[1] * tensor.shape[2] * tensor.shape[3]
+    low, high = how.input_range
+    aligned = len(set(how.mean)) == len(set(how.std)) == 1
+    if tensor.dtype == "float32":
+        means, stds = (", ".join(f"{v:g}f" for v in values) for values in (how.mean, how.std))
+        return (
+            f"val mean = floatArrayOf({means}); val std = floatArrayOf({stds})\n"
+            f"val input = ByteBuffer.allocateDirect({4 * size}).order(ByteOrder.nativeOrder())\n"
+            "for (i in pixels.indices)  // pixels: IntArray of 0..255, channel by channel\n"
+            "    input.putFloat((pixels[i] - mean[i % 3]) / std[i % 3])"
+        )
+    value = "pixels[i]" if tensor.dtype == "uint8" else "pixels[i] - 128"
+    if not aligned:
+        means, stds = (", ".join(f"{v:g}f" for v in values) for values in (how.mean, how.std))
+        limits = "0, 255" if tensor.dtype == "uint8" else "-128, 127"
+        value = (
+            f"(floor((pixels[i] - mean[i % 3]) / std[i % 3] / {tensor.scale!r}f + "
+            f"{tensor.zero_point} + 0.499f)).toInt().coerceIn({limits})"
+        )
+        declare = f"val mean = floatArrayOf({means}); val std = floatArrayOf({stds})\n"
+    else:
+        declare = ""
+    return (
+        f"{declare}val input = ByteBuffer.allocateDirect({size})\n"
+        "for (i in pixels.indices)  // pixels: IntArray of 0..255, channel by channel\n"
+        f"    input.put(({value}).toByte())"
+    )
+
+
+def _read(tensor: Tensor) -> str:
+    classes = tensor.shape[-1]
+    if tensor.dtype == "float32":
+        return (
+            f"val output = Array(1) {{ FloatArray({classes}) }}\n"
+            "model.run(input.rewind(), output)\nval logits = output[0]"
+        )
+    unsigned = ".toInt() and 0xFF" if tensor.dtype == "uint8" else ""
+    byte = f"(it{unsigned})" if unsigned else "it"
+    return (
+        f"val output = Array(1) {{ ByteArray({classes}) }}\n"
+        "model.run(input.rewind(), output)\n"
+        f"val logits = output[0].map {{ ({byte} - ({tensor.zero_point})) * {tensor.scale!r}f }}"
+    )
+
+
+def _origin(inputs: Inputs) -> InputsOrigin:
+    return InputsOrigin(inputs.origin, len(inputs), inputs.sha256, inputs.skipped)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _tensor(tensor: Tensor) -> str:
+    shape = " x ".join(map(str, tensor.shape))
+    if not tensor.scale:
+        return f"{tensor.dtype} {shape}"
+    return f"{tensor.dtype} {shape}, scale {tensor.scale:.6g}, zero point {tensor.zero_point}"
+
+
+def _float(audit: Audit) -> str:
+    return ", ".join(f"{n} {name}" for name, n in audit.float_operators.items()) or "none"
+
+
+def _delegation(audit: Audit) -> str:
+    outside = ", ".join(f"{n} {name}" for name, n in audit.undelegated_operators.items())
+    partitions = audit.delegate_partitions
+    return f"{partitions} partition{'s' * (partitions != 1)}, outside: {outside or 'none'}"
+
+
+def _loads(audit: Audit) -> str:
+    answers = {True: "loads and runs it", False: "does NOT run it", None: "not installed"}
+    return answers[audit.loads_in_tflite_runtime]
+
+
+def _inputs(origin: InputsOrigin) -> str:
+    skipped = f", {len(origin.skipped)} unreadable" if origin.skipped else ""
+    return f"{origin.count} inputs: {origin.origin}{skipped}"

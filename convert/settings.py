@@ -1,0 +1,73 @@
+"""What can be set, in a TOML file or by flags."""
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Literal
+
+
+class Precision(str, Enum):
+    """What the file computes with: weights and activations."""
+
+    FLOAT32 = "float32"
+    FLOAT16 = "float16"  # float16 weights, float32 activations
+    DYNAMIC = "dynamic"  # int8 weights, float32 activations rounded as they come
+    INT8 = "int8"  # int8 weights and activations
+    INT16X8 = "int16x8"  # int8 weights, int16 activations
+
+
+class Estimator(str, Enum):
+    """How the range of an int8 tensor is chosen from the values seen in calibration."""
+
+    MINMAX = "minmax"  # all of them
+    PERCENTILE = "percentile"  # all but the outermost 0.01 % on either side
+    MSE = "mse"  # the range whose rounding and clipping errors are least, squared and added
+
+
+@dataclass(frozen=True)
+class Model:
+    """Which network; None leaves a choice to its builder."""
+
+    name: str
+    width: float | None = None
+    resolution: int = 224
+    resolution_multiplier: float = 1.0
+    num_classes: int = 1000
+    stem: str | None = None
+    variant: str | None = None
+    allow_any_width: bool = False
+    weights: str = "random"  # "random", "imagenet" or a file
+    labels: str | None = None  # a file with one class name a line
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """How float becomes int8; see `quantize`."""
+
+    precision: Precision = Precision.FLOAT32
+    io_dtype: Literal["int8", "uint8", "float32"] | None = None  # None: that of the precision
+    per_channel: bool = True
+    calibration: str | None = None  # a folder of pictures, csv or .npz; None: data-free
+    calibration_samples: int | None = None  # None: up to 200 pictures, or 32 inputs made
+    ranges: Estimator = Estimator.MSE
+    bias_correction: bool = True
+
+
+@dataclass(frozen=True)
+class Verification:
+    """On what the file is held against the float network, and what it must reach."""
+
+    data: str | None = None  # a csv with labels, a folder of pictures or of classes, or .npz
+    max_accuracy_drop: float | None = None  # points of top-1
+    min_agreement: float | None = None  # percent
+    min_sqnr_db: float | None = None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One conversion."""
+
+    model: Model
+    quantization: Quantization = field(default_factory=Quantization)
+    verification: Verification = field(default_factory=Verification)
+    out: str = "build"
+    seed: int = 0

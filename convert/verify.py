@@ -1,0 +1,234 @@
+"""Holds a .tflite file against the float network that it was made from."""
+
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tf_keras as keras
+from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+import tflite_file
+from convert.inputs import Inputs
+from convert.quantize import shared_ranges
+
+PROBED = 4  # inputs whose every tensor is compared: without XNNPACK, inference takes long
+BATCH = 16
+ANOTHER_RUNTIME = """
+import sys, numpy
+from tflite_runtime.interpreter import Interpreter
+model = Interpreter(sys.argv[1])
+model.allocate_tensors()
+for tensor in model.get_input_details():
+    model.set_tensor(tensor["index"], numpy.zeros(tensor["shape"], tensor["dtype"]))
+model.invoke()
+"""
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """An input or output of the file; a float one has scale 0."""
+
+    name: str
+    index: int  # by which the interpreter knows it
+    dtype: str
+    shape: tuple[int, ...]
+    scale: float
+    zero_point: int
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What the file is made of, and who can run it."""
+
+    size_bytes: int
+    input: Tensor
+    output: Tensor
+    operators: Mapping[str, int]
+    float_operators: Mapping[str, int]  # that give float32, but for the (DE)QUANTIZE at the ends
+    requantizations: int  # QUANTIZE operators between the input's and the output's
+    delegate_partitions: int  # of XNNPACK, in LiteRT
+    undelegated_operators: Mapping[str, int]
+    loads_in_tflite_runtime: bool | None  # None: not installed
+
+
+@dataclass(frozen=True)
+class LayerFidelity:
+    """How near one layer's output is to that of the float network."""
+
+    name: str
+    sqnr_db: float
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """The file against the float network, on the same inputs.  Accuracies are in percent."""
+
+    inputs: int
+    agreement: float  # inputs with the same best class
+    sqnr_db: float  # of the logits: signal to quantization noise
+    float_top1: float | None  # None: no labels
+    float_top5: float | None
+    top1: float | None
+    top5: float | None
+    layers: tuple[LayerFidelity, ...]  # the worst first; on the first few inputs
+
+
+def audit(data: bytes) -> Audit:
+    """Reads the file, and loads it in the runtimes that are here."""
+    operators = tflite_file.operators(data)
+    interpreter = Interpreter(model_content=data)
+    interpreter.allocate_tensors()
+    partitions, undelegated = tflite_file.delegation(interpreter._get_ops_details())
+    source, result = _ends(interpreter)
+    inside = [op for op in operators if op.type not in ("QUANTIZE", "DEQUANTIZE")]
+    at_ends = (source.dtype != "int8") + (result.dtype != "int8")
+    quantize = sum(op.type == "QUANTIZE" for op in operators)
+    return Audit(
+        size_bytes=len(data),
+        input=source,
+        output=result,
+        operators=dict(Counter(op.type for op in operators).most_common()),
+        float_operators=dict(Counter(op.type for op in inside if "float32" in op.dtypes)),
+        requantizations=max(0, quantize - at_ends),
+        delegate_partitions=partitions,
+        undelegated_operators=undelegated,
+        loads_in_tflite_runtime=_loads_in_tflite_runtime(data),
+    )
+
+
+def fidelity(data: bytes, model, deployed, inputs: Inputs) -> Fidelity:
+    """Runs the file and the float network on the same inputs.
+
+    Args:
+      data: The file.
+      model: The float network as it was trained: the reference of the logits.
+      deployed: Its deployment form, whose layers have the names that the file's tensors carry.
+      inputs: What to run, with labels where they are known.
+    """
+    expected = np.concatenate(
+        [model(batch, training=False).numpy() for batch in inputs.batches(BATCH)]
+    )
+    got = np.stack(list(run(data, inputs)))
+    return Fidelity(
+        inputs=len(inputs),
+        agreement=100 * float(np.mean(got.argmax(1) == expected.argmax(1))),
+        sqnr_db=sqnr_db(expected, got),
+        float_top1=_top(expected, inputs.labels, 1),
+        float_top5=_top(expected, inputs.labels, 5),
+        top1=_top(got, inputs.labels, 1),
+        top5=_top(got, inputs.labels, 5),
+        layers=_layer_fidelity(data, deployed, next(inputs.batches(PROBED))),
+    )
+
+
+def run(data: bytes, inputs: Inputs) -> Iterator[np.ndarray]:
+    """Yields the logits of each input as float32, (classes,): LiteRT with XNNPACK."""
+    interpreter = Interpreter(model_content=data)
+    interpreter.allocate_tensors()
+    source, result = _ends(interpreter)
+    for batch in inputs.batches(1):
+        interpreter.set_tensor(source.index, quantize(batch, source))
+        interpreter.invoke()
+        yield _dequantize(interpreter.get_tensor(result.index)[0], result.scale, result.zero_point)
+
+
+def quantize(x: np.ndarray, tensor: Tensor) -> np.ndarray:
+    """Float inputs as the file takes them, of the same shape.
+
+    A value between two steps takes the lower one.  With mean and deviation 127.5 all pixels lie
+    there, so that an int8 input is the pixel - 128 and a uint8 input the pixel itself.
+    """
+    if not tensor.scale:
+        return x.astype(tensor.dtype)
+    limits = np.iinfo(tensor.dtype)
+    steps = np.floor(x / tensor.scale + tensor.zero_point + (0.5 - 1e-3))
+    return np.clip(steps, limits.min, limits.max).astype(tensor.dtype)
+
+
+def sqnr_db(expected: np.ndarray, got: np.ndarray) -> float:
+    """Signal to quantization noise in decibels; 200 for equal arrays, to stay a JSON number."""
+    noise = np.sum((expected.astype(np.float64) - got) ** 2)
+    signal = np.sum(expected.astype(np.float64) ** 2)
+    return float(np.clip(10 * np.log10(max(signal, 1e-300) / max(noise, 1e-300)), -200, 200))
+
+
+def _ends(interpreter) -> tuple[Tensor, Tensor]:
+    return tuple(
+        Tensor(
+            name=details["name"],
+            index=int(details["index"]),
+            dtype=np.dtype(details["dtype"]).name,
+            shape=tuple(int(n) for n in details["shape"]),
+            scale=float(details["quantization"][0]),
+            zero_point=int(details["quantization"][1]),
+        )
+        for details in (interpreter.get_input_details()[0], interpreter.get_output_details()[0])
+    )
+
+
+def _dequantize(values: np.ndarray, scale: float, zero_point: int) -> np.ndarray:
+    if not scale:
+        return values.astype(np.float32)
+    return (values.astype(np.float32) - zero_point) * np.float32(scale)
+
+
+def _top(logits: np.ndarray, labels: np.ndarray | None, k: int) -> float | None:
+    if labels is None:
+        return None
+    best = np.argsort(-logits, axis=1, kind="stable")[:, :k]
+    return 100 * float(np.mean(np.any(best == labels[:, None], axis=1)))
+
+
+def _layer_fidelity(data, deployed, inputs: np.ndarray) -> tuple[LayerFidelity, ...]:
+    interpreter = Interpreter(
+        model_content=data,
+        experimental_preserve_all_tensors=True,
+        # XNNPACK keeps the tensors inside a partition to itself
+        experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+    )
+    interpreter.allocate_tensors()
+    tensors = _layer_tensors(interpreter, [name for g in shared_ranges(deployed) for name in g])
+    probe = keras.Model(deployed.inputs, [deployed.get_layer(name).output for name in tensors])
+    expected = [np.asarray(output) for output in probe(inputs, training=False)]
+    got: list[list[np.ndarray]] = [[] for _ in tensors]
+    source, _ = _ends(interpreter)
+    for x in inputs:
+        interpreter.set_tensor(source.index, quantize(x[None], source))
+        interpreter.invoke()
+        for found, details in zip(got, tensors.values(), strict=True):
+            values = interpreter.get_tensor(details["index"])[0]
+            found.append(_dequantize(values, *details["quantization"]))
+    fidelities = [
+        LayerFidelity(name, sqnr_db(e, np.stack(g)))
+        for name, e, g in zip(tensors, expected, got, strict=True)
+    ]
+    return tuple(sorted(fidelities, key=lambda layer: layer.sqnr_db))
+
+
+def _layer_tensors(interpreter, layers: Sequence[str]) -> dict[str, Any]:
+    """Layer name -> the tensor it gives: the last operator's whose name holds the layer's."""
+    details = {tensor["index"]: tensor for tensor in interpreter.get_tensor_details()}
+    found = {}
+    for operator in interpreter._get_ops_details():
+        tensor = details[operator["outputs"][0]]
+        for name in {part for path in tensor["name"].split(";") for part in path.split("/")}:
+            found[name] = tensor
+    return {name: found[name] for name in layers if name in found}
+
+
+def _loads_in_tflite_runtime(data: bytes) -> bool | None:
+    """Runs the file in the runtime of old devices, in a process of its own: it may crash there."""
+    try:
+        import tflite_runtime  # noqa: F401
+    except ImportError:
+        return None
+    with tempfile.NamedTemporaryFile(suffix=".tflite") as file:
+        Path(file.name).write_bytes(data)
+        command = [sys.executable, "-c", ANOTHER_RUNTIME, file.name]
+        return subprocess.run(command, capture_output=True, timeout=600).returncode == 0

@@ -1,0 +1,33 @@
+"""Random weights under which a network behaves like a trained one, for measuring latency."""
+
+import numpy as np
+import tf_keras as keras
+
+BATCH = 8
+
+
+def randomize(model, *, seed: int) -> None:
+    """Draws all weights of `model`; the batch norms store the statistics of noise run through it.
+
+    A network as Keras initializes it gives logits near 1e-6, and batch norms with nothing to
+    remember; here every layer's values have the spread that its batch norm gives them.
+    """
+    rng = np.random.default_rng(seed)
+    norms = [n for n in model.layers if isinstance(n, keras.layers.BatchNormalization)]
+    for layer in model.layers:
+        if layer in norms:
+            layer.gamma.assign(rng.uniform(0.5, 1.5, layer.gamma.shape))
+            layer.beta.assign(rng.normal(0, 0.2, layer.beta.shape))
+        elif layer.weights:
+            kernel, *bias = layer.get_weights()
+            depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
+            fan_in = np.prod(kernel.shape[:2] if depthwise else kernel.shape[:-1])
+            drawn = rng.normal(0, np.sqrt(2 / fan_in), kernel.shape)
+            layer.set_weights([drawn, *(np.zeros_like(b) for b in bias)])
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0  # the statistics become those of the one batch that follows
+    noise = rng.uniform(-1, 1, (BATCH, *model.inputs[0].shape[1:])).astype(np.float32)
+    model(noise, training=True)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum

@@ -1,0 +1,51 @@
+"""Says on stderr how far a command is: a moving line in a terminal, plain lines elsewhere."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+Step = Callable[[int, int], None]
+
+
+class Progress:
+    """The stages of one command, each with its time."""
+
+    def __init__(self, command: str) -> None:
+        self._command = command
+
+    @contextmanager
+    def stage(self, title: str) -> Iterator[Step]:
+        """Shows a stage while its block runs; what it yields is told (steps done, steps in all)."""
+        start = time.monotonic()
+        if sys.stderr.isatty():
+            with _bar(title) as step:
+                yield step
+        else:
+            yield lambda done, total: None
+        self._say(f"{title}: {time.monotonic() - start:.1f} s")
+
+    def warn(self, message: str) -> None:
+        """Tells the user what deserves attention though the command goes on."""
+        self._say(f"warning: {message}")
+
+    def _say(self, message: str) -> None:
+        print(f"{self._command}: {message}", file=sys.stderr)
+
+
+@contextmanager
+def _bar(title: str) -> Iterator[Step]:
+    from rich import progress
+    from rich.console import Console
+
+    columns = (
+        progress.SpinnerColumn(),
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(),
+        progress.TimeElapsedColumn(),
+        progress.TimeRemainingColumn(),
+    )
+    # stderr may have been replaced since rich was imported, so the console is told which it is
+    with progress.Progress(*columns, console=Console(file=sys.stderr), transient=True) as bar:
+        task = bar.add_task(title, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
