@@ -85,7 +85,7 @@ def _percentile(h: Histogram, tail: float) -> Range:
 
 
 def _least_squares(h: Histogram) -> Range:
-    """Tries all pairs of clipping points on a grid: step^2 / 12 inside, squared distance outside."""
+    """Tries pairs of clipping points on a grid: step^2 / 12 inside, squared distance outside."""
     width = (h.high - h.low) / BINS
     centers = h.low + width * (np.arange(BINS) + 0.5)
     shrink = np.linspace(0.02, 1.0, 99)

@@ -13,7 +13,7 @@ from keras_models.data import Preprocessing
 from keras_models.errors import InputError
 
 PICTURES = 200  # read for calibration, where there are more
-MADE = 32
+MADE = 16
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,6 @@ anywhere between the network's input and its output.
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import tensorflow as tf
 import tf_keras as keras
@@ -102,24 +101,22 @@ def shared_ranges(model) -> list[list[str]]:
 
 def fake_quantize(model, ranges: Mapping[str, Range]):
     """Returns the deployment form with the output of each layer in `ranges` rounded to int8."""
+    image = keras.Input(model.inputs[0].shape[1:], name=model.input_names[0])
 
     def visit(layer, inputs):
         if layer.name not in ranges:
             return graph.copy(layer, inputs)
-        config = OutputRange(ranges[layer.name])
         if isinstance(layer, keras.layers.InputLayer):
-            image = graph.copy(layer, inputs)
-            identity = keras.layers.Activation("linear", name=f"{layer.name}_quantize")
-            values["input"] = image
-            return QuantizeWrapperV2(identity, config, name_prefix="")(image)
-        clone = type(layer).from_config(layer.get_config())
-        clone.build(layer.input_shape)
-        clone.set_weights(layer.get_weights())
-        return QuantizeWrapperV2(clone, config, name_prefix="")(inputs[0])
+            inputs = [image]
+            clone = keras.layers.Activation("linear", name=f"{layer.name}_quantize")
+        else:
+            clone = type(layer).from_config(layer.get_config())
+            clone.build(layer.input_shape)
+            clone.set_weights(layer.get_weights())
+        return QuantizeWrapperV2(clone, OutputRange(ranges[layer.name]), name_prefix="")(*inputs)
 
-    values: dict[str, Any] = {}
     outputs = graph.interpret(model, visit)
-    return keras.Model(values["input"], outputs[model.output_names[0]], name=model.name)
+    return keras.Model(image, outputs[model.output_names[0]], name=model.name)
 
 
 class OutputRange(QuantizeConfig):
@@ -129,21 +126,25 @@ class OutputRange(QuantizeConfig):
         self.range = range_
 
     def get_weights_and_quantizers(self, layer):
+        """None: the converter rounds weights itself, and does not take rounded ones everywhere."""
         return []
 
     def set_quantize_weights(self, layer, quantize_weights):
-        pass
+        """Nothing to set."""
 
     def get_activations_and_quantizers(self, layer):
+        """None: the activation is part of the output."""
         return []
 
     def set_quantize_activations(self, layer, quantize_activations):
-        pass
+        """Nothing to set."""
 
     def get_output_quantizers(self, layer):
+        """The rounding of the output."""
         return [FixedRange(self.range)]
 
     def get_config(self):
+        """The range, as Keras stores it."""
         return {"range_": self.range}
 
 
@@ -154,10 +155,13 @@ class FixedRange(quantizers.Quantizer):
         self.range = range_
 
     def build(self, tensor_shape, name, layer):
+        """No variables: the range does not learn."""
         return {}
 
     def __call__(self, inputs, training, weights, **kwargs):
+        """Rounds and clips `inputs`."""
         return tf.quantization.fake_quant_with_min_max_args(inputs, self.range.low, self.range.high)
 
     def get_config(self):
+        """The range, as Keras stores it."""
         return {"range_": self.range}

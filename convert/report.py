@@ -5,9 +5,8 @@ import hashlib
 import json
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
 
-from convert import gates
+from convert import gates, kotlin
 from convert.inputs import Inputs
 from convert.network import Network, WeightsOrigin
 from convert.settings import Precision, Settings
@@ -135,8 +134,7 @@ def to_markdown(report: Report, *, title: str, has_labels: bool) -> str:
         title=title,
         table=table,
         labels=labels,
-        feed=_feed(report),
-        read=_read(report.audit.output),
+        kotlin=kotlin.classify(report.audit.input, report.audit.output, report.preprocessing),
         height=report.audit.input.shape[1],
         width=report.audit.input.shape[2],
         crop=f"{report.preprocessing.crop_fraction:g}",
@@ -156,62 +154,12 @@ _README = """# {title}
 ## In an Android app
 
 Scale the picture so that its shorter side is the input's size / {crop}, crop the centre to
-{width} x {height}, take the pixels in {order} order, and:
+{width} x {height}, take its pixels as 0..255 in {order} order, and:
 
 ```kotlin
-val model = Interpreter(FileUtil.loadMappedFile(context, "model.tflite"))
-{feed}
-{read}
-val best = logits.indices.maxByOrNull {{ logits[it] }}
+{kotlin}
 ```
 """
-
-
-def _feed(report: Report) -> str:
-    tensor, how = report.audit.input, report.preprocessing
-    size = tensor.shape[1] * tensor.shape[2] * tensor.shape[3]
-    low, high = how.input_range
-    aligned = len(set(how.mean)) == len(set(how.std)) == 1
-    if tensor.dtype == "float32":
-        means, stds = (", ".join(f"{v:g}f" for v in values) for values in (how.mean, how.std))
-        return (
-            f"val mean = floatArrayOf({means}); val std = floatArrayOf({stds})\n"
-            f"val input = ByteBuffer.allocateDirect({4 * size}).order(ByteOrder.nativeOrder())\n"
-            "for (i in pixels.indices)  // pixels: IntArray of 0..255, channel by channel\n"
-            "    input.putFloat((pixels[i] - mean[i % 3]) / std[i % 3])"
-        )
-    value = "pixels[i]" if tensor.dtype == "uint8" else "pixels[i] - 128"
-    if not aligned:
-        means, stds = (", ".join(f"{v:g}f" for v in values) for values in (how.mean, how.std))
-        limits = "0, 255" if tensor.dtype == "uint8" else "-128, 127"
-        value = (
-            f"(floor((pixels[i] - mean[i % 3]) / std[i % 3] / {tensor.scale!r}f + "
-            f"{tensor.zero_point} + 0.499f)).toInt().coerceIn({limits})"
-        )
-        declare = f"val mean = floatArrayOf({means}); val std = floatArrayOf({stds})\n"
-    else:
-        declare = ""
-    return (
-        f"{declare}val input = ByteBuffer.allocateDirect({size})\n"
-        "for (i in pixels.indices)  // pixels: IntArray of 0..255, channel by channel\n"
-        f"    input.put(({value}).toByte())"
-    )
-
-
-def _read(tensor: Tensor) -> str:
-    classes = tensor.shape[-1]
-    if tensor.dtype == "float32":
-        return (
-            f"val output = Array(1) {{ FloatArray({classes}) }}\n"
-            "model.run(input.rewind(), output)\nval logits = output[0]"
-        )
-    unsigned = ".toInt() and 0xFF" if tensor.dtype == "uint8" else ""
-    byte = f"(it{unsigned})" if unsigned else "it"
-    return (
-        f"val output = Array(1) {{ ByteArray({classes}) }}\n"
-        "model.run(input.rewind(), output)\n"
-        f"val logits = output[0].map {{ ({byte} - ({tensor.zero_point})) * {tensor.scale!r}f }}"
-    )
 
 
 def _origin(inputs: Inputs) -> InputsOrigin:

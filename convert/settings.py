@@ -47,7 +47,7 @@ class Quantization:
     io_dtype: Literal["int8", "uint8", "float32"] | None = None  # None: that of the precision
     per_channel: bool = True
     calibration: str | None = None  # a folder of pictures, csv or .npz; None: data-free
-    calibration_samples: int | None = None  # None: up to 200 pictures, or 32 inputs made
+    calibration_samples: int | None = None  # None: up to 200 pictures, or 16 inputs made
     ranges: Estimator = Estimator.MSE
     bias_correction: bool = True
 

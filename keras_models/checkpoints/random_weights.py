@@ -1,6 +1,7 @@
 """Random weights under which a network behaves like a trained one, for measuring latency."""
 
 import numpy as np
+import tensorflow as tf
 import tf_keras as keras
 
 BATCH = 8
@@ -27,7 +28,22 @@ def randomize(model, *, seed: int) -> None:
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.momentum = 0.0  # the statistics become those of the one batch that follows
-    noise = rng.uniform(-1, 1, (BATCH, *model.inputs[0].shape[1:])).astype(np.float32)
-    model(noise, training=True)
+    model(_clouds(rng, model.inputs[0].shape[1:]), training=True)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
+
+
+def _clouds(rng, shape) -> np.ndarray:
+    """Noise with as much of it in every octave, as in pictures.
+
+    White noise averages out in the first layers, and batch norms that have seen only what is left
+    of it amplify every rounding error.
+    """
+    height, width, channels = shape
+    octaves = []
+    size = 2
+    while size <= max(height, width):
+        coarse = rng.uniform(-1, 1, (BATCH, size, size, channels))
+        octaves.append(tf.image.resize(coarse, (height, width)).numpy())
+        size *= 2
+    return np.clip(np.sum(octaves, axis=0) / np.sqrt(len(octaves)), -1, 1)
