@@ -4,7 +4,8 @@ import contextlib
 import faulthandler
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from typing import TextIO
 
 from absl import app, flags
 
@@ -43,6 +44,24 @@ def run(main: Callable[[list[str]], int], *, name: str) -> None:
             return _fail(name, "interrupted; nothing was written", INTERRUPTED)
 
     app.run(guarded, flags_parser=parse)
+
+
+def print_table(
+    headings: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1, file: TextIO
+) -> None:
+    """Prints a table for people, its first `left` columns aligned left and the others right.
+
+    Each row is a line: a narrow terminal or a pipe must not cost columns or names.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for i, heading in enumerate(headings):
+        table.add_column(heading, justify="left" if i < left else "right")
+    for row in rows:
+        table.add_row(*row)
+    Console(file=file, width=1000, highlight=False, markup=False, emoji=False).print(table)
 
 
 def _fail(name: str, message: str, code: int) -> int:

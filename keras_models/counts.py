@@ -5,6 +5,8 @@ trainable ones, so that a batch norm's moving statistics are left out.
 """
 
 import math
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import tf_keras as keras
@@ -21,7 +23,19 @@ class LayerCount:
     multiply_adds: int
 
 
-def count(model) -> list[LayerCount]:
+@dataclass(frozen=True)
+class StageCount:
+    """One row of the paper's table: its units, and the layers of all of them together."""
+
+    name: str
+    output_shape: tuple[int, ...]
+    units: int
+    layers: int
+    params: int
+    multiply_adds: int
+
+
+def count(model: keras.Model) -> list[LayerCount]:
     """Counts every layer of a built model, in its order."""
     return [
         LayerCount(
@@ -35,30 +49,45 @@ def count(model) -> list[LayerCount]:
     ]
 
 
-def total(counts: list[LayerCount]) -> tuple[int, int]:
-    """Parameters and multiply-adds of all layers together."""
-    return sum(c.params for c in counts), sum(c.multiply_adds for c in counts)
+def total(counts: Iterable[LayerCount | StageCount]) -> tuple[int, int]:
+    """Parameters and multiply-adds of all together."""
+    pairs = [(c.params, c.multiply_adds) for c in counts]
+    return sum(params for params, _ in pairs), sum(madds for _, madds in pairs)
 
 
-def by_stage(counts: list[LayerCount]) -> list[LayerCount]:
-    """Adds up each paper row: the layers that share the first word of their names."""
-    stages: dict[str, list[LayerCount]] = {}
+def by_stage(counts: Iterable[LayerCount]) -> list[StageCount]:
+    """Adds up the rows of the paper's table.
+
+    A layer's name begins with its row, which is a numbered word and maybe its unit, as in
+    conv1_bn, unit13_pointwise and stage2_unit1_expand; any other name is a row of its own, as
+    max_pool and classifier.
+    """
+    rows: dict[str, list[LayerCount]] = {}
     for c in counts:
-        stages.setdefault(c.name.split("_unit")[0].split("_", 1)[0], []).append(c)
+        rows.setdefault(_row_and_unit(c.name)[0], []).append(c)
     return [
-        LayerCount(name, layers[0].kind, layers[-1].output_shape, *total(layers))
-        for name, layers in stages.items()
+        StageCount(
+            name,
+            layers[-1].output_shape,
+            len({_row_and_unit(c.name)[1] for c in layers}),
+            len(layers),
+            *total(layers),
+        )
+        for name, layers in rows.items()
     ]
 
 
-def _multiply_adds(layer) -> int:
-    if isinstance(layer, keras.layers.Dense):
-        return math.prod(layer.kernel.shape)
+def _row_and_unit(name: str) -> tuple[str, str | None]:
+    match = re.match(r"([a-z]+\d+)(?:_unit(\d+))?(?:_|$)", name)
+    return (match[1], match[2]) if match else (name, None)
+
+
+def _multiply_adds(layer: keras.layers.Layer) -> int:
     if isinstance(layer, keras.layers.DepthwiseConv2D):
         kernel = layer.depthwise_kernel
-    elif isinstance(layer, keras.layers.Conv2D):
+    elif isinstance(layer, (keras.layers.Conv2D, keras.layers.Dense)):
         kernel = layer.kernel
     else:
         return 0
-    _, height, width, _ = layer.output.shape
-    return height * width * math.prod(kernel.shape)
+    positions = math.prod(layer.output.shape[1:-1])
+    return positions * math.prod(kernel.shape)

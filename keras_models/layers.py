@@ -1,8 +1,14 @@
 """The blocks and layers that the networks share.  Tensors are NHWC."""
 
+import math
+from collections.abc import Collection
+from typing import Any
+
 import tf_keras as keras
 
 from keras_models.errors import InputError
+
+Tensor = Any  # Keras has no types
 
 
 @keras.utils.register_keras_serializable(package="shufflelite")
@@ -13,22 +19,25 @@ class ChannelShuffle(keras.layers.Layer):
     c / g is the identity.
     """
 
-    def __init__(self, groups: int, **kwargs):
+    def __init__(self, groups: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.groups = groups
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
+        """Refuses channels that do not divide into the groups."""
         if input_shape[-1] % self.groups:
             raise InputError(f"{input_shape[-1]} channels do not divide into {self.groups} groups.")
         super().build(input_shape)
 
-    def call(self, x):
+    def call(self, x: Tensor) -> Tensor:
+        """Keeps the shape, (b, h, w, c)."""
         _, h, w, c = x.shape
         x = keras.backend.reshape(x, (-1, h * w, self.groups, c // self.groups))
         x = keras.backend.permute_dimensions(x, (0, 1, 3, 2))
         return keras.backend.reshape(x, (-1, h, w, c))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments, for saved models."""
         return {**super().get_config(), "groups": self.groups}
 
 
@@ -36,19 +45,21 @@ class ChannelShuffle(keras.layers.Layer):
 class ChannelSlice(keras.layers.Layer):
     """Keeps channels start to stop, (b, h, w, c) -> (b, h, w, stop - start): half of a split."""
 
-    def __init__(self, start: int, stop: int, **kwargs):
+    def __init__(self, start: int, stop: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.start = start
         self.stop = stop
 
-    def call(self, x):
+    def call(self, x: Tensor) -> Tensor:
+        """Keeps all but the channels' number."""
         return x[..., self.start : self.stop]
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments, for saved models."""
         return {**super().get_config(), "start": self.start, "stop": self.stop}
 
 
-def conv(x, filters: int, *, kernel: int = 1, strides: int = 1, name: str):
+def conv(x: Tensor, filters: int, *, kernel: int = 1, strides: int = 1, name: str) -> Tensor:
     """Convolution without bias: a batch norm follows."""
     return keras.layers.Conv2D(
         filters,
@@ -61,7 +72,7 @@ def conv(x, filters: int, *, kernel: int = 1, strides: int = 1, name: str):
     )(x)
 
 
-def depthwise_conv(x, *, kernel: int = 3, strides: int = 1, name: str):
+def depthwise_conv(x: Tensor, *, kernel: int = 3, strides: int = 1, name: str) -> Tensor:
     """Depthwise convolution without bias: a batch norm follows."""
     return keras.layers.DepthwiseConv2D(
         kernel,
@@ -73,7 +84,7 @@ def depthwise_conv(x, *, kernel: int = 3, strides: int = 1, name: str):
     )(x)
 
 
-def channel_split(x, *, name: str):
+def channel_split(x: Tensor, *, name: str) -> tuple[Tensor, Tensor]:
     """Splits the channels into a left and a right half."""
     channels = x.shape[-1]
     left = ChannelSlice(0, channels // 2, name=f"{name}_left")(x)
@@ -81,7 +92,7 @@ def channel_split(x, *, name: str):
     return left, right
 
 
-def image_input(input_shape: tuple[int, int, int], *, total_stride: int):
+def image_input(input_shape: tuple[int, int, int], *, total_stride: int) -> Tensor:
     """The network's input; raises InputError where the strides do not divide the resolution."""
     height, width, _ = input_shape
     for side in (height, width):
@@ -95,10 +106,11 @@ def image_input(input_shape: tuple[int, int, int], *, total_stride: int):
     return keras.Input(input_shape, name="image")
 
 
-def check_width(width: float, known, *, allow_any_width: bool) -> None:
+def check_width(width: float, known: Collection[float], *, allow_any_width: bool) -> None:
     """Raises InputError for a width multiplier that the paper does not have."""
-    if width <= 0 or (width not in known and not allow_any_width):
+    usable = 0 < width < math.inf
+    if not usable or (width not in known and not allow_any_width):
         raise InputError(
             f"Expected a width multiplier of {', '.join(map(str, sorted(known)))}, got {width}"
-            + (": pass --allow_any_width for others." if width > 0 else ".")
+            + (": pass --allow_any_width for others." if usable else ".")
         )

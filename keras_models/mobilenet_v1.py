@@ -1,10 +1,10 @@
-"""MobileNet V1, https://arxiv.org/abs/1704.04861.  Layers: Table 1; multipliers: Section 3.3, 3.4."""
+"""MobileNet V1, https://arxiv.org/abs/1704.04861.  Layers: Table 1; multipliers: Tables 6, 7."""
 
 from dataclasses import dataclass
 
 import tf_keras as keras
 
-from keras_models.layers import check_width, conv, depthwise_conv, image_input
+from keras_models.layers import Tensor, check_width, conv, depthwise_conv, image_input
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def mobilenet_v1(
     input_shape: tuple[int, int, int] = (224, 224, 3),
     num_classes: int = 1000,
     allow_any_width: bool = False,
-):
+) -> keras.Model:
     """Builds MobileNet V1; the output is logits, (b, num_classes) float32.
 
     Args:
@@ -63,13 +63,13 @@ def mobilenet_v1(
     return keras.Model(inputs, x, name="mobilenet_v1")
 
 
-def _batch_norm_relu6(x, *, name):
+def _batch_norm_relu6(x: Tensor, *, name: str) -> Tensor:
     # ReLU6 stands in the released code, not in the paper; weights trained with it need it.
     x = keras.layers.BatchNormalization(epsilon=1e-3, momentum=0.99, name=f"{name}_bn")(x)
     return keras.layers.ReLU(6.0, name=f"{name}_relu")(x)
 
 
-def _scaled(channels, width):
+def _scaled(channels: int, width: float) -> int:
     if width in WIDTHS:
         return int(channels * width)
     return max(8, 8 * round(channels * width / 8))

@@ -5,6 +5,7 @@ import tf_keras as keras
 from keras_models.errors import InputError
 from keras_models.layers import (
     ChannelShuffle,
+    Tensor,
     channel_split,
     check_width,
     conv,
@@ -31,7 +32,7 @@ def shufflenet_v2(
     stem: str = "imagenet",
     variant: str = "torchvision",
     allow_any_width: bool = False,
-):
+) -> keras.Model:
     """Builds ShuffleNet V2; the output is logits, (b, num_classes) float32.
 
     Args:
@@ -69,7 +70,7 @@ def shufflenet_v2(
     return keras.Model(inputs, x, name="shufflenet_v2")
 
 
-def _basic_unit(x, channels, *, variant, name):
+def _basic_unit(x: Tensor, channels: int, *, variant: str, name: str) -> Tensor:
     """Figure 3(c): one half passes, the other is convolved."""
     if variant == "megvii":  # even channels to the left, odd ones to the right
         x = ChannelShuffle(channels // 2, name=f"{name}_shuffle")(x)
@@ -80,7 +81,7 @@ def _basic_unit(x, channels, *, variant, name):
     return _join(left, right, variant=variant, name=name)
 
 
-def _downsampling_unit(x, channels, *, variant, name):
+def _downsampling_unit(x: Tensor, channels: int, *, variant: str, name: str) -> Tensor:
     """Figure 3(d): both branches take all channels, at stride 2."""
     left = _depthwise_bn(x, strides=2, name=f"{name}_left_depthwise")
     left = _conv_bn_relu(left, channels // 2, name=f"{name}_left_project")
@@ -90,28 +91,30 @@ def _downsampling_unit(x, channels, *, variant, name):
     return _join(left, right, variant=variant, name=name)
 
 
-def _join(left, right, *, variant, name):
+def _join(left: Tensor, right: Tensor, *, variant: str, name: str) -> Tensor:
     x = keras.layers.Concatenate(name=f"{name}_concat")([left, right])
     if variant == "torchvision":
         x = ChannelShuffle(2, name=f"{name}_shuffle")(x)
     return x
 
 
-def _conv_bn_relu(x, filters, *, kernel=1, strides=1, name):
+def _conv_bn_relu(
+    x: Tensor, filters: int, *, kernel: int = 1, strides: int = 1, name: str
+) -> Tensor:
     x = conv(x, filters, kernel=kernel, strides=strides, name=name)
     x = _batch_norm(name)(x)
     return keras.layers.ReLU(name=f"{name}_relu")(x)
 
 
-def _depthwise_bn(x, *, strides=1, name):
+def _depthwise_bn(x: Tensor, *, strides: int = 1, name: str) -> Tensor:
     x = depthwise_conv(x, strides=strides, name=name)
     return _batch_norm(name)(x)
 
 
-def _batch_norm(name):
+def _batch_norm(name: str) -> keras.layers.Layer:
     return keras.layers.BatchNormalization(epsilon=1e-5, momentum=0.9, name=f"{name}_bn")
 
 
-def _scaled_channels(width):
+def _scaled_channels(width: float) -> tuple[int, ...]:
     conv1, *stages, conv5 = CHANNELS[1.0]
     return (conv1, *(max(2, 2 * round(c * width / 2)) for c in stages), conv5)

@@ -1,0 +1,99 @@
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tf_keras
+
+from keras_models import checkpoints, data
+from keras_models.checkpoints import load
+from keras_models.errors import InputError
+from keras_models.mobilenet_v1 import UNITS, mobilenet_v1
+
+SHARED = Path(__file__).parents[2].parent / "shared" / "data"
+IMAGENET = SHARED / "mobilenet_v1_0.25_224_imagenet.h5"
+
+
+def logits_of_both(
+    keras_model: Any, weights: Path, inputs: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Our network's logits with the weights of that file, and those of Keras' own network."""
+    _, resolution, _, _ = keras_model.input_shape
+    width = keras_model.get_layer("conv1").filters / 32
+    ours = mobilenet_v1(width=width, input_shape=(resolution, resolution, 3))
+    load.load_weights(ours, checkpoints.read_weights(weights).arrays, origin=weights.name)
+    return ours.predict(inputs, verbose=0), keras_model.predict(inputs, verbose=0)
+
+
+@pytest.mark.parametrize(("width", "resolution"), [(0.25, 224), (0.5, 128)])
+def test_network_computes_what_keras_own_does(
+    width: float, resolution: int, tmp_path: Path, randomize: Callable[[Any], Any]
+) -> None:
+    shape = (resolution, resolution, 3)
+    keras_model = randomize(
+        tf_keras.applications.MobileNet(
+            shape, alpha=width, weights=None, classifier_activation=None
+        )
+    )
+    keras_model.save_weights(tmp_path / "x.h5")
+    inputs = np.random.default_rng(1).uniform(-1, 1, (3, *shape)).astype(np.float32)
+    actual, expected = logits_of_both(keras_model, tmp_path / "x.h5", inputs)
+    scale = np.abs(expected).max()
+    assert expected.std(axis=0).max() > 0.01 * scale, "the logits hardly depend on the image"
+    # Only the classifier's sums run in another order, as Dense instead of a convolution.
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-4 * scale)
+
+
+@pytest.mark.skipif(not IMAGENET.is_file(), reason="needs the development pictures and weights")
+def test_trained_network_computes_what_keras_own_does() -> None:
+    keras_model = tf_keras.applications.MobileNet(
+        (224, 224, 3), alpha=0.25, weights=str(IMAGENET), classifier_activation=None
+    )
+    photos = sorted((SHARED / "photos").glob("*.JPEG"))[:8]
+    pixels = [data.load_picture(p, size=224, preprocessing=data.Preprocessing()) for p in photos]
+    inputs = data.Preprocessing().to_input(np.stack(pixels))
+    actual, expected = logits_of_both(keras_model, IMAGENET, inputs)
+    assert len(set(expected.argmax(axis=1))) > 1
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"width": 0.35},
+            "Expected a width multiplier of 0.25, 0.5, 0.75, 1.0, got 0.35: pass "
+            "--allow_any_width for others.",
+        ),
+        (
+            {"width": 0.0, "allow_any_width": True},
+            "Expected a width multiplier of 0.25, 0.5, 0.75, 1.0, got 0.0.",
+        ),
+        (
+            {"input_shape": (100, 224, 3)},
+            "Expected a resolution divisible by 32 (the network's total stride), got 100: try 96 "
+            "or 128.",
+        ),
+        (
+            {"input_shape": (16, 16, 3)},
+            "Expected a resolution divisible by 32 (the network's total stride), got 16: try 32.",
+        ),
+    ],
+)
+def test_what_cannot_be_built_is_refused_with_what_can(
+    options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
+        mobilenet_v1(**options)
+
+
+@pytest.mark.parametrize("width", [0.01, 0.35, 1.3])
+def test_any_width_scales_each_layer_to_a_multiple_of_8_channels(width: float) -> None:
+    model = mobilenet_v1(width=width, input_shape=(32, 32, 3), allow_any_width=True)
+    full = {"conv1": 32} | {f"unit{i}_pointwise": u.channels for i, u in enumerate(UNITS, start=1)}
+    for name, channels in full.items():
+        scaled = model.get_layer(name).filters
+        assert scaled % 8 == 0
+        assert abs(scaled - width * channels) <= 4 or scaled == 8

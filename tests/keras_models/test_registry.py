@@ -1,0 +1,72 @@
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from keras_models import registry
+from keras_models.errors import InputError
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_names_are_sorted_and_match_shell_patterns() -> None:
+    assert registry.names() == sorted(registry.MODELS)
+    assert registry.names("shuffle*") == [n for n in registry.names() if n.startswith("shuffle")]
+    assert registry.names("*_v2") != registry.names()
+    assert registry.names("alex") == []
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("shuflenet_v2", "Unknown model 'shuflenet_v2'. Did you mean 'shufflenet_v2'?"),
+        ("MobileNetV1", "Unknown model 'MobileNetV1'. Did you mean 'mobilenet_v1'?"),
+        ("vgg", f"Unknown model 'vgg'. Known: {', '.join(sorted(registry.MODELS))}."),
+    ],
+)
+def test_an_unknown_name_is_refused_with_the_nearest_or_all(name: str, message: str) -> None:
+    with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
+        registry.create(name)
+
+
+def test_an_unknown_option_is_refused_with_the_known_ones() -> None:
+    message = (
+        "mobilenet_v1 has no option 'stem'; it takes width, input_shape, num_classes, "
+        "allow_any_width."
+    )
+    with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
+        registry.create("mobilenet_v1", width=0.25, stem="cifar")
+
+
+@pytest.mark.parametrize("name", registry.names())
+def test_a_network_maps_images_to_logits_under_its_own_name(name: str) -> None:
+    model: Any = registry.create(name, input_shape=(64, 96, 3), num_classes=7)
+    assert model.name == name
+    assert model.input_names == ["image"]
+    assert model.output.shape == (None, 7)
+    assert model.output.dtype == "float32"
+    assert "softmax" not in model.to_json()
+
+
+def test_the_registry_equals_the_set_of_builders() -> None:
+    builders = {  # whatever returns a keras.Model
+        f"keras_models.{path.stem}:{node.name}"
+        for path in (ROOT / "keras_models").glob("*.py")
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.FunctionDef)
+        and node.returns is not None
+        and ast.unparse(node.returns) == "keras.Model"
+    }
+    assert builders == {entry.builder for entry in registry.MODELS.values()}
+
+
+def test_the_registry_does_not_load_tensorflow() -> None:
+    code = (
+        "import sys; from keras_models import registry; registry.find('mobilenet_v1');"
+        "assert not {'tensorflow', 'tf_keras', 'numpy'} & sys.modules.keys()"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=60)

@@ -1,0 +1,204 @@
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.lib.stride_tricks import sliding_window_view
+
+from keras_models.checkpoints import load
+from keras_models.errors import InputError
+from keras_models.shufflenet_v2 import shufflenet_v2
+
+UNITS = {2: 4, 3: 8, 4: 4}  # stage: units, Table 5
+Arrays = Mapping[str, np.ndarray]
+
+
+class Reference:
+    """ShuffleNet V2 in NumPy, from the paper's Figures 3(c), 3(d) and Table 5."""
+
+    def __init__(self, arrays: Arrays) -> None:
+        self.arrays = arrays
+
+    def logits(self, x: np.ndarray, *, stem: str) -> np.ndarray:
+        x = relu(self.conv_bn(x, "conv1", strides=2 if stem == "imagenet" else 1))
+        if stem == "imagenet":
+            x = windows(x, 3, strides=2, fill=-np.inf).max(axis=(4, 5))
+        for stage, units in UNITS.items():
+            for unit in range(1, units + 1):
+                x = self.unit(x, f"stage{stage}_unit{unit}", strides=2 if unit == 1 else 1)
+        x = relu(self.conv_bn(x, "conv5")).mean(axis=(1, 2))
+        return x @ self.arrays["classifier/kernel"] + self.arrays["classifier/bias"]
+
+    def unit(self, x: np.ndarray, name: str, *, strides: int) -> np.ndarray:
+        if strides == 2:
+            left = self.conv_bn(x, f"{name}_left_depthwise", strides=2)
+            left, right = relu(self.conv_bn(left, f"{name}_left_project")), x
+        else:
+            left, right = np.split(x, 2, axis=-1)
+        right = relu(self.conv_bn(right, f"{name}_expand"))
+        right = self.conv_bn(right, f"{name}_depthwise", strides=strides)  # no ReLU behind it
+        right = relu(self.conv_bn(right, f"{name}_project"))
+        return np.stack([left, right], axis=-1).reshape(*left.shape[:-1], -1)  # left, right, ...
+
+    def conv_bn(self, x: np.ndarray, name: str, *, strides: int = 1) -> np.ndarray:
+        if f"{name}/kernel" in self.arrays:
+            kernel = self.arrays[f"{name}/kernel"]
+            law = "bhwcij,ijco->bhwo"
+        else:
+            kernel = self.arrays[f"{name}/depthwise_kernel"][..., 0]
+            law = "bhwcij,ijc->bhwc"
+        x = np.einsum(law, windows(x, len(kernel), strides=strides), kernel, optimize=True)
+        names = ("gamma", "beta", "moving_mean", "moving_variance")
+        gamma, beta, mean, variance = (self.arrays[f"{name}_bn/{part}"] for part in names)
+        return gamma * (x - mean) / np.sqrt(variance + 1e-5) + beta
+
+
+def relu(x: np.ndarray) -> np.ndarray:
+    return np.maximum(x, 0)
+
+
+def windows(x: np.ndarray, size: int, *, strides: int, fill: float = 0.0) -> np.ndarray:
+    """TensorFlow's "same" padding of an even side: at stride 2 it pads only behind."""
+    before = (size - strides) // 2
+    side = (before, max(size - strides, 0) - before) if size > 1 else (0, 0)
+    x = np.pad(x, ((0, 0), side, side, (0, 0)), constant_values=fill)
+    views = sliding_window_view(x, (1, size, size, 1))[:, ::strides, ::strides]
+    return views[..., 0, :, :, 0]  # (b, h, w, c, size, size)
+
+
+def images(side: int) -> np.ndarray:
+    return np.random.default_rng(1).normal(size=(3, side, side, 3)).astype(np.float32)
+
+
+def assert_same_logits(actual: np.ndarray, expected: np.ndarray) -> None:
+    """Within 1e-4 of the logits' own size: float32 sums in another order differ by 1e-5 of it."""
+    scale = np.abs(expected).max()
+    assert expected.std(axis=0).max() > 0.01 * scale, "the logits hardly depend on the image"
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-4 * scale)
+
+
+@pytest.mark.parametrize(("stem", "side"), [("imagenet", 64), ("cifar", 32)])
+def test_network_computes_what_the_paper_says(
+    stem: str, side: int, randomize: Callable[[Any], Any]
+) -> None:
+    model = shufflenet_v2(width=0.5, stem=stem, input_shape=(side, side, 3), num_classes=10)
+    reference = Reference(load.model_arrays(randomize(model)))
+    expected = reference.logits(images(side).astype(np.float64), stem=stem)
+    assert_same_logits(model.predict(images(side), verbose=0), expected)
+
+
+def mirrored(position: int, channels: int) -> int:
+    """The channel of "megvii" that holds this channel of "torchvision", and the reverse.
+
+    A channel that torchvision's unit passes on moves from p to 2p, and one that megvii's passes
+    on from p to p / 2.  So a channel climbs the chain o, 2o, 4o, ... below `channels` (o odd) in
+    one network while it descends the same chain in the other.
+    """
+    if position == 0:
+        return 0
+    power = position & -position
+    top = position // power
+    while 2 * top < channels:
+        top *= 2
+    return top // power
+
+
+def to_megvii(arrays: Arrays) -> dict[str, np.ndarray]:
+    """Weights of the same function in the "megvii" variant, by the permutation of each stage."""
+    out = {name: array for name, array in arrays.items() if name != "classifier/bias"}
+
+    def permute(layer: str, *, inputs: Any = slice(None), outputs: Any = slice(None)) -> None:
+        if f"{layer}/kernel" in out:
+            out[f"{layer}/kernel"] = out[f"{layer}/kernel"][:, :, inputs][..., outputs]
+        else:
+            name = f"{layer}/depthwise_kernel"
+            out[name] = out[name][:, :, outputs]
+        for name in [name for name in out if name.startswith(f"{layer}_bn/")]:
+            out[name] = out[name][outputs]
+
+    previous: Any = slice(None)
+    for stage, units in UNITS.items():
+        half = arrays[f"stage{stage}_unit1_project/kernel"].shape[-1]
+        order = np.array([mirrored(p, 2 * half) for p in range(2 * half)])
+        left, right = order[:half] // 2, order[half:] // 2  # torchvision interleaves the branches
+        permute(f"stage{stage}_unit1_left_depthwise", outputs=previous)
+        permute(f"stage{stage}_unit1_left_project", inputs=previous, outputs=left)
+        permute(f"stage{stage}_unit1_expand", inputs=previous)
+        for unit in range(2, units + 1):
+            permute(f"stage{stage}_unit{unit}_expand", inputs=order[1::2] - half)
+        for unit in range(1, units + 1):
+            permute(f"stage{stage}_unit{unit}_project", outputs=right)
+        previous = order
+    permute("conv5", inputs=previous)
+    return out
+
+
+@pytest.mark.parametrize("width", [0.5, 1.0])
+def test_variants_are_one_function_up_to_a_permutation_of_channels(
+    width: float, randomize: Callable[[Any], Any]
+) -> None:
+    torchvision, megvii = (
+        shufflenet_v2(
+            width=width, variant=variant, stem="cifar", input_shape=(32, 32, 3), num_classes=10
+        )
+        for variant in ("torchvision", "megvii")
+    )
+    arrays = load.model_arrays(randomize(torchvision))
+    arrays["classifier/bias"] = np.zeros(10, np.float32)  # megvii's classifier has none
+    load.load_weights(torchvision, arrays, origin="random")
+    expected = torchvision.predict(images(32), verbose=0)
+
+    load.load_weights(megvii, to_megvii(arrays), origin="permuted")
+    assert_same_logits(megvii.predict(images(32), verbose=0), expected)
+
+    del arrays["classifier/bias"]
+    load.load_weights(megvii, arrays, origin="as they are")
+    wrong = megvii.predict(images(32), verbose=0)
+    assert np.abs(wrong - expected).max() > 0.1 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"width": 0.75},
+            "Expected a width multiplier of 0.5, 1.0, 1.5, 2.0, got 0.75: pass --allow_any_width "
+            "for others.",
+        ),
+        (
+            {"width": float("nan"), "allow_any_width": True},
+            "Expected a width multiplier of 0.5, 1.0, 1.5, 2.0, got nan.",
+        ),
+        (
+            {"width": -1.0, "allow_any_width": True},
+            "Expected a width multiplier of 0.5, 1.0, 1.5, 2.0, got -1.0.",
+        ),
+        (
+            {"input_shape": (224, 200, 3)},
+            "Expected a resolution divisible by 32 (the network's total stride), got 200: try 192 "
+            "or 224.",
+        ),
+        (
+            {"input_shape": (2, 32, 3), "stem": "cifar"},
+            "Expected a resolution divisible by 4 (the network's total stride), got 2: try 4.",
+        ),
+        ({"stem": "cifar10"}, "Expected a stem of imagenet or cifar, got 'cifar10'."),
+        ({"variant": "keras"}, "Expected a variant of torchvision or megvii, got 'keras'."),
+    ],
+)
+def test_what_cannot_be_built_is_refused_with_what_can(
+    options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
+        shufflenet_v2(**options)
+
+
+@pytest.mark.parametrize("width", [0.01, 0.35, 1.3])
+def test_any_width_scales_the_stages_to_even_channels(width: float) -> None:
+    model = shufflenet_v2(width=width, input_shape=(32, 32, 3), stem="cifar", allow_any_width=True)
+    for stage, full in {2: 116, 3: 232, 4: 464}.items():
+        channels = model.get_layer(f"stage{stage}_unit1_concat").output.shape[-1]
+        assert channels % 2 == 0
+        assert abs(channels - width * full) <= 1
+    assert model.output.shape == (None, 1000)
