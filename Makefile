@@ -1,0 +1,28 @@
+# demo: a proven int8 file, from nothing.  test: lint, types and all tests.  Both set up .venv.
+.PHONY: demo test check bench clean
+
+BIN := .venv/bin
+OUT := build
+
+demo: .venv/installed
+	$(BIN)/python -m convert --model shufflenet_v2 --int8 --out $(OUT)
+
+test: check
+	$(BIN)/python -m pytest
+
+check: .venv/installed-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: .venv/installed
+	$(BIN)/python benchmarks/widths.py --out $(OUT)/bench
+
+.venv/installed: pyproject.toml scripts/setup
+	scripts/setup .
+
+.venv/installed-dev: pyproject.toml scripts/setup
+	scripts/setup '.[dev]'
+
+clean:
+	rm -rf .venv build results
