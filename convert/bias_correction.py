@@ -4,6 +4,8 @@ https://arxiv.org/abs/1906.04721, Section 4.2.  The mean is measured on calibrat
 distribution is assumed.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import tensorflow as tf
 import tf_keras as keras
@@ -12,7 +14,7 @@ from convert.calibrate import BATCH
 from convert.inputs import Inputs
 
 
-def correct_biases(model, inputs: Inputs, *, per_channel: bool):
+def correct_biases(model: keras.Model, inputs: Inputs, *, per_channel: bool) -> keras.Model:
     """Returns a deployment form whose biases make up for int8 weights, measured on `inputs`."""
     layers = [layer for layer in model.layers if layer.get_weights()]
     means = _mean_inputs(model, layers, inputs)
@@ -28,7 +30,7 @@ def correct_biases(model, inputs: Inputs, *, per_channel: bool):
     return corrected
 
 
-def rounded(kernel: np.ndarray, layer, *, per_channel: bool) -> np.ndarray:
+def rounded(kernel: np.ndarray, layer: keras.layers.Layer, *, per_channel: bool) -> np.ndarray:
     """The kernel as the converter rounds it: symmetric, the largest magnitude at 127 steps."""
     depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
     one_channel = (0, 1) if depthwise else tuple(range(kernel.ndim - 1))
@@ -37,7 +39,9 @@ def rounded(kernel: np.ndarray, layer, *, per_channel: bool) -> np.ndarray:
     return np.round(kernel / step) * step
 
 
-def _mean_inputs(model, layers, inputs: Inputs) -> dict[str, np.ndarray]:
+def _mean_inputs(
+    model: keras.Model, layers: Sequence[keras.layers.Layer], inputs: Inputs
+) -> dict[str, np.ndarray]:
     """Layer name -> the mean over `inputs` of what the layer reads, (1, ...) float32."""
     probe = keras.Model(model.inputs, [layer.input for layer in layers])
     sums = [np.zeros(layer.input.shape[1:], np.float64) for layer in layers]
@@ -50,7 +54,7 @@ def _mean_inputs(model, layers, inputs: Inputs) -> dict[str, np.ndarray]:
     }
 
 
-def _mean_output(layer, x: np.ndarray, kernel: np.ndarray) -> np.ndarray:
+def _mean_output(layer: keras.layers.Layer, x: np.ndarray, kernel: np.ndarray) -> np.ndarray:
     """What `kernel` makes of the mean input, averaged over positions: a mean for each channel.
 
     Exact, paddings included: a convolution is linear, so the mean may be taken before it.

@@ -1,7 +1,10 @@
 """The only writer: puts a bundle's folder in its place, whole or not at all."""
 
+import contextlib
+import ctypes
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 from convert.report import Report, to_json, to_markdown
@@ -20,43 +23,99 @@ def folder(settings: Settings) -> Path:
 
 def check_writable(bundle: Path) -> None:
     """Raises InputError where the bundle could not be written, before any work is done."""
-    parent = next(p for p in bundle.absolute().parents if p.exists())
-    if not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise InputError(f"Expected a folder that can be written for --out, got {parent}.")
     if bundle.exists() and not (bundle / "report.json").is_file():
         raise InputError(f"{bundle} exists and is not a bundle: move it, or choose another --out.")
+    with _folder_beside(Path(os.path.realpath(bundle))):
+        pass  # permissions, mounts and quotas are best known by trying
 
 
 def write(bundle: Path, data: bytes, report: Report, class_names: tuple[str, ...] | None) -> None:
-    """Writes the files beside `bundle` and then changes the names; an older bundle is replaced."""
+    """Writes the files beside `bundle` and swaps the folders: a bundle is whole at any moment.
+
+    Raises:
+      InputError: the disk is full, or does not let itself be written.
+    """
     files = {
         "model.tflite": data,
         "report.json": to_json(report).encode(),
         "README.md": to_markdown(
             report, title=bundle.name, has_labels=class_names is not None
-        ).encode(),
+        ).encode(errors="backslashreplace"),  # names of files need not be UTF-8
     }
     if class_names is not None:
         files["labels.txt"] = ("\n".join(class_names) + "\n").encode()
-    partial = bundle.with_name(f".{bundle.name}.partial")
-    replaced = bundle.with_name(f".{bundle.name}.replaced")
-    created = [p for p in (bundle.parent, *bundle.parent.parents) if not p.exists()]
-    partial.mkdir(parents=True, exist_ok=True)
-    try:
+    bundle = Path(os.path.realpath(bundle))
+    with _folder_beside(bundle) as partial:
         for name, content in files.items():
             _write_through(partial / name, content)
-        shutil.rmtree(replaced, ignore_errors=True)
-        if bundle.exists():
-            bundle.rename(replaced)
-        partial.rename(bundle)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        if replaced.exists() and not bundle.exists():
-            replaced.rename(bundle)
-        for parent in created:
-            parent.rmdir()
-        raise
-    shutil.rmtree(replaced, ignore_errors=True)
+        _give_name(partial, bundle)
+
+
+@contextlib.contextmanager
+def _folder_beside(bundle: Path) -> Iterator[Path]:
+    """Makes a folder beside `bundle`; it goes, and so do its parents that have no other use."""
+    _clear_leftovers(bundle)
+    made = [p for p in bundle.parents if not p.exists()]
+    folder = bundle.with_name(f".{bundle.name}.{os.getpid()}.partial")
+    try:
+        folder.mkdir(parents=True)
+        yield folder
+    except OSError as error:
+        raise InputError(
+            f"Expected a folder that can be written for --out, got {bundle.parent} "
+            f"({error.strerror}): make room there or choose another; an older bundle is as it was."
+        ) from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):  # not empty: the bundle is there
+            for parent in made:
+                parent.rmdir()
+
+
+def _clear_leftovers(bundle: Path) -> None:
+    """Removes what killed runs left beside `bundle`, but for a bundle that has no name else."""
+    for left in bundle.parent.glob(f".{bundle.name}.*.partial*"):
+        writer = left.name.removeprefix(f".{bundle.name}.").partition(".")[0]
+        if writer.isdigit() and not _runs(int(writer)):
+            if left.suffix == ".old" and not bundle.exists():
+                left.rename(bundle)
+            else:
+                shutil.rmtree(left, ignore_errors=True)
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        return True
+    return process != os.getpid()
+
+
+def _give_name(folder: Path, bundle: Path) -> None:
+    """Makes `folder` the bundle, in one step where the system can; an older one gets its name."""
+    if not bundle.exists():
+        folder.rename(bundle)
+    elif not _swap(folder, bundle):
+        old = bundle.with_name(f"{folder.name}.old")
+        bundle.rename(old)
+        try:
+            folder.rename(bundle)
+        except BaseException:
+            old.rename(bundle)
+            raise
+        old.rename(folder)
+
+
+def _swap(one: Path, other: Path) -> bool:
+    """Swaps the names of two folders; False where only Linux or the file system could not."""
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    try:
+        renameat2 = ctypes.CDLL(None).renameat2
+    except AttributeError:
+        return False
+    return renameat2(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0
 
 
 def _write_through(path: Path, content: bytes) -> None:

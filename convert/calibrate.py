@@ -31,7 +31,7 @@ class Histogram:
     zeros: int
 
 
-def collect(model, groups: Sequence[Sequence[str]], inputs: Inputs) -> list[Histogram]:
+def collect(model: keras.Model, groups: Sequence[Sequence[str]], inputs: Inputs) -> list[Histogram]:
     """Runs `inputs` through a model; one histogram for each group of layers."""
     layers = [name for group in groups for name in group]
     probe = keras.Model(model.inputs, [model.get_layer(name).output for name in layers])
@@ -57,7 +57,9 @@ def collect(model, groups: Sequence[Sequence[str]], inputs: Inputs) -> list[Hist
     ]
 
 
-def _grouped(probe, groups, inputs: Inputs) -> Iterator[list[list[np.ndarray]]]:
+def _grouped(
+    probe: keras.Model, groups: Sequence[Sequence[str]], inputs: Inputs
+) -> Iterator[list[list[np.ndarray]]]:
     for batch in inputs.batches(BATCH):
         outputs = probe(batch, training=False)
         flat = iter([outputs] if len(probe.outputs) == 1 else outputs)
@@ -81,7 +83,10 @@ def _percentile(h: Histogram, tail: float) -> Range:
     total = h.counts.sum() + h.zeros
     below = np.searchsorted(np.cumsum(h.counts), tail * total)
     above = np.searchsorted(np.cumsum(h.counts[::-1]), tail * total)
-    return Range(float(min(edges[below], 0.0)), float(max(edges[BINS - above], 0.0)))
+    low, high = min(edges[below], 0.0), max(edges[BINS - above], 0.0)
+    if low == high:  # nearly all values are zero
+        return Range(h.low, h.high)
+    return Range(float(low), float(high))
 
 
 def _least_squares(h: Histogram) -> Range:
@@ -103,7 +108,9 @@ def _least_squares(h: Histogram) -> Range:
     return Range(float(lows[i]), float(highs[j]))
 
 
-def _outside(centers, counts, limit: float, sign: int) -> tuple[float, float]:
+def _outside(
+    centers: np.ndarray, counts: np.ndarray, limit: float, sign: int
+) -> tuple[float, float]:
     distance = sign * (centers - limit)
     out = distance > 0
     return counts[out].sum(), (counts[out] * distance[out] ** 2).sum()

@@ -6,15 +6,16 @@ taken from them ties the best classes of a real picture; so each input also belo
 in DeepInversion (https://arxiv.org/abs/1912.08795).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
 from keras_models.errors import InputError
+from keras_models.layers import Tensor
 
-BATCH = 8  # inputs made together; all their activations are in memory at once
+PIXELS = 8 * 224 * 224  # made together: enough for statistics, and their activations fit in 1 GB
 STEPS = 120
 LEARNING_RATE = 0.1
 CLASS_WEIGHT = 0.02  # of the cross-entropy, beside the batch norms' mean error
@@ -22,8 +23,8 @@ TEMPERATURE = 2.0  # without it the cross-entropy is content with logits that pi
 
 
 def distill(
-    model,
-    samples: int,
+    model: keras.Model,
+    samples: int | None = None,
     *,
     low: float,
     high: float,
@@ -34,7 +35,7 @@ def distill(
 
     Args:
       model: The network; its batch norms must hold statistics of real training.
-      samples: How many inputs to make.
+      samples: How many inputs to make; None: as many as are made together.
       low: The least value of an input, that of a black pixel.
       high: The greatest.
       seed: Seed of the noise to start from and of the classes.
@@ -50,10 +51,12 @@ def distill(
             "pass --calibration with a folder of pictures."
         )
     rng = np.random.default_rng(seed)
-    shape = model.inputs[0].shape[1:]
-    batches = -(-samples // BATCH)
-    classes = rng.permutation(np.resize(np.arange(model.output.shape[-1]), batches * BATCH))
-    inputs = tf.Variable(tf.zeros((BATCH, *shape)))
+    height, width, channels = model.inputs[0].shape[1:]
+    together = min(64, max(1, PIXELS // (height * width)))
+    samples = samples or together
+    batches = -(-samples // together)
+    classes = rng.permutation(np.resize(np.arange(model.output.shape[-1]), batches * together))
+    inputs = tf.Variable(tf.zeros((together, height, width, channels)))
     optimizer = keras.optimizers.Adam(LEARNING_RATE)
     optimizer.build([inputs])
     fresh = [tf.identity(v) for v in optimizer.variables]
@@ -64,7 +67,7 @@ def distill(
         inputs.assign(np.clip(rng.normal(middle, spread, inputs.shape), low, high))
         for variable, value in zip(optimizer.variables, fresh, strict=True):
             variable.assign(value)
-        labels = tf.constant(classes[batch * BATCH : (batch + 1) * BATCH])
+        labels = tf.constant(classes[batch * together : (batch + 1) * together])
         for i in range(STEPS):
             step(labels)
             on_step(batch * STEPS + i + 1, batches * STEPS)
@@ -72,13 +75,21 @@ def distill(
     return np.concatenate(made)[:samples]
 
 
-def _make_step(model, norms, inputs, optimizer, *, low, high):
+def _make_step(
+    model: keras.Model,
+    norms: Sequence[keras.layers.Layer],
+    inputs: tf.Variable,
+    optimizer: keras.optimizers.Optimizer,
+    *,
+    low: float,
+    high: float,
+) -> Callable[[Tensor], None]:
     probe = keras.Model(model.inputs, [*(n.input for n in norms), model.output])
     means = [tf.constant(n.moving_mean) for n in norms]
     deviations = [tf.sqrt(n.moving_variance + n.epsilon) for n in norms]
 
-    @tf.function
-    def step(labels):
+    @tf.function(autograph=False)
+    def step(labels: Tensor) -> None:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(inputs)
             *seen, logits = probe(inputs, training=False)
@@ -95,7 +106,7 @@ def _make_step(model, norms, inputs, optimizer, *, low, high):
     return step
 
 
-def _distance(x, mean, deviation):
+def _distance(x: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:
     """Mean over channels of the squared errors of mean and deviation, in squared deviations."""
     seen_mean, seen_variance = tf.nn.moments(x, [0, 1, 2])
     squared = (seen_mean - mean) ** 2 + (tf.sqrt(seen_variance + 1e-6) - deviation) ** 2

@@ -1,12 +1,13 @@
 """Deployment form -> the bytes of a .tflite file."""
 
 import tensorflow as tf
+import tf_keras as keras
 
 from convert.inputs import Inputs
 from convert.settings import Precision, Quantization
 
 
-def to_tflite(model, settings: Quantization, calibration: Inputs | None) -> bytes:
+def to_tflite(model: keras.Model, settings: Quantization, calibration: Inputs | None) -> bytes:
     """Converts a deployment form at batch 1.
 
     INT8 expects the fake-quantized form, which carries its ranges.  INT16X8 takes its ranges, the
@@ -14,7 +15,7 @@ def to_tflite(model, settings: Quantization, calibration: Inputs | None) -> byte
     """
     shape = (1, *model.inputs[0].shape[1:])
     signature = tf.TensorSpec(shape, tf.float32, name="image")
-    function = tf.function(lambda image: {"logits": model(image, training=False)})
+    function = tf.function(lambda image: {"logits": model(image, training=False)}, autograph=False)
     concrete = function.get_concrete_function(signature)
     converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], model)
     converter._experimental_disable_per_channel = not settings.per_channel

@@ -43,10 +43,10 @@ def check(fidelity: Fidelity, wanted: Verification) -> tuple[Gate, ...]:
         drop = fidelity.float_top1 - fidelity.top1
         limit = wanted.max_accuracy_drop
         gates.append(Gate("max_accuracy_drop", limit, drop, drop <= limit))
-    for flag, limit, value in (
+    for flag, least, value in (
         ("min_agreement", wanted.min_agreement, fidelity.agreement),
         ("min_sqnr_db", wanted.min_sqnr_db, fidelity.sqnr_db),
     ):
-        if limit is not None:
-            gates.append(Gate(flag, limit, value, value >= limit))
+        if least is not None:
+            gates.append(Gate(flag, least, value, value >= least))
     return tuple(gates)

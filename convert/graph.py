@@ -5,8 +5,10 @@ from typing import Any
 
 import tf_keras as keras
 
+from keras_models.layers import Tensor
 
-def sources(model) -> dict[str, list[str]]:
+
+def sources(model: keras.Model) -> dict[str, list[str]]:
     """Layer name -> names of the layers it reads, for models that use each layer once."""
     return {
         layer["name"]: [entry[0] for node in layer["inbound_nodes"] for entry in node]
@@ -14,7 +16,9 @@ def sources(model) -> dict[str, list[str]]:
     }
 
 
-def interpret(model, step: Callable[[Any, Sequence[Any]], Any]) -> dict[str, Any]:
+def interpret(
+    model: keras.Model, step: Callable[[keras.layers.Layer, list[Any]], Any]
+) -> dict[str, Any]:
     """Calls `step(layer, values of the layers it reads)` in order; the values, by layer name."""
     reads = sources(model)
     values: dict[str, Any] = {}
@@ -23,7 +27,7 @@ def interpret(model, step: Callable[[Any, Sequence[Any]], Any]) -> dict[str, Any
     return values
 
 
-def copy(layer, inputs: Sequence[Any]):
+def copy(layer: keras.layers.Layer, inputs: Sequence[Tensor]) -> Tensor:
     """Applies a layer of the same configuration and weights to `inputs`."""
     if isinstance(layer, keras.layers.InputLayer):
         return keras.Input(layer.input_shape[0][1:], name=layer.name)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import tf_keras as keras
 
 from convert.distill import distill
 from keras_models import data
@@ -13,7 +14,7 @@ from keras_models.data import Preprocessing
 from keras_models.errors import InputError
 
 PICTURES = 200  # read for calibration, where there are more
-MADE = 16
+NOISE = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +86,7 @@ def from_pictures(
 
 
 def made_for(
-    model,
+    model: keras.Model,
     *,
     preprocessing: Preprocessing,
     samples: int | None,
@@ -94,11 +95,11 @@ def made_for(
 ) -> Inputs:
     """Makes inputs from the network's own batch norms; see `distill`."""
     low, high = preprocessing.input_range
-    values = distill(model, samples or MADE, low=low, high=high, seed=seed, on_step=on_step)
+    values = distill(model, samples, low=low, high=high, seed=seed, on_step=on_step)
     return Inputs(origin="made from the network's batch norms", values=values)
 
 
-def noise(model, *, seed: int, samples: int = MADE) -> Inputs:
+def noise(model: keras.Model, *, seed: int, samples: int = NOISE) -> Inputs:
     """Uniform noise: enough to compare two float forms of a network, never to calibrate one."""
     rng = np.random.default_rng(seed)
     shape = (samples, *model.inputs[0].shape[1:])

@@ -7,12 +7,10 @@ import tensorflow as tf
 from convert import bundle, export, gates, quantize, verify
 from convert.inputs import PICTURES, Inputs, from_pictures, made_for, noise
 from convert.lower import lower
-from convert.network import create
+from convert.network import Network, create
 from convert.report import Report, make_report
-from convert.settings import Precision, Settings
+from convert.settings import Settings
 from keras_models.progress import Progress
-
-ROUNDED = (Precision.INT8, Precision.INT16X8)  # the precisions whose activations need ranges
 
 
 def run(settings: Settings, progress: Progress) -> tuple[Path, Report]:
@@ -35,7 +33,7 @@ def run(settings: Settings, progress: Progress) -> tuple[Path, Report]:
         network,
         progress,
     )
-    if calibration is None and settings.quantization.precision in ROUNDED:
+    if calibration is None and settings.quantization.precision.needs_inputs:
         with progress.stage("data-free calibration inputs") as on_step:
             calibration = made_for(
                 network.model,
@@ -59,7 +57,13 @@ def run(settings: Settings, progress: Progress) -> tuple[Path, Report]:
     return folder, report
 
 
-def _pictures(settings, source, limit, network, progress) -> Inputs | None:
+def _pictures(
+    settings: Settings,
+    source: str | None,
+    limit: int | None,
+    network: Network,
+    progress: Progress,
+) -> Inputs | None:
     if source is None:
         return None
     with progress.stage(f"pictures from {source}"):

@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from convert import gates, kotlin
 from convert.inputs import Inputs
 from convert.network import Network, WeightsOrigin
-from convert.settings import Precision, Settings
+from convert.settings import Settings
 from convert.verify import Audit, Fidelity, Tensor
 from keras_models import experiment
 from keras_models.data import Preprocessing
@@ -63,14 +63,15 @@ def make_report(
     fidelity: Fidelity,
 ) -> Report:
     """Puts together what the stages gave."""
-    rounded = settings.quantization.precision in (Precision.INT8, Precision.INT16X8)
     return Report(
         settings=settings,
         params=network.params,
         multiply_adds=network.multiply_adds,
         weights=network.weights,
         preprocessing=network.preprocessing,
-        calibration=_origin(calibration) if calibration and rounded else None,
+        calibration=_origin(calibration)
+        if calibration and settings.quantization.precision.needs_inputs
+        else None,
         verified_on=_origin(checked),
         sha256=hashlib.sha256(data).hexdigest(),
         audit=audit,

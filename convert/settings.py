@@ -14,6 +14,11 @@ class Precision(str, Enum):
     INT8 = "int8"  # int8 weights and activations
     INT16X8 = "int16x8"  # int8 weights, int16 activations
 
+    @property
+    def needs_inputs(self) -> bool:
+        """Whether activations have ranges, which are found by running the network."""
+        return self in (Precision.INT8, Precision.INT16X8)
+
 
 class Estimator(str, Enum):
     """How the range of an int8 tensor is chosen from the values seen in calibration."""
@@ -47,9 +52,9 @@ class Quantization:
     io_dtype: Literal["int8", "uint8", "float32"] | None = None  # None: that of the precision
     per_channel: bool = True
     calibration: str | None = None  # a folder of pictures, csv or .npz; None: data-free
-    calibration_samples: int | None = None  # None: up to 200 pictures, or 16 inputs made
+    calibration_samples: int | None = None  # None: up to 200 pictures, or 8 made inputs
     ranges: Estimator = Estimator.MSE
-    bias_correction: bool = True
+    bias_correction: bool = True  # of int8 and int16x8: dynamic files keep small kernels float
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tf_keras as keras
@@ -87,7 +86,7 @@ def audit(data: bytes) -> Audit:
     partitions, undelegated = tflite_file.delegation(interpreter._get_ops_details())
     source, result = _ends(interpreter)
     inside = [op for op in operators if op.type not in ("QUANTIZE", "DEQUANTIZE")]
-    at_ends = (source.dtype != "int8") + (result.dtype != "int8")
+    at_ends = (source.dtype != "int8") + (result.dtype == "uint8")  # float ones: DEQUANTIZE
     quantize = sum(op.type == "QUANTIZE" for op in operators)
     return Audit(
         size_bytes=len(data),
@@ -102,7 +101,7 @@ def audit(data: bytes) -> Audit:
     )
 
 
-def fidelity(data: bytes, model, deployed, inputs: Inputs) -> Fidelity:
+def fidelity(data: bytes, model: keras.Model, deployed: keras.Model, inputs: Inputs) -> Fidelity:
     """Runs the file and the float network on the same inputs.
 
     Args:
@@ -158,8 +157,8 @@ def sqnr_db(expected: np.ndarray, got: np.ndarray) -> float:
     return float(np.clip(10 * np.log10(max(signal, 1e-300) / max(noise, 1e-300)), -200, 200))
 
 
-def _ends(interpreter) -> tuple[Tensor, Tensor]:
-    return tuple(
+def _ends(interpreter: Interpreter) -> tuple[Tensor, Tensor]:
+    source, result = (
         Tensor(
             name=details["name"],
             index=int(details["index"]),
@@ -170,6 +169,7 @@ def _ends(interpreter) -> tuple[Tensor, Tensor]:
         )
         for details in (interpreter.get_input_details()[0], interpreter.get_output_details()[0])
     )
+    return source, result
 
 
 def _dequantize(values: np.ndarray, scale: float, zero_point: int) -> np.ndarray:
@@ -185,7 +185,9 @@ def _top(logits: np.ndarray, labels: np.ndarray | None, k: int) -> float | None:
     return 100 * float(np.mean(np.any(best == labels[:, None], axis=1)))
 
 
-def _layer_fidelity(data, deployed, inputs: np.ndarray) -> tuple[LayerFidelity, ...]:
+def _layer_fidelity(
+    data: bytes, deployed: keras.Model, inputs: np.ndarray
+) -> tuple[LayerFidelity, ...]:
     interpreter = Interpreter(
         model_content=data,
         experimental_preserve_all_tensors=True,
@@ -193,17 +195,19 @@ def _layer_fidelity(data, deployed, inputs: np.ndarray) -> tuple[LayerFidelity, 
         experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
     )
     interpreter.allocate_tensors()
+    source, result = _ends(interpreter)
     tensors = _layer_tensors(interpreter, [name for g in shared_ranges(deployed) for name in g])
+    tensors[deployed.output_names[0]] = result.index  # whose name is the converter's
     probe = keras.Model(deployed.inputs, [deployed.get_layer(name).output for name in tensors])
     expected = [np.asarray(output) for output in probe(inputs, training=False)]
     got: list[list[np.ndarray]] = [[] for _ in tensors]
-    source, _ = _ends(interpreter)
+    quantization = {t["index"]: t["quantization"] for t in interpreter.get_tensor_details()}
     for x in inputs:
         interpreter.set_tensor(source.index, quantize(x[None], source))
         interpreter.invoke()
-        for found, details in zip(got, tensors.values(), strict=True):
-            values = interpreter.get_tensor(details["index"])[0]
-            found.append(_dequantize(values, *details["quantization"]))
+        for found, index in zip(got, tensors.values(), strict=True):
+            values = interpreter.get_tensor(index)[0]
+            found.append(_dequantize(values, *quantization[index]))
     fidelities = [
         LayerFidelity(name, sqnr_db(e, np.stack(g)))
         for name, e, g in zip(tensors, expected, got, strict=True)
@@ -211,13 +215,18 @@ def _layer_fidelity(data, deployed, inputs: np.ndarray) -> tuple[LayerFidelity, 
     return tuple(sorted(fidelities, key=lambda layer: layer.sqnr_db))
 
 
-def _layer_tensors(interpreter, layers: Sequence[str]) -> dict[str, Any]:
-    """Layer name -> the tensor it gives: the last operator's whose name holds the layer's."""
-    details = {tensor["index"]: tensor for tensor in interpreter.get_tensor_details()}
+def _layer_tensors(interpreter: Interpreter, layers: Sequence[str]) -> dict[str, int]:
+    """Layer name -> index of what it gives: the last operator's tensor whose name holds it.
+
+    Weights hold it too, and where they are float16 a DEQUANTIZE gives them.
+    """
+    names = {tensor["index"]: tensor["name"] for tensor in interpreter.get_tensor_details()}
     found = {}
     for operator in interpreter._get_ops_details():
-        tensor = details[operator["outputs"][0]]
-        for name in {part for path in tensor["name"].split(";") for part in path.split("/")}:
+        if operator["op_name"] == "DEQUANTIZE":
+            continue
+        tensor = operator["outputs"][0]
+        for name in {part for path in names[tensor].split(";") for part in path.split("/")}:
             found[name] = tensor
     return {name: found[name] for name in layers if name in found}
 
