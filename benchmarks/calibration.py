@@ -1,0 +1,76 @@
+"""What each way of calibrating costs in accuracy: range estimators, bias correction, data-free.
+
+python benchmarks/calibration.py --model mobilenet_v1 --width 0.25 --weights FILE.h5 \
+    --pictures PICTURES --data LABELS.csv
+"""
+
+import dataclasses
+
+from absl import app, flags
+
+from convert import export, quantize, verify
+from convert.inputs import Inputs, from_pictures, made_for
+from convert.lower import lower
+from convert.network import create
+from convert.settings import Estimator, Model, Precision, Quantization
+
+flags.DEFINE_string("model", None, "Network.", required=True)
+flags.DEFINE_float("width", 1.0, "Width multiplier.")
+flags.DEFINE_integer("resolution", 224, "Height and width of the input.")
+flags.DEFINE_string("weights", None, "Its trained weights.", required=True)
+flags.DEFINE_string("pictures", None, "Folder of pictures to calibrate on.", required=True)
+flags.DEFINE_string("data", None, "csv of pictures and labels to measure on.", required=True)
+flags.DEFINE_integer("seeds", 3, "Data-free calibrations, each from another seed.")
+
+
+def main(argv: list[str]) -> None:
+    """Prints a Markdown table: one row a way."""
+    given = flags.FLAGS
+    model = Model(given.model, given.width, given.resolution, weights=given.weights)
+    network = create(model, seed=0, warn=print)
+    deployed = lower(network.model)
+
+    def pictures(source: str) -> Inputs:
+        return from_pictures(
+            source,
+            resolution=network.resolution,
+            classes=model.num_classes,
+            preprocessing=network.preprocessing,
+            limit=None,
+            seed=0,
+            warn=print,
+        )
+
+    data = pictures(given.data)
+    calibrations = {"pictures": pictures(given.pictures)} | {
+        f"data-free, seed {seed}": made_for(
+            network.model,
+            preprocessing=network.preprocessing,
+            samples=None,
+            seed=seed,
+            on_step=lambda done, total: None,
+        )
+        for seed in range(given.seeds)
+    }
+    settings = Quantization(precision=Precision.INT8)
+    ways = [
+        *(dataclasses.replace(settings, ranges=e, bias_correction=False) for e in Estimator),
+        *(dataclasses.replace(settings, ranges=e) for e in Estimator),
+    ]
+    print("| calibrated on | ranges | bias correction | top-1 | agreement | logits' SQNR |")
+    print("|---|---|---|---|---|---|")
+    for name, calibration in calibrations.items():
+        for way in ways:
+            ready = quantize.apply(deployed, calibration, way, network.preprocessing)
+            file = export.to_tflite(ready, way, calibration)
+            found = verify.fidelity(file, network.model, deployed, data)
+            print(
+                f"| {name} | {way.ranges.value} | {'yes' if way.bias_correction else 'no'} "
+                f"| {found.top1:.1f} % | {found.agreement:.1f} % | {found.sqnr_db:.1f} dB |",
+                flush=True,
+            )
+    print(f"\nFloat: {found.float_top1:.1f} % of {len(data)} pictures.")
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,40 @@
+"""ShuffleNet V2 against MobileNet V1 over their widths on this host: latency as ratios.
+
+python benchmarks/widths.py --out build/bench        (or: make bench)
+
+Converts every width at 224 to int8 (random weights, which have the latency of trained ones), then
+measures all files interleaved in one run.
+"""
+
+import subprocess
+import sys
+
+from absl import app, flags
+
+from keras_models import registry
+
+flags.DEFINE_string("out", "build/bench", "Folder for the bundles.")
+flags.DEFINE_integer("resolution", 224, "Height and width of the input.")
+flags.DEFINE_integer("threads", 1, "Threads of the runtime.")
+
+FAMILIES = ("mobilenet_v1", "shufflenet_v2")
+
+
+def main(argv: list[str]) -> None:
+    """Runs the two commands that a user would."""
+    given = flags.FLAGS
+    files = []
+    for name in FAMILIES:
+        for width in sorted({variant.width for variant in registry.find(name).published}):
+            settings = ["--width", str(width), "--resolution", str(given.resolution)]
+            _run("convert", "--model", name, "--int8", "--out", given.out, *settings)
+            files.append(f"{given.out}/{name}_x{width:g}_{given.resolution}_int8/model.tflite")
+    _run("android_bench", "--threads", str(given.threads), "--models", *files)
+
+
+def _run(command: str, *arguments: str) -> None:
+    subprocess.run([sys.executable, "-m", command, *arguments], check=True)
+
+
+if __name__ == "__main__":
+    app.run(main)
