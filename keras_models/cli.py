@@ -1,24 +1,27 @@
 """Runs one of the three commands: flags, exit codes, and a stderr that is ours alone."""
 
-import contextlib
 import faulthandler
+import io
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from typing import TextIO
+from types import FrameType
+from typing import Any, TextIO
 
 from absl import app, flags
 
 from keras_models.errors import InputError
 
-DONE, FAILED, USAGE, GATE_MISSED, INTERRUPTED = 0, 1, 2, 3, 130
+DONE, FAILED, USAGE, GATE_MISSED, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 130, 143
 
 
 def run(main: Callable[[list[str]], int], *, name: str) -> None:
     """Calls `main` with the words that are not flags and exits with what it returns.
 
     Exit codes: 0 done; 1 could not do it, one line on stderr; 2 wrong flags; 3 done, but a gate
-    the user set was missed; 130 interrupted.  A defect keeps its traceback.
+    the user set was missed; 130 interrupted (Ctrl-C); 143 terminated.  A defect keeps its
+    traceback.
     """
 
     def parse(argv: list[str]) -> list[str]:
@@ -31,8 +34,11 @@ def run(main: Callable[[list[str]], int], *, name: str) -> None:
 
     def guarded(argv: list[str]) -> int:
         _silence_native_code()
+        _handle_stops(_stop)
         try:
-            return main(argv)
+            code = main(argv)
+            sys.stdout.flush()
+            return code
         except app.UsageError as error:
             return _fail(name, f"{error} (see --help)", USAGE)
         except InputError as error:
@@ -40,9 +46,19 @@ def run(main: Callable[[list[str]], int], *, name: str) -> None:
         except OSError as error:
             place = f": {error.filename}" if error.filename else ""
             return _fail(name, f"{error.strerror or error}{place}", FAILED)
-        except KeyboardInterrupt:
-            return _fail(name, "interrupted; nothing was written", INTERRUPTED)
+        except Exception as error:
+            # TensorFlow has its own, and is not imported here
+            if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
+                return _fail(name, f"not enough memory: {error}", FAILED)
+            raise
+        except KeyboardInterrupt as stop:
+            terminated = stop.args == (signal.SIGTERM,)
+            how, code = ("terminated", TERMINATED) if terminated else ("interrupted", INTERRUPTED)
+            return _fail(name, f"{how}; no file was left half-written", code)
+        finally:
+            _handle_stops(signal.SIG_DFL)  # what is left are other people's atexit functions
 
+    _open_streams()
     app.run(guarded, flags_parser=parse)
 
 
@@ -70,6 +86,59 @@ def _fail(name: str, message: str, code: int) -> int:
     return code
 
 
+class _Stream(io.FileIO):
+    """Standard output or error; writing what is `lost` is no error, nor is writing after one."""
+
+    def __init__(self, descriptor: int, lost: type[OSError]) -> None:
+        super().__init__(descriptor, "w", closefd=False)
+        self._lost = lost
+        self._broken = False
+
+    def write(self, data: Any) -> int:
+        try:
+            return len(data) if self._broken else super().write(data) or 0
+        except OSError as error:
+            self._broken = True  # Python tries once more when it ends
+            if not isinstance(error, self._lost):
+                raise
+            return len(data)
+
+
+def _open_streams() -> None:
+    """Makes stdout and stderr ones that cannot fail for what is not the command's business.
+
+    A reader may leave before the end (`| head`), a log's disk may be full, names of files may
+    hold what the terminal cannot show, and either may be closed.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:  # or the next file would get this number, and logs be written into it
+            os.open(os.devnull, os.O_RDWR)
+    sys.stdout = _text(sys.stdout, 1, BrokenPipeError)
+    sys.stderr = _text(sys.stderr, 2, OSError)
+
+
+def _text(stream: TextIO | None, descriptor: int, lost: type[OSError]) -> TextIO:
+    return io.TextIOWrapper(
+        io.BufferedWriter(_Stream(descriptor, lost)),
+        encoding=stream.encoding if stream else "utf-8",
+        errors="backslashreplace",
+        line_buffering=descriptor != 1 or os.isatty(descriptor),
+    )
+
+
+def _handle_stops(handler: Any) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as in a shell's background jobs
+            signal.signal(number, handler)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    _handle_stops(signal.SIG_DFL)  # the second one ends what did not heed the first
+    raise KeyboardInterrupt(number)
+
+
 def _silence_native_code() -> None:
     """Lets Python alone write to stderr; TensorFlow and TFLite log there past every setting.
 
@@ -78,9 +147,7 @@ def _silence_native_code() -> None:
     if flags.FLAGS.verbosity >= 1:
         return
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with contextlib.suppress(OSError):  # no usable stderr: nothing to keep clean
-        ours = os.fdopen(os.dup(2), "w", buffering=1, encoding="utf-8", errors="replace")
-        with open(os.devnull, "w") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
-        sys.stderr = ours
-        faulthandler.enable(ours)
+    sys.stderr = _text(sys.stderr, os.dup(2), OSError)
+    faulthandler.enable(sys.stderr)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)

@@ -7,7 +7,7 @@ import tf_keras as keras
 BATCH = 8
 
 
-def randomize(model, *, seed: int) -> None:
+def randomize(model: keras.Model, *, seed: int) -> None:
     """Draws all weights of `model`; the batch norms store the statistics of noise run through it.
 
     A network as Keras initializes it gives logits near 1e-6, and batch norms with nothing to
@@ -17,8 +17,8 @@ def randomize(model, *, seed: int) -> None:
     norms = [n for n in model.layers if isinstance(n, keras.layers.BatchNormalization)]
     for layer in model.layers:
         if layer in norms:
-            layer.gamma.assign(rng.uniform(0.5, 1.5, layer.gamma.shape))
-            layer.beta.assign(rng.normal(0, 0.2, layer.beta.shape))
+            layer.gamma.assign(rng.uniform(0.5, 1.0, layer.gamma.shape))
+            layer.beta.assign(rng.normal(0.5, 0.2, layer.beta.shape))
         elif layer.weights:
             kernel, *bias = layer.get_weights()
             depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
@@ -33,7 +33,7 @@ def randomize(model, *, seed: int) -> None:
         norm.momentum = momentum
 
 
-def _clouds(rng, shape) -> np.ndarray:
+def _clouds(rng: np.random.Generator, shape: tuple[int, int, int]) -> np.ndarray:
     """Noise with as much of it in every octave, as in pictures.
 
     White noise averages out in the first layers, and batch norms that have seen only what is left
