@@ -6,10 +6,13 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from convert.report import Report, to_json, to_markdown
 from convert.settings import Settings
 from keras_models.errors import InputError
+
+if TYPE_CHECKING:
+    from convert.report import Report
 
 
 def folder(settings: Settings) -> Path:
@@ -29,12 +32,14 @@ def check_writable(bundle: Path) -> None:
         pass  # permissions, mounts and quotas are best known by trying
 
 
-def write(bundle: Path, data: bytes, report: Report, class_names: tuple[str, ...] | None) -> None:
+def write(bundle: Path, data: bytes, report: "Report", class_names: tuple[str, ...] | None) -> None:
     """Writes the files beside `bundle` and swaps the folders: a bundle is whole at any moment.
 
     Raises:
       InputError: the disk is full, or does not let itself be written.
     """
+    from convert.report import to_json, to_markdown  # TensorFlow, for which no check waits
+
     files = {
         "model.tflite": data,
         "report.json": to_json(report).encode(),
@@ -63,7 +68,8 @@ def _folder_beside(bundle: Path) -> Iterator[Path]:
     except OSError as error:
         raise InputError(
             f"Expected a folder that can be written for --out, got {bundle.parent} "
-            f"({error.strerror}): make room there or choose another; an older bundle is as it was."
+            f"({error.strerror or error}): make room there, or choose another; an older bundle "
+            "is as it was."
         ) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -1,10 +1,12 @@
 """The first two stages: the network that the settings name, and its weights."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from convert.settings import Model
 from keras_models import counts, registry
@@ -65,6 +67,7 @@ def create(model: Model, *, seed: int, warn: Callable[[str], None]) -> Network:
     else:
         path = _weights_file(model, resolution)
         read = read_weights(path)
+        _check_weights(read.arrays, model.num_classes, path)
         load_weights(built, read.arrays, origin=str(path))
         preprocessing = read.preprocessing or preprocessing
         sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -81,15 +84,34 @@ def _weights_file(model: Model, resolution: int) -> Path:
     if not path.is_file():
         raise InputError(
             f"Expected --weights to be 'random', 'imagenet' or a file, got {model.weights!r}, "
-            "which is not there."
+            "which is none."
         )
     return path
+
+
+def _check_weights(arrays: Mapping[str, np.ndarray], num_classes: int, path: Path) -> None:
+    """Finds what would be right by names and shapes alone, or wrong with a plain reason."""
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise InputError(f"{path}: expected finite numbers, got others in {name}: train again.")
+    head = arrays.get("classifier/kernel")
+    if head is not None and head.shape[-1] != num_classes:
+        raise InputError(
+            f"{path}: expected weights for {num_classes} classes, got {head.shape[-1]}: "
+            f"pass --num_classes {head.shape[-1]}, or other weights."
+        )
 
 
 def _class_names(model: Model) -> tuple[str, ...] | None:
     if model.labels is None:
         return None
-    names = tuple(Path(model.labels).read_text(encoding="utf-8").splitlines())
+    try:
+        names = tuple(Path(model.labels).read_text(encoding="utf-8-sig").splitlines())
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"Expected --labels to be a text file with a class name a line, got {model.labels!r} "
+            f"({getattr(error, 'strerror', 'not UTF-8')})."
+        ) from error
     if len(names) != model.num_classes:
         raise InputError(
             f"Expected {model.num_classes} class names in {model.labels}, one a line, "

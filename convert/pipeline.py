@@ -10,6 +10,7 @@ from convert.lower import lower
 from convert.network import Network, create
 from convert.report import Report, make_report
 from convert.settings import Settings
+from keras_models.errors import InputError
 from keras_models.progress import Progress
 
 
@@ -33,6 +34,12 @@ def run(settings: Settings, progress: Progress) -> tuple[Path, Report]:
         network,
         progress,
     )
+    labels = [known.labels for known in (labelled, calibration) if known]
+    if settings.verification.max_accuracy_drop is not None and (not labels or labels[0] is None):
+        raise InputError(
+            "--max_accuracy_drop needs labels: pass --data with a csv of them, or a folder that "
+            "has a folder for each class."
+        )
     if calibration is None and settings.quantization.precision.needs_inputs:
         with progress.stage("data-free calibration inputs") as on_step:
             calibration = made_for(

@@ -153,8 +153,10 @@ def quantize(x: np.ndarray, tensor: Tensor) -> np.ndarray:
 def sqnr_db(expected: np.ndarray, got: np.ndarray) -> float:
     """Signal to quantization noise in decibels; 200 for equal arrays, to stay a JSON number."""
     noise = np.sum((expected.astype(np.float64) - got) ** 2)
+    if noise == 0:  # also of a signal of zeros
+        return 200.0
     signal = np.sum(expected.astype(np.float64) ** 2)
-    return float(np.clip(10 * np.log10(max(signal, 1e-300) / max(noise, 1e-300)), -200, 200))
+    return float(np.clip(10 * np.log10(max(signal, 1e-300) / noise), -200, 200))
 
 
 def _ends(interpreter: Interpreter) -> tuple[Tensor, Tensor]:
@@ -218,6 +220,7 @@ def _layer_fidelity(
 def _layer_tensors(interpreter: Interpreter, layers: Sequence[str]) -> dict[str, int]:
     """Layer name -> index of what it gives: the last operator's tensor whose name holds it.
 
+    A tensor's name is <model>/<layer>/<operation>, or several of them where operations were fused.
     Weights hold it too, and where they are float16 a DEQUANTIZE gives them.
     """
     names = {tensor["index"]: tensor["name"] for tensor in interpreter.get_tensor_details()}
@@ -226,8 +229,8 @@ def _layer_tensors(interpreter: Interpreter, layers: Sequence[str]) -> dict[str,
         if operator["op_name"] == "DEQUANTIZE":
             continue
         tensor = operator["outputs"][0]
-        for name in {part for path in names[tensor].split(";") for part in path.split("/")}:
-            found[name] = tensor
+        for path in names[tensor].split(";"):
+            found.update(dict.fromkeys(path.split("/")[1:2], tensor))
     return {name: found[name] for name in layers if name in found}
 
 

@@ -13,7 +13,7 @@ from absl import app, flags
 
 from keras_models.errors import InputError
 
-DONE, FAILED, USAGE, GATE_MISSED, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 130, 143
+DONE, FAILED, USAGE, GATE_MISSED = 0, 1, 2, 3
 
 
 def run(main: Callable[[list[str]], int], *, name: str) -> None:
@@ -34,7 +34,7 @@ def run(main: Callable[[list[str]], int], *, name: str) -> None:
 
     def guarded(argv: list[str]) -> int:
         _silence_native_code()
-        _handle_stops(_stop)
+        stops = _Stops()
         try:
             code = main(argv)
             sys.stdout.flush()
@@ -46,17 +46,17 @@ def run(main: Callable[[list[str]], int], *, name: str) -> None:
         except OSError as error:
             place = f": {error.filename}" if error.filename else ""
             return _fail(name, f"{error.strerror or error}{place}", FAILED)
-        except Exception as error:
+        except BaseException as error:
+            if stops.first:  # it may have become any other exception on its way
+                stops.end()
+                how = "interrupted" if stops.first == signal.SIGINT else "terminated"
+                os._exit(_fail(name, f"{how}; no file was left half-written", 128 + stops.first))
             # TensorFlow has its own, and is not imported here
             if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
                 return _fail(name, f"not enough memory: {error}", FAILED)
             raise
-        except KeyboardInterrupt as stop:
-            terminated = stop.args == (signal.SIGTERM,)
-            how, code = ("terminated", TERMINATED) if terminated else ("interrupted", INTERRUPTED)
-            return _fail(name, f"{how}; no file was left half-written", code)
         finally:
-            _handle_stops(signal.SIG_DFL)  # what is left are other people's atexit functions
+            stops.end()  # too late: all is done, and what follows are atexit functions
 
     _open_streams()
     app.run(guarded, flags_parser=parse)
@@ -128,15 +128,39 @@ def _text(stream: TextIO | None, descriptor: int, lost: type[OSError]) -> TextIO
     )
 
 
-def _handle_stops(handler: Any) -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as in a shell's background jobs
-            signal.signal(number, handler)
+class _Stops:
+    """Makes SIGINT and SIGTERM raise KeyboardInterrupt, again and again until one gets through.
 
+    Much that runs Python swallows exceptions: __del__ methods, weak references, C++.
+    """
 
-def _stop(number: int, frame: FrameType | None) -> None:
-    _handle_stops(signal.SIG_DFL)  # the second one ends what did not heed the first
-    raise KeyboardInterrupt(number)
+    AGAIN_S = 1.0  # time enough to clean up on the way
+
+    def __init__(self) -> None:
+        self.first: int | None = None  # the signal that came first
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as in a shell's background jobs
+                signal.signal(number, self._stop)
+        signal.signal(signal.SIGALRM, self._stop)
+        sys.unraisablehook = self._swallowed
+
+    def end(self) -> None:
+        """From here on, signals are ignored."""
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        self.first = self.first or number
+        if number == signal.SIGALRM or not signal.getitimer(signal.ITIMER_REAL)[0]:
+            signal.setitimer(signal.ITIMER_REAL, self.AGAIN_S)
+            raise KeyboardInterrupt
+
+    def _swallowed(self, what: Any) -> None:
+        if not self.first:
+            sys.__unraisablehook__(what)
+        elif what.exc_type is KeyboardInterrupt:
+            signal.setitimer(signal.ITIMER_REAL, 0.01)
 
 
 def _silence_native_code() -> None:

@@ -1,0 +1,116 @@
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from convert import inputs
+from convert.inputs import Inputs
+from keras_models.data import Preprocessing
+from keras_models.errors import InputError
+
+CROPLESS = Preprocessing((10.0, 20.0, 30.0), (2.0, 4.0, 5.0), crop_fraction=1.0)
+
+
+def read(source: Path, **options: Any) -> Inputs:
+    options = {"limit": None, "seed": 0, "classes": 10, "warn": pytest.fail} | options
+    return inputs.from_pictures(str(source), resolution=8, preprocessing=CROPLESS, **options)
+
+
+def write(pixels: np.ndarray, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+
+
+@pytest.mark.parametrize("size", [1, 3, 7, 100])
+@pytest.mark.parametrize("limit", [None, 1, 4, 7, 9])
+def test_batches_are_all_inputs_in_order_and_no_more_than_the_limit(
+    pictures: Callable[..., np.ndarray], size: int, limit: int | None
+) -> None:
+    pixels = pictures(7, 8, seed=0)
+    found = list(Inputs("test", pixels, CROPLESS).batches(size, limit=limit))
+    count = min(7, limit or 7)
+    assert [len(batch) for batch in found[:-1]] == [size] * (len(found) - 1)
+    expected = (pixels[:count] - np.array([10.0, 20.0, 30.0])) / [2.0, 4.0, 5.0]
+    np.testing.assert_allclose(np.concatenate(found), expected, rtol=1e-6)
+    assert found[0].dtype == np.float32
+
+
+def test_made_inputs_go_in_as_they_are() -> None:
+    values = np.random.default_rng(0).normal(size=(5, 8, 8, 3)).astype(np.float32)
+    found = Inputs("test", values)
+    np.testing.assert_array_equal(np.concatenate(list(found.batches(2))), values)
+    assert found.sha256 == hashlib.sha256(values.tobytes()).hexdigest()
+    assert len(found) == 5
+
+
+def test_pictures_of_a_folder_are_read_without_labels(
+    tmp_path: Path, pictures: Callable[..., np.ndarray]
+) -> None:
+    pixels = pictures(5, 8, seed=0)
+    for i, picture in enumerate(pixels):
+        write(picture, tmp_path / f"{i}.png")
+    found = read(tmp_path)
+    np.testing.assert_array_equal(found.values, pixels)
+    assert found.labels is None
+    assert found.origin == str(tmp_path)
+    subset = read(tmp_path, limit=2, seed=3)
+    assert len(subset) == 2
+    assert all(any(np.array_equal(value, picture) for picture in pixels) for value in subset.values)
+
+
+def test_folders_of_classes_are_labels(tmp_path: Path, pictures: Callable[..., np.ndarray]) -> None:
+    pixels = pictures(4, 8, seed=0)
+    for name, picture in zip(("cat/1", "cat/2", "ant/1", "dog/1"), pixels, strict=True):
+        write(picture, tmp_path / f"{name}.png")
+    found = read(tmp_path)
+    assert found.labels is not None
+    np.testing.assert_array_equal(found.labels, [0, 1, 1, 2])
+    np.testing.assert_array_equal(found.values, pixels[[2, 0, 1, 3]])
+
+
+@pytest.mark.parametrize(("classes", "fits"), [(3, True), (2, False)])
+def test_a_label_beyond_the_networks_classes_is_refused(
+    tmp_path: Path, pictures: Callable[..., np.ndarray], classes: int, fits: bool
+) -> None:
+    for name, picture in zip("abc", pictures(3, 8, seed=0), strict=True):
+        write(picture, tmp_path / name / "1.png")
+    if fits:
+        assert len(read(tmp_path, classes=classes)) == 3
+    else:
+        with pytest.raises(InputError, match=r"expected labels below 2.*got 2"):
+            read(tmp_path, classes=classes)
+
+
+def test_unreadable_pictures_are_told_and_left_out(
+    tmp_path: Path, pictures: Callable[..., np.ndarray]
+) -> None:
+    write(pictures(1, 8, seed=0)[0], tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes(b"no picture")
+    told: list[str] = []
+    found = read(tmp_path, warn=told.append)
+    assert (len(found), found.skipped) == (1, (str(tmp_path / "b.png"),))
+    assert len(told) == 1
+
+
+def test_noise_fits_the_network_and_its_seed_decides(small: Any) -> None:
+    noise = inputs.noise(small.model, seed=1)
+    assert noise.values.shape[1:] == (16, 16, 3)
+    assert -1 <= noise.values.min() < -0.9 < 0.9 < noise.values.max() <= 1
+    assert inputs.noise(small.model, seed=1).sha256 == noise.sha256
+    assert inputs.noise(small.model, seed=2).sha256 != noise.sha256
+
+
+def test_made_inputs_are_pixels_the_preprocessing_could_give(small: Any) -> None:
+    preprocessing = Preprocessing((100.0, 110.0, 120.0), (50.0, 60.0, 70.0))
+    found = inputs.made_for(
+        small.model, preprocessing=preprocessing, samples=2, seed=0, on_step=lambda *step: None
+    )
+    assert len(found) == 2
+    assert found.preprocessing is None
+    assert found.values.min() >= -2.0  # black in the first channel
+    assert found.values.max() <= 155 / 50 + 1e-6
+    assert "batch norms" in found.origin

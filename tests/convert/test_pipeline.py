@@ -1,0 +1,119 @@
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from convert import pipeline, verify
+from convert.report import Report
+from convert.settings import Model, Precision, Quantization, Settings, Verification
+from keras_models.errors import InputError
+from keras_models.progress import Progress
+
+SHARED = Path(__file__).parents[2].parent / "shared" / "data"
+TOY = Model("shufflenet_v2", width=0.5, stem="cifar", resolution=32, num_classes=10)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _leave_tensorflow_as_it_was() -> Iterator[None]:
+    """`run` makes all of the process deterministic, and unseeded draws in it errors."""
+    from tensorflow.python.framework import config
+
+    yield
+    config.disable_op_determinism()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, pictures: Callable[..., np.ndarray]) -> Path:
+    folder = tmp_path_factory.mktemp("pictures")
+    for i, pixels in enumerate(pictures(6, 64, seed=5)):
+        (folder / f"class{i % 3}").mkdir(exist_ok=True)
+        Image.fromarray(pixels).save(folder / f"class{i % 3}" / f"{i}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def twice(
+    tmp_path_factory: pytest.TempPathFactory, folder: Path
+) -> tuple[tuple[Path, Report], tuple[Path, Report]]:
+    """The same conversion to two places."""
+    runs = [
+        pipeline.run(
+            Settings(
+                TOY,
+                Quantization(precision=Precision.INT8, calibration=str(folder)),
+                Verification(data=str(folder), min_sqnr_db=5.0, max_accuracy_drop=100.0),
+                out=str(tmp_path_factory.mktemp("out")),
+            ),
+            Progress("test"),
+        )
+        for _ in range(2)
+    ]
+    return runs[0], runs[1]
+
+
+def test_the_same_settings_give_the_same_file(twice: Any) -> None:
+    (one, _), (other, _) = twice
+    assert one != other
+    assert (one / "model.tflite").read_bytes() == (other / "model.tflite").read_bytes()
+    assert (one / "README.md").read_bytes() == (other / "README.md").read_bytes()
+
+
+def test_the_report_is_about_the_file_beside_it(twice: Any, folder: Path) -> None:
+    (place, report), _ = twice
+    data = (place / "model.tflite").read_bytes()
+    written = json.loads((place / "report.json").read_text())
+    assert written["sha256"] == report.sha256 == hashlib.sha256(data).hexdigest()
+    assert written["audit"]["size_bytes"] == len(data)
+    assert verify.audit(data) == report.audit
+    assert place.name == "shufflenet_v2_x0.5_cifar_32_int8"
+    assert (report.calibration.count, report.verified_on.count) == (6, 6)
+    assert report.verified_on.origin == str(folder)
+    assert report.weights.origin == "random"
+    assert report.params == 352_042
+    assert report.fidelity.float_top1 is not None
+    assert [gate.flag for gate in report.gates] == ["max_accuracy_drop", "min_sqnr_db"]
+    assert report.passed
+
+
+def test_an_accuracy_gate_without_labels_is_refused(tmp_path: Path) -> None:
+    settings = Settings(
+        dataclasses.replace(TOY, name="mobilenet_v1", width=0.25, stem=None),
+        Quantization(precision=Precision.FLOAT32),
+        Verification(max_accuracy_drop=1.0),
+        out=str(tmp_path / "out"),
+    )
+    with pytest.raises(InputError, match="--max_accuracy_drop needs labels"):
+        pipeline.run(settings, Progress("test"))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not SHARED.is_dir(), reason=f"no pictures and weights in {SHARED}")
+def test_a_trained_mobilenet_keeps_its_accuracy(tmp_path: Path) -> None:
+    labels = SHARED / "photos" / "labels.csv"
+    settings = Settings(
+        Model(
+            "mobilenet_v1",
+            width=0.25,
+            weights=str(SHARED / "mobilenet_v1_0.25_224_imagenet.h5"),
+            labels=str(SHARED / "imagenet_labels.txt"),
+        ),
+        Quantization(precision=Precision.INT8, calibration=str(labels)),
+        Verification(data=str(labels)),
+        out=str(tmp_path),
+    )
+    place, report = pipeline.run(settings, Progress("test"))
+    assert report.fidelity.inputs == 200
+    assert report.fidelity.float_top1 > 55  # 61.5 of these 200 photographs
+    assert report.fidelity.top1 >= report.fidelity.float_top1 - 3
+    assert report.fidelity.agreement >= 85
+    assert report.audit.float_operators == {}
+    assert report.audit.requantizations == 0
+    assert report.audit.delegate_partitions == 1
+    assert len((place / "labels.txt").read_text().splitlines()) == 1000
