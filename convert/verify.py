@@ -221,13 +221,10 @@ def _layer_tensors(interpreter: Interpreter, layers: Sequence[str]) -> dict[str,
     """Layer name -> index of what it gives: the last operator's tensor whose name holds it.
 
     A tensor's name is <model>/<layer>/<operation>, or several of them where operations were fused.
-    Weights hold it too, and where they are float16 a DEQUANTIZE gives them.
     """
     names = {tensor["index"]: tensor["name"] for tensor in interpreter.get_tensor_details()}
     found = {}
     for operator in interpreter._get_ops_details():
-        if operator["op_name"] == "DEQUANTIZE":
-            continue
         tensor = operator["outputs"][0]
         for path in names[tensor].split(";"):
             found.update(dict.fromkeys(path.split("/")[1:2], tensor))

@@ -227,14 +227,18 @@ def test_fake_quantization_rounds_no_weights_and_keeps_the_network_fed(small: An
         np.testing.assert_array_equal(ours, theirs)
 
 
-@pytest.mark.parametrize("estimator", list(Estimator))
-def test_logits_keep_all_of_their_values(small: Any, estimator: Estimator) -> None:
-    inputs = small.calibration
-    ranges = quantize.ranges(small.deployed, inputs, estimator, inputs.preprocessing)
-    logits = np.concatenate([small.deployed(batch).numpy() for batch in inputs.batches(8)])
-    assert ranges["classifier"] == Range(
-        pytest.approx(min(logits.min(), 0)), pytest.approx(max(logits.max(), 0))
-    )
+def test_logits_keep_all_of_their_values_where_other_layers_are_clipped() -> None:
+    inputs = keras.Input((1, 1, 3), name="image")
+    hidden = keras.layers.Dense(50, name="hidden")(keras.layers.Flatten()(inputs))
+    model = keras.Model(inputs, keras.layers.Dense(50, name="logits")(hidden))
+    rng = np.random.default_rng(0)
+    model.get_layer("logits").set_weights([np.eye(50), np.zeros(50)])  # the same values again
+    values = rng.normal(size=(1000, 1, 1, 3)).astype(np.float32)
+    logits = model(values).numpy()
+    found = quantize.ranges(model, Inputs("test", values), Estimator.PERCENTILE, Preprocessing())
+    assert (found["logits"].low, found["logits"].high) == (logits.min(), logits.max())
+    assert logits.min() < found["hidden"].low
+    assert found["hidden"].high < logits.max()
 
 
 def test_ranges_are_those_of_each_layers_values(small: Any) -> None:
