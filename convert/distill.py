@@ -55,7 +55,7 @@ def distill(
     together = min(64, max(1, PIXELS // (height * width)))
     samples = samples or together
     batches = -(-samples // together)
-    classes = rng.permutation(np.resize(np.arange(model.output.shape[-1]), batches * together))
+    classes = np.resize(rng.permutation(model.output.shape[-1]), batches * together)
     inputs = tf.Variable(tf.zeros((together, height, width, channels)))
     optimizer = keras.optimizers.Adam(LEARNING_RATE)
     optimizer.build([inputs])
