@@ -11,15 +11,12 @@ Examples:
 """
 
 import json
-import math
-import os
 import sys
 
 from absl import app, flags
 
 from convert.settings import Estimator, Precision, Settings
 from keras_models import cli, experiment, registry
-from keras_models.errors import InputError
 from keras_models.progress import Progress
 
 FLAGS = {  # flag: the setting that it sets
@@ -86,7 +83,9 @@ def main(argv: list[str]) -> int:
         print("\n".join(registry.names()))
         return cli.DONE
     settings = _settings()
-    _check(settings)
+    from convert import checks
+
+    checks.check(settings)
     from convert.pipeline import run  # brings in TensorFlow: not for --help and wrong flags
     from convert.report import rows, to_json
 
@@ -124,47 +123,6 @@ def _settings() -> Settings:
 def _toml(value: bool | float | str) -> str:
     # JSON's NaN, and its two escapes for an emoji, are not TOML's
     return str(value) if isinstance(value, float) else json.dumps(value, ensure_ascii=False)
-
-
-def _check(settings: Settings) -> None:
-    """Raises InputError for what can be told before TensorFlow is there, which takes seconds."""
-    from convert import bundle
-    from keras_models import data  # brings in NumPy and Pillow
-
-    model, quantization, wanted = settings.model, settings.quantization, settings.verification
-    registry.find(model.name)
-    resolution = model.resolution * model.resolution_multiplier
-    for flag, number, least in (
-        ("resolution times --resolution_multiplier", resolution, 1),
-        ("num_classes", model.num_classes, 1),
-        ("calibration_samples", quantization.calibration_samples, 1),
-        ("seed", settings.seed, 0),
-        ("max_accuracy_drop", wanted.max_accuracy_drop, -100),
-        ("min_agreement", wanted.min_agreement, 0),
-        ("min_sqnr_db", wanted.min_sqnr_db, 0),
-    ):
-        if number is not None and not least <= number < math.inf:
-            raise InputError(f"Expected --{flag} to be at least {least}, got {number}.")
-    if quantization.io_dtype in ("int8", "uint8") and quantization.precision is not Precision.INT8:
-        raise InputError(
-            f"--io_dtype {quantization.io_dtype} needs --precision int8, "
-            f"got {quantization.precision.value}: pass --int8, or leave --io_dtype out."
-        )
-    pictures = "a folder of pictures, a csv or an .npz file"
-    for flag, path, what, is_one in (
-        ("weights", model.weights, "random, imagenet or a file", os.path.isfile),
-        ("labels", model.labels, "a file with a class name a line", os.path.isfile),
-        ("calibration", quantization.calibration, pictures, os.path.exists),
-        ("data", wanted.data, pictures, os.path.exists),
-    ):
-        if path is None or (flag == "weights" and path in ("random", "imagenet")):
-            continue
-        if not is_one(path):
-            found = "a folder" if os.path.isdir(path) else "not there"
-            raise InputError(f"Expected --{flag} to be {what}, got {path!r}, which is {found}.")
-        if what == pictures and not path.lower().endswith(".npz"):
-            data.find_pictures(path)
-    bundle.check_writable(bundle.folder(settings))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import numpy as np
 from convert.settings import Model
 from keras_models import counts, registry
 from keras_models.checkpoints import download, read_weights
-from keras_models.checkpoints.load import load_weights
+from keras_models.checkpoints.load import load_weights, model_arrays
 from keras_models.checkpoints.random_weights import randomize
 from keras_models.data import Preprocessing
 from keras_models.errors import InputError
@@ -67,7 +67,7 @@ def create(model: Model, *, seed: int, warn: Callable[[str], None]) -> Network:
     else:
         path = _weights_file(model, resolution)
         read = read_weights(path)
-        _check_weights(read.arrays, model.num_classes, path)
+        _check_weights(read.arrays, model_arrays(built), path)
         load_weights(built, read.arrays, origin=str(path))
         preprocessing = read.preprocessing or preprocessing
         sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -89,17 +89,20 @@ def _weights_file(model: Model, resolution: int) -> Path:
     return path
 
 
-def _check_weights(arrays: Mapping[str, np.ndarray], num_classes: int, path: Path) -> None:
-    """Finds what would be right by names and shapes alone, or wrong with a plain reason."""
+def _check_weights(
+    arrays: Mapping[str, np.ndarray], ours: Mapping[str, np.ndarray], path: Path
+) -> None:
+    """Finds what fits by name and shape and is no use, and the one misfit with a plain reason."""
     for name, array in arrays.items():
         if not np.isfinite(array).all():
             raise InputError(f"{path}: expected finite numbers, got others in {name}: train again.")
-    head = arrays.get("classifier/kernel")
-    if head is not None and head.shape[-1] != num_classes:
-        raise InputError(
-            f"{path}: expected weights for {num_classes} classes, got {head.shape[-1]}: "
-            f"pass --num_classes {head.shape[-1]}, or other weights."
-        )
+    if arrays.keys() == ours.keys() and "classifier/kernel" in ours:
+        given, expected = arrays["classifier/kernel"].shape, ours["classifier/kernel"].shape
+        if given[:-1] == expected[:-1] and given != expected:
+            raise InputError(
+                f"{path}: expected weights for {expected[-1]} classes, got {given[-1]}: "
+                f"pass --num_classes {given[-1]}, or other weights."
+            )
 
 
 def _class_names(model: Model) -> tuple[str, ...] | None:

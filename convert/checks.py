@@ -1,0 +1,47 @@
+"""What can be told of the settings before TensorFlow is there, which takes seconds."""
+
+import math
+import os
+
+from convert import bundle
+from convert.settings import Precision, Settings
+from keras_models import data, registry
+from keras_models.errors import InputError
+
+
+def check(settings: Settings) -> None:
+    """Raises InputError for values, files and folders that cannot be used."""
+    model, quantization, wanted = settings.model, settings.quantization, settings.verification
+    registry.find(model.name)
+    resolution = model.resolution * model.resolution_multiplier
+    for flag, number, least in (
+        ("resolution times --resolution_multiplier", resolution, 1),
+        ("num_classes", model.num_classes, 1),
+        ("calibration_samples", quantization.calibration_samples, 1),
+        ("seed", settings.seed, 0),
+        ("max_accuracy_drop", wanted.max_accuracy_drop, -100),
+        ("min_agreement", wanted.min_agreement, 0),
+        ("min_sqnr_db", wanted.min_sqnr_db, 0),
+    ):
+        if number is not None and not least <= number < math.inf:
+            raise InputError(f"Expected --{flag} to be at least {least}, got {number}.")
+    if quantization.io_dtype in ("int8", "uint8") and quantization.precision is not Precision.INT8:
+        raise InputError(
+            f"--io_dtype {quantization.io_dtype} needs --precision int8, "
+            f"got {quantization.precision.value}: pass --int8, or leave --io_dtype out."
+        )
+    pictures = "a folder of pictures, a csv or an .npz file"
+    for flag, path, what, is_one in (
+        ("weights", model.weights, "random, imagenet or a file", os.path.isfile),
+        ("labels", model.labels, "a file with a class name a line", os.path.isfile),
+        ("calibration", quantization.calibration, pictures, os.path.exists),
+        ("data", wanted.data, pictures, os.path.exists),
+    ):
+        if path is None or (flag == "weights" and path in ("random", "imagenet")):
+            continue
+        if not is_one(path):
+            found = "a folder" if os.path.isdir(path) else "not there"
+            raise InputError(f"Expected --{flag} to be {what}, got {path!r}, which is {found}.")
+        if what == pictures and not path.lower().endswith(".npz"):
+            data.find_pictures(path)
+    bundle.check_writable(bundle.folder(settings))
