@@ -5,6 +5,7 @@ import io
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from types import FrameType
 from typing import Any, TextIO
@@ -100,6 +101,7 @@ class _Stream(io.FileIO):
         except OSError as error:
             self._broken = True  # Python tries once more when it ends
             if not isinstance(error, self._lost):
+                error.filename = "stdout"
                 raise
             return len(data)
 
@@ -166,10 +168,13 @@ class _Stops:
 def _silence_native_code() -> None:
     """Lets Python alone write to stderr; TensorFlow and TFLite log there past every setting.
 
-    `--verbosity=1` (or higher) keeps their output.  A crash is still explained, by faulthandler.
+    `--verbosity=1` (or higher) keeps their output, and Python's warnings, which are for developers.
+    A crash is still explained, by faulthandler.
     """
     if flags.FLAGS.verbosity >= 1:
         return
+    if not sys.warnoptions:  # python -W
+        warnings.simplefilter("ignore")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     sys.stderr = _text(sys.stderr, os.dup(2), OSError)
     faulthandler.enable(sys.stderr)

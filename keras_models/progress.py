@@ -1,5 +1,6 @@
 """Says on stderr how far a command is: a moving line in a terminal, plain lines elsewhere."""
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ class Progress:
     def stage(self, title: str) -> Iterator[Step]:
         """Shows a stage while its block runs; what it yields is told (steps done, steps in all)."""
         start = time.monotonic()
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
             with _bar(title) as step:
                 yield step
         else:

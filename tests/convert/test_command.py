@@ -1,0 +1,432 @@
+"""The command as its users start it: what it answers to mistakes, and what it leaves on disk."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_models import registry
+
+Ran = subprocess.CompletedProcess[str]
+T = TypeVar("T")
+ROOT = Path(__file__).parents[2]
+MOBILENET = ("--model=mobilenet_v1", "--width=0.25", "--resolution=32", "--num_classes=10")
+SHUFFLENET = (
+    *("--model=shufflenet_v2", "--width=0.5", "--stem=cifar"),
+    *("--resolution=32", "--num_classes=10", "--int8"),
+)
+EARLIER = ("shufflenet_v2_x0.5_cifar_32_int8", "mobilenet_v1_x0.25_32_float32")
+HARD = "mobilenet_v1_x0.25_32_int8"
+HARD_NAME = "blanks, 'quotes\", $HOME; ünïcødé 😀"
+
+# In the words, @ is the folder of this module's files.
+FOUND_AT_ONCE = {  # mistake: (words, exit code, what the line says)
+    "unknown model": (["--model=shuflenet_v2"], 1, "'shuflenet_v2'. Did you mean 'shufflenet_v2'?"),
+    "no model": (["--int8"], 2, "expected --model NAME or --config FILE"),
+    "stray word": ([*SHUFFLENET, "word"], 2, "expected flags only, got 'word'"),
+    "unknown flag": (["--modle=x"], 2, "'modle'. Did you mean: model ?"),
+    "width that is no number": (["--width=abc"], 2, "--width=abc: could not convert"),
+    "unknown precision": (["--precision=int4"], 2, "should be one of <float32|float16|"),
+    "precision given twice": (
+        ["--model=mobilenet_v1", "--int8", "--precision=float32"],
+        2,
+        "--int8 contradicts --precision float32",
+    ),
+    "uint8 ends of a float file": (
+        [*MOBILENET, "--io_dtype=uint8"],
+        1,
+        "--io_dtype uint8 needs --precision int8, got float32",
+    ),
+    "int8 ends of an int16 file": (
+        [*MOBILENET, "--io_dtype=int8", "--precision=int16x8"],
+        1,
+        "--io_dtype int8 needs --precision int8, got int16x8",
+    ),
+    "resolution 0": ([*MOBILENET, "--resolution=0"], 1, "at least 1, got 0"),
+    "infinite multiplier": ([*MOBILENET, "--resolution_multiplier=inf"], 1, "got inf"),
+    "multiplier that is no number": (["--config=@nan.toml"], 1, "at least 1, got nan"),
+    "gate that is no number": ([*MOBILENET, "--min_sqnr_db=nan"], 1, "--min_sqnr_db to be at"),
+    "negative seed": ([*MOBILENET, "--seed=-1"], 1, "--seed to be at least 0, got -1"),
+    "no classes": (["--model=mobilenet_v1", "--set=model.num_classes=0"], 1, "--num_classes"),
+    "missing weights": ([*MOBILENET, "--weights=@no.h5"], 1, "no.h5', which is not there"),
+    "weights in a folder": ([*MOBILENET, "--weights=@good"], 1, "good', which is a folder"),
+    "missing labels": ([*MOBILENET, "--labels=@no.txt"], 1, "--labels to be a file with a class"),
+    "missing pictures": ([*SHUFFLENET, "--calibration=@no"], 1, "no', which is not there"),
+    "calibration without name": ([*SHUFFLENET, "--calibration="], 1, "got '', which is not there"),
+    "empty folder": ([*SHUFFLENET, "--calibration=@empty"], 1, "expected pictures (.bmp .gif"),
+    "csv with a missing file": (
+        [*SHUFFLENET, "--calibration=@missing.csv"],
+        1,
+        "line 3: 'good/none.png' is not a file",
+    ),
+    "missing data": ([*SHUFFLENET, "--data=@no.csv"], 1, "Expected --data to be a folder of"),
+    "missing config": (["--config=@no.toml"], 1, "expected a TOML file (No such file"),
+    "invalid config": (["--config=@invalid.toml"], 1, "not valid TOML: Expected ']'"),
+    "unknown key": (["--config=@key.toml"], 1, "[model]: unknown key 'nmae'. Did you mean 'name'?"),
+    "unknown --set": (
+        [*MOBILENET, "--set=model.widht=1"],
+        1,
+        "unknown key 'widht'. Did you mean 'width'?",
+    ),
+    "malformed --set": ([*MOBILENET, "--set=width"], 1, "--set width: expected section.key=value"),
+    "mistyped --set": (
+        [*MOBILENET, "--set=seed=one"],
+        1,
+        "expected 'seed' to be an integer, got 'one'",
+    ),
+    "missing flagfile": (["--flagfile=@no"], 2, "Unable to open flagfile"),
+    "--out in a file": ([*SHUFFLENET, "--out=@invalid.toml"], 1, "(Not a directory)"),
+    "--out that is too long": ([*SHUFFLENET, f"--out={'x' * 300}"], 1, "File name too long"),
+    "--out in the kernel": (
+        [*SHUFFLENET, "--out=/proc/build"],
+        1,
+        "Expected a folder that can be written for --out, got /proc/build",
+    ),
+    "something else in place of the bundle": (
+        [*SHUFFLENET, "--out=@taken"],
+        1,
+        "exists and is not a bundle: move it, or choose another --out",
+    ),
+}
+FOUND_WITH_THE_NETWORK = {  # mistake: (words, what the line says)
+    "width": (["--model=shufflenet_v2", "--width=0.6"], "0.5, 1.0, 1.5, 2.0, got 0.6: pass --al"),
+    "resolution": (["--model=shufflenet_v2", "--resolution=100"], "got 100: try 96 or 128"),
+    "resolution multiplier": (
+        ["--model=mobilenet_v1", "--resolution=64", "--resolution_multiplier=0.6"],
+        "Expected a resolution divisible by 32 (the network's total stride), got 38",
+    ),
+    "weights of another network": (
+        [*SHUFFLENET, "--weights=@mobilenet12.h5"],
+        "Are these the weights of another network?",
+    ),
+    "weights for other classes": (
+        [*MOBILENET, "--weights=@mobilenet12.h5"],
+        "expected weights for 10 classes, got 12: pass --num_classes 12",
+    ),
+    "weights that are no numbers": (
+        [*MOBILENET, "--weights=@nan.npz"],
+        "expected finite numbers, got others in conv1/kernel",
+    ),
+    "half a file of weights": (
+        [*MOBILENET, "--weights=@half.h5"],
+        "half.h5: expected Keras weights in HDF5, but these",
+    ),
+    "text for weights": (
+        [*MOBILENET, "--weights=@text.h5"],
+        "text.h5: expected Keras weights in HDF5, but these 5 bytes are",
+    ),
+    "weights of PyTorch": (
+        [*MOBILENET, "--weights=@torch.pth"],
+        "torch.pth: expected weights in a file that ends in .h5, ",
+    ),
+    "nothing but corrupt pictures": (
+        [*MOBILENET, "--calibration=@corrupt"],
+        "None of the 2 pictures can be decoded",
+    ),
+    "label beyond the classes": (
+        [*MOBILENET, "--calibration=@label.csv"],
+        "expected labels below 10, the network's number of classes, got 10",
+    ),
+    "arrays of another size": (
+        [*MOBILENET, "--calibration=@size.npz"],
+        "expected uint8 'images' of shape (n, 32, 32, 3), got uint8 (2, 16, 16, 3)",
+    ),
+    "accuracy without labels": (
+        [*MOBILENET, "--calibration=@good", "--max_accuracy_drop=1"],
+        "--max_accuracy_drop needs labels: pass --data",
+    ),
+    "too few class names": ([*MOBILENET, "--labels=@nine.txt"], "Expected 10 class names in"),
+    "class names that are no text": (
+        [*MOBILENET, "--labels=@torch.pth"],
+        "Expected --labels to be a text file with a class name a line",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What mistakes and conversions are made with."""
+    folder = tmp_path_factory.mktemp("files")
+    rng = np.random.default_rng(0)
+    for place in ("good", "empty", "corrupt", f"taken/{EARLIER[0]}", "pictures ü"):
+        (folder / place).mkdir(parents=True)
+    for i in range(3):
+        pixels = rng.integers(0, 256, (40, 48, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / "good" / f"{i}.png")
+    corrupt = {
+        b"cut.png": (folder / "good" / "0.png").read_bytes()[:200],
+        b"not-UTF-8-\xff.png": b"no picture",
+    }
+    save_formats(folder / "pictures ü")
+    for place in ("corrupt", "pictures ü"):
+        for raw, content in corrupt.items():
+            (folder / place / os.fsdecode(raw)).write_bytes(content)
+    np.savez(folder / "size.npz", images=np.zeros((2, 16, 16, 3), np.uint8))
+    for name, text in {
+        "missing.csv": "file,label\ngood/0.png,1\ngood/none.png,2\n",
+        "label.csv": "file,label\ngood/0.png,1\ngood/1.png,10\n",
+        "right.csv": "file,label\ngood/0.png,1\ngood/1.png,9\n",
+        "invalid.toml": "[model\n",
+        "key.toml": "[model]\nnmae = 'mobilenet_v1'\n",
+        "nan.toml": "[model]\nname = 'mobilenet_v1'\nresolution_multiplier = nan\n",
+        "text.h5": "hello",
+        "nine.txt": "tench\n" * 9,
+        f"taken/{EARLIER[0]}/thesis.tex": "years of work",
+    }.items():
+        (folder / name).write_text(text)
+    (folder / "torch.pth").write_bytes(b"PK\3\4\xff")
+    model = registry.create("mobilenet_v1", width=0.25, input_shape=(32, 32, 3), num_classes=12)
+    model.save_weights(folder / "mobilenet12.h5")
+    whole = (folder / "mobilenet12.h5").read_bytes()
+    (folder / "half.h5").write_bytes(whole[: len(whole) // 2])
+    np.savez(folder / "nan.npz", **{"conv1/kernel": np.full((3, 3, 3, 8), np.nan, np.float32)})
+    return folder
+
+
+def save_formats(folder: Path) -> None:
+    rng = np.random.default_rng(0)
+
+    def picture(mode: str, *channels: int) -> Image.Image:
+        return Image.fromarray(rng.integers(0, 256, (40, 48, *channels), np.uint8), mode)
+
+    rotated = Image.Exif()
+    rotated[0x0112] = 6
+    picture("RGBA", 4).save(folder / "alpha.png")
+    picture("L").save(folder / "grey.png")
+    picture("LA", 2).save(folder / "grey_alpha.png")
+    picture("CMYK", 4).save(folder / "cmyk.jpg")
+    picture("RGB", 3).save(folder / "rotated.jpg", exif=rotated)
+    picture("RGB", 3).quantize(8).save(folder / "palette.png", transparency=0)
+    picture("L").convert("1").save(folder / "bilevel.png")
+    Image.fromarray(rng.integers(0, 65536, (40, 48), np.uint16)).save(folder / "16_bits.png")
+
+
+@pytest.fixture(scope="module")
+def trap(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder whose TensorFlow leaves the program with 99."""
+    folder = tmp_path_factory.mktemp("trap")
+    for name in ("tensorflow", "tf_keras", "tensorflow_model_optimization", "ai_edge_litert"):
+        (folder / f"{name}.py").write_text("import os; os._exit(99)")
+    return folder
+
+
+def convert(
+    *words: str,
+    at: Path,
+    search: Path = ROOT,
+    env: Mapping[str, str] | None = None,
+    prefix: Sequence[str] = (),
+    stdout: int = subprocess.PIPE,
+) -> Ran:
+    """Runs the command in the folder `at`, to which --out is relative."""
+    return subprocess.run(
+        [*prefix, sys.executable, "-m", "convert", *words],
+        cwd=at,
+        env={**os.environ, "PYTHONPATH": f"{search}{os.pathsep}{ROOT}", **(env or {})},
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        timeout=300,
+    )
+
+
+def make_place(folder: Path) -> Path:
+    """A folder to convert in, with earlier bundles where the new ones would be."""
+    for name in EARLIER:
+        (folder / "build" / name).mkdir(parents=True)
+        (folder / "build" / name / "report.json").write_text("{}")
+        (folder / "build" / name / "model.tflite").write_bytes(b"an earlier model")
+    return folder
+
+
+def contents(folder: Path) -> Mapping[Path, bytes | None]:
+    return {p: p.read_bytes() if p.is_file() else None for p in folder.rglob("*")}
+
+
+def fill(words: list[str], files: Path) -> list[str]:
+    return [word.replace("@", f"{files}/") for word in words]
+
+
+def two_at_a_time(function: Callable[[str], T], names: Iterable[str]) -> dict[str, T]:
+    with ThreadPoolExecutor(2) as pool:
+        return dict(zip(names, pool.map(function, names), strict=True))
+
+
+def only_line(ran: Ran) -> str:
+    (line,) = ran.stderr.splitlines()
+    return line
+
+
+@pytest.mark.parametrize("mistake", FOUND_AT_ONCE)
+def test_a_mistake_that_needs_no_tensorflow_is_one_line_without_it(
+    mistake: str, files: Path, trap: Path, tmp_path: Path
+) -> None:
+    words, code, message = FOUND_AT_ONCE[mistake]
+    before = contents(make_place(tmp_path)), contents(files)
+    ran = convert(*fill(words, files), at=tmp_path, search=trap)
+    assert (ran.returncode, ran.stdout) == (code, ""), ran.stderr
+    assert only_line(ran).startswith("convert: ")
+    assert message in only_line(ran)
+    assert (contents(tmp_path), contents(files)) == before
+
+
+@pytest.fixture(scope="module")
+def answers(
+    request: pytest.FixtureRequest, files: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Mapping[str, tuple[Ran, bool]]:
+    """Mistake -> what the command said, and whether it left the disk as it was; two at a time."""
+
+    def answer(mistake: str) -> tuple[Ran, bool]:
+        place = make_place(tmp_path_factory.mktemp("place"))
+        before = contents(place)
+        ran = convert(*fill(FOUND_WITH_THE_NETWORK[mistake][0], files), at=place)
+        return ran, contents(place) == before
+
+    test = test_a_mistake_that_the_network_shows_is_one_line.__name__
+    items = [i for i in request.session.items if getattr(i, "originalname", "") == test]
+    return two_at_a_time(answer, [item.callspec.params["mistake"] for item in items])
+
+
+@pytest.mark.parametrize("mistake", FOUND_WITH_THE_NETWORK)
+def test_a_mistake_that_the_network_shows_is_one_line(
+    mistake: str, answers: Mapping[str, tuple[Ran, bool]]
+) -> None:
+    ran, unchanged = answers[mistake]
+    assert (ran.returncode, ran.stdout) == (1, ""), ran.stderr
+    *said_before, line = ran.stderr.splitlines()
+    progress = ("convert: warning: ", "convert: network and weights: ", "convert: pictures from ")
+    assert all(before.startswith(progress) for before in said_before)
+    assert line.startswith("convert: ")
+    assert FOUND_WITH_THE_NETWORK[mistake][1] in line
+    assert unchanged
+
+
+@pytest.mark.parametrize("word", ["--help", "--helpshort", "--helpfull", "--list"])
+def test_help_and_the_list_need_no_tensorflow(word: str, trap: Path, tmp_path: Path) -> None:
+    ran = convert(word, at=tmp_path, search=trap)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    if word == "--list":
+        assert ran.stdout.splitlines() == registry.names()
+    else:
+        assert "python -m convert --model shufflenet_v2 --int8" in ran.stdout
+        assert "--max_accuracy_drop: " in ran.stdout
+
+
+def test_the_traps_that_stand_for_tensorflow_work(trap: Path, tmp_path: Path) -> None:
+    assert convert(*MOBILENET, at=tmp_path, search=trap).returncode == 99
+
+
+@pytest.fixture(scope="module")
+def runs(files: Path, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, tuple[Ran, Path]]:
+    """Conversions that succeed, each with the folder it was made in; two at a time."""
+    places = {name: tmp_path_factory.mktemp("place") for name in ("hard", "gates", "blind", "mute")}
+    for place in places.values():
+        make_place(place)
+    killed = places["hard"] / HARD_NAME / f".{HARD}.4194305.partial"  # beyond any pid
+    killed.mkdir(parents=True)
+    (killed / "labels.txt").write_text("of a run that was killed")
+    plain = {"LC_ALL": "C", "TERM": "dumb", "PYTHONUTF8": "", "PYTHONIOENCODING": ""}
+    gates = ("--io_dtype=uint8", "--min_sqnr_db=150", "--max_accuracy_drop=100")
+
+    def run(name: str) -> Ran:
+        at = places[name]
+        if name == "hard":
+            words = [*MOBILENET, "--int8", f"--calibration={files / 'pictures ü'}"]
+            return convert(*words, f"--out={HARD_NAME}", at=at, env=plain)
+        if name == "gates":
+            pictures = [f"--data={files / 'right.csv'}", f"--calibration={files / 'good'}"]
+            return convert(*SHUFFLENET, *pictures, *gates, "--json", at=at)
+        if name == "blind":
+            return convert(*MOBILENET, "--json", at=at, prefix=("sh", "-c", 'exec "$@" 2>&-', "sh"))
+        read, write = os.pipe()
+        os.close(read)
+        try:
+            return convert(*MOBILENET, "--json", at=at, stdout=write)
+        finally:
+            os.close(write)
+
+    return {name: (ran, places[name]) for name, ran in two_at_a_time(run, places).items()}
+
+
+def test_all_of_stderr_is_the_commands_own(
+    runs: Mapping[str, tuple[Ran, Path]],
+) -> None:
+    for name in ("hard", "gates", "mute"):
+        lines = runs[name][0].stderr.splitlines()
+        assert len(lines) >= 4
+        assert [line for line in lines if not line.startswith("convert: ")] == []
+
+
+def test_any_kind_of_picture_is_read_and_a_corrupt_one_named(
+    runs: Mapping[str, tuple[Ran, Path]], files: Path
+) -> None:
+    ran, place = runs["hard"]
+    assert ran.returncode == 0, ran.stderr
+    warnings = [line for line in ran.stderr.splitlines() if ": warning: skipped " in line]
+    assert len(warnings) == 2
+    for line, name in zip(warnings, ("cut.png", "not-UTF-8-\\udcff.png"), strict=True):
+        assert f"skipped {files}/pictures ü/{name}: cannot be decoded" in line
+    report = json.loads((place / HARD_NAME / HARD / "report.json").read_text())
+    skipped = [Path(file).name for file in report["calibration"]["skipped"]]
+    assert skipped == ["cut.png", os.fsdecode(b"not-UTF-8-\xff.png")]
+    assert report["calibration"]["count"] == 8
+
+
+def test_a_bundle_gets_where_it_shall_and_leaves_nothing_beside_it(
+    runs: Mapping[str, tuple[Ran, Path]],
+) -> None:
+    ran, place = runs["hard"]
+    assert os.listdir(place / HARD_NAME) == [HARD]
+    bundle = place / HARD_NAME / HARD
+    assert sorted(os.listdir(bundle)) == ["README.md", "model.tflite", "report.json"]
+    assert ran.stdout.splitlines()[-1].split(maxsplit=1) == ["bundle", f"{HARD_NAME}/{HARD}"]
+    for name in ("gates", "mute", "blind"):
+        assert sorted(os.listdir(runs[name][1] / "build")) == sorted(EARLIER)
+
+
+def test_a_missed_gate_is_named_and_the_bundle_written(
+    runs: Mapping[str, tuple[Ran, Path]],
+) -> None:
+    ran, place = runs["gates"]
+    assert ran.returncode == 3, ran.stderr
+    missed = [line for line in ran.stderr.splitlines() if "gate missed" in line]
+    assert [line.split(", got ")[0] for line in missed] == ["convert: gate missed: min_sqnr_db 150"]
+    report = json.loads(ran.stdout)  # and nothing else is on stdout
+    assert {gate["flag"]: gate["passed"] for gate in report["gates"]} == {
+        "max_accuracy_drop": True,
+        "min_sqnr_db": False,
+    }
+    bundle = place / "build" / EARLIER[0]
+    assert (bundle / "report.json").read_text() == ran.stdout
+    written = hashlib.sha256((bundle / "model.tflite").read_bytes()).hexdigest()
+    assert report["sha256"] == written
+
+
+@pytest.mark.parametrize("name", ["mute", "blind"])
+def test_a_conversion_is_done_though_nobody_listens(
+    name: str, runs: Mapping[str, tuple[Ran, Path]]
+) -> None:
+    ran, place = runs[name]
+    assert ran.returncode == 0, ran.stderr
+    bundle = place / "build" / EARLIER[1]
+    assert (bundle / "model.tflite").read_bytes()[4:8] == b"TFL3"
+    if name == "blind":
+        assert (bundle / "report.json").read_text() == ran.stdout
+
+
+def test_the_native_log_is_there_for_who_wants_it(tmp_path: Path) -> None:
+    words = ["--model=shufflenet_v2", "--width=0.6", "--verbosity=1"]
+    ran = convert(*words, at=tmp_path, env={"TF_CPP_MIN_LOG_LEVEL": "0"})
+    assert ran.returncode == 1
+    *log, line = ran.stderr.splitlines()
+    assert line.startswith("convert: Expected a width multiplier")
+    assert any(".cc:" in line for line in log)

@@ -1,0 +1,326 @@
+"""The command when it is stopped, when the disk is full, and when it is itself at fault."""
+
+import contextlib
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import IO, TypeVar
+
+import numpy as np
+import pytest
+from PIL import Image
+
+T = TypeVar("T")
+ROOT = Path(__file__).parents[2]
+WORDS = (
+    *("--model=mobilenet_v1", "--width=0.25", "--resolution=32", "--num_classes=10"),
+    *("--int8", "--calibration=pictures"),
+)
+NAME = "mobilenet_v1_x0.25_32_int8"
+# A shell's background jobs, and so their children, are born deaf to Ctrl-C.
+HEARING = (
+    sys.executable,
+    "-c",
+    "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL);"
+    "os.execv(sys.argv[1], sys.argv[1:])",
+)
+COMMAND = (*HEARING, sys.executable, "-m", "convert")
+STAGES = {  # stage: (how its beginning is known, the signal)
+    "import of TensorFlow": ("libtensorflow", signal.SIGINT),
+    "network": ("warning: random weights", signal.SIGINT),
+    "quantize": ("pictures from", signal.SIGINT),
+    "export": ("quantize: ", signal.SIGTERM),
+    "verify": ("export: ", signal.SIGINT),
+}
+DEFECTS = {  # main's body: (exit code, what stderr says)
+    "raise RuntimeError('a defect')": (1, ("Traceback (", "RuntimeError: a defect")),
+    "os.abort()": (-signal.SIGABRT, ("Fatal Python error: Aborted", "in main")),
+    "os.write(2, b'native log')\nwarnings.warn('for developers')\nreturn 0": (0, ()),
+    "np.zeros(2**50)": (1, ("convert: not enough memory: Unable to allocate",)),
+    "return sys.stdout.write('x' * 9999) * 0": (1, ("convert: No space left on device: stdout",)),
+}
+SWALLOWERS = {
+    "a __del__ method": """
+class Deaf:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(60)
+Deaf()
+""",
+    "except BaseException": """
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(60)
+except BaseException:
+    pass
+""",
+    "C++": """
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(60)
+except KeyboardInterrupt as error:
+    raise RuntimeError("what C++ makes of it") from error
+""",
+}
+DISKS = {  # disk: what the last line says
+    "full": "(No space left on device): make room there, or choose another",
+    "read-only": "(Read-only file system): make room there, or choose another",
+    "limited": "File too large",
+}
+OWN_MOUNTS = ("unshare", "--mount", *(("--map-root-user",) if os.getuid() else ()))
+# The only writer, without what it imports: two bundles in turn, for ever or until all are written.
+WRITER = """
+import sys, types
+from pathlib import Path
+fake = types.ModuleType("convert.report")
+fake.to_json = str
+fake.to_markdown = lambda report, **_: str(report)
+sys.modules["convert.report"] = fake
+from convert import bundle
+print("ready", flush=True)
+times = int(sys.argv[2])
+while times:
+    for text in ("old" * 99999, "new" * 99999):
+        bundle.write(Path(sys.argv[1]), text.encode(), text, (text,) if text[0] == "o" else None)
+    times -= 1
+"""
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pictures")
+    rng = np.random.default_rng(0)
+    for i in range(3):
+        pixels = rng.integers(0, 256, (40, 48, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / f"{i}.png")
+    return folder
+
+
+def make_place(folder: Path, pictures: Path) -> Path:
+    """A folder to convert in, with an earlier bundle where the new one would be."""
+    shutil.copytree(pictures, folder / "pictures")
+    # Verification takes a moment, in which it can be stopped.
+    np.savez_compressed(folder / "many.npz", images=np.zeros((2000, 32, 32, 3), np.uint8))
+    (folder / "build" / NAME).mkdir(parents=True)
+    (folder / "build" / NAME / "report.json").write_text("{}")
+    (folder / "build" / NAME / "model.tflite").write_bytes(b"an earlier model" * 9999)
+    return folder
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT)}
+
+
+def contents(folder: Path) -> Mapping[Path, bytes | None]:
+    return {p: p.read_bytes() if p.is_file() else None for p in folder.rglob("*")}
+
+
+def asked(request: pytest.FixtureRequest, test: Callable[..., None], argument: str) -> list[str]:
+    """The values of a parameter with which that test will be called."""
+    items = [i for i in request.session.items if getattr(i, "originalname", "") == test.__name__]
+    return [item.callspec.params[argument] for item in items]
+
+
+def two_at_a_time(function: Callable[[str], T], arguments: Iterable[str]) -> dict[str, T]:
+    with ThreadPoolExecutor(2) as pool:
+        return dict(zip(arguments, pool.map(function, arguments), strict=True))
+
+
+def stop_in(stage: str, place: Path) -> tuple[int, str, str]:
+    """Starts the command, stops it in that stage, and returns its exit code and outputs."""
+    sign, number = STAGES[stage]
+    with subprocess.Popen(
+        [*COMMAND, *WORDS, "--data=many.npz"],
+        cwd=place,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr is not None
+        said = ""
+        if stage == "import of TensorFlow":
+            maps = Path(f"/proc/{process.pid}/maps")
+            while sign not in maps.read_text():
+                assert process.poll() is None
+                time.sleep(0.01)
+        else:
+            while sign not in said:
+                said += process.stderr.readline()
+                assert process.poll() is None, said
+        process.send_signal(number)
+        out, rest = process.communicate(timeout=300)
+        return process.returncode, out, said + rest
+
+
+@pytest.fixture(scope="module")
+def stopped(
+    request: pytest.FixtureRequest, pictures: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Mapping[str, tuple[int, str, str, bool]]:
+    """Stage -> how the command ended in it, and whether the disk is as it was; two at a time."""
+
+    def stop(stage: str) -> tuple[int, str, str, bool]:
+        place = make_place(tmp_path_factory.mktemp("place"), pictures)
+        before = contents(place)
+        ended = stop_in(stage, place)
+        return *ended, contents(place) == before
+
+    test = test_a_command_that_is_stopped_says_so_and_writes_nothing
+    return two_at_a_time(stop, asked(request, test, "stage"))
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+@pytest.mark.parametrize(
+    "stage",
+    [
+        pytest.param(stage, marks=[pytest.mark.slow] if stage in ("network", "quantize") else [])
+        for stage in STAGES
+    ],
+)
+def test_a_command_that_is_stopped_says_so_and_writes_nothing(
+    stage: str, stopped: Mapping[str, tuple[int, str, str, bool]]
+) -> None:
+    code, out, err, unchanged = stopped[stage]
+    number = STAGES[stage][1]
+    how = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}[number]
+    assert (code, out) == (128 + number, ""), err
+    assert all(line.startswith("convert: ") for line in err.splitlines())
+    assert err.splitlines()[-1] == f"convert: {how}; no file was left half-written"
+    assert unchanged
+
+
+def run_main(
+    body: str, place: Path, stdout: IO[str] | int = subprocess.PIPE
+) -> subprocess.CompletedProcess[str]:
+    """Runs a command whose main is `body`."""
+    program = (
+        "import os, signal, sys, time, warnings\nimport numpy as np\nfrom keras_models import cli\n"
+    )
+    program += "def main(argv):\n" + "".join(f"    {line}\n" for line in body.splitlines())
+    program += "cli.run(main, name='convert')\n"
+    (place / "program.py").write_text(program)
+    return subprocess.run(
+        [*HEARING, sys.executable, "program.py"],
+        cwd=place,
+        env=environment(),
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=120,
+    )
+
+
+@pytest.mark.parametrize("body", DEFECTS)
+def test_a_defect_is_shown_though_the_native_log_is_not(body: str, tmp_path: Path) -> None:
+    code, messages = DEFECTS[body]
+    with open("/dev/full" if "stdout" in body else os.devnull, "w") as stdout:
+        ran = run_main(body, tmp_path, stdout=stdout)
+    assert ran.returncode == code, ran.stderr
+    for message in messages:
+        assert message in ran.stderr
+    if not ran.stderr.startswith(("Traceback", "Fatal")):
+        assert ran.stderr.count("\n") == len(messages)
+
+
+@pytest.mark.parametrize("swallower", SWALLOWERS)
+def test_ctrl_c_gets_through_what_swallows_it(swallower: str, tmp_path: Path) -> None:
+    start = time.monotonic()
+    ran = run_main(SWALLOWERS[swallower] + "time.sleep(60)", tmp_path)
+    assert ran.returncode == 130, ran.stderr
+    assert ran.stderr == "convert: interrupted; no file was left half-written\n"
+    assert time.monotonic() - start < 50
+
+
+def test_ctrl_c_comes_too_late_for_what_is_done(tmp_path: Path) -> None:
+    body = "import atexit\natexit.register(os.kill, os.getpid(), signal.SIGINT)\nreturn 0"
+    ran = run_main(body, tmp_path)
+    assert (ran.returncode, ran.stderr) == (0, "")
+
+
+def test_a_writer_killed_at_any_moment_leaves_a_whole_bundle(tmp_path: Path) -> None:
+    bundle = tmp_path / "net_int8"
+    command = [sys.executable, "-c", WRITER, str(bundle)]
+    rng = random.Random(0)
+    found = set()
+    for i in range(100):
+        with subprocess.Popen(
+            [*command, "-1"], env=environment(), stdout=subprocess.PIPE
+        ) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            time.sleep(rng.uniform(0, 0.05 + i / 100))
+            process.kill()
+        if bundle.exists():
+            files = {path.name: path.read_text() for path in bundle.iterdir()}
+            (text,) = {content.strip() for content in files.values()}
+            assert len(files) == 3 + (text[0] == "o")
+            assert len(text) == 3 * 99999
+            found.add(text[:3])
+        if i >= 25 and len(found) == 2:
+            break
+    assert found == {"old", "new"}
+    subprocess.run([*command, "1"], env=environment(), check=True, stdout=subprocess.DEVNULL)
+    assert os.listdir(tmp_path) == ["net_int8"]
+
+
+def meet(disk: str, place: Path) -> subprocess.CompletedProcess[str]:
+    """Converts onto such a disk; then lists what is on it, and what is not as it was."""
+    command = [sys.executable, "-m", "convert", *WORDS]
+    if disk == "limited":
+        limit = "import os, resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (200000,) * 2)"
+        prefix = [sys.executable, "-c", f"{limit};os.execv(sys.argv[1], sys.argv[1:])"]
+        script = 'cp -r build earlier && "$@"'
+        command = [*prefix, *command]
+    else:
+        options = {"full": "rw", "read-only": "ro"}[disk]
+        script = f"""
+            mv build earlier && mkdir build && mount -t tmpfs -o size=400k none build &&
+            cp -r earlier/. build && mount -o remount,bind,{options} build && "$@"
+        """
+    script += "\ncode=$?; ls -A build; diff -r earlier build; exit $code"
+    return subprocess.run(
+        [*(OWN_MOUNTS if disk != "limited" else ()), "sh", "-c", script, "sh", *command],
+        cwd=place,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def may_mount() -> bool:
+    with contextlib.suppress(FileNotFoundError):
+        mount = [*OWN_MOUNTS, "mount", "-t", "tmpfs", "none", "/tmp"]
+        return subprocess.run(mount, capture_output=True).returncode == 0
+    return False
+
+
+@pytest.fixture(scope="module")
+def met(
+    request: pytest.FixtureRequest, pictures: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Mapping[str, subprocess.CompletedProcess[str]]:
+    """Disk -> what became of a conversion onto it; two at a time."""
+    disks = asked(request, test_a_disk_that_takes_no_bundle_keeps_the_earlier_one, "disk")
+    places = {d: make_place(tmp_path_factory.mktemp("place"), pictures) for d in disks}
+    if not may_mount():
+        places = {d: place for d, place in places.items() if d == "limited"}
+    return two_at_a_time(lambda disk: meet(disk, places[disk]), places)
+
+
+@pytest.mark.parametrize("disk", DISKS)
+def test_a_disk_that_takes_no_bundle_keeps_the_earlier_one(
+    disk: str, met: Mapping[str, subprocess.CompletedProcess[str]]
+) -> None:
+    if disk not in met:
+        pytest.skip("mounting a disk of its own is not permitted here")
+    ran = met[disk]
+    assert (ran.returncode, ran.stdout) == (1, f"{NAME}\n"), ran.stderr
+    assert all(line.startswith("convert: ") for line in ran.stderr.splitlines())
+    assert DISKS[disk] in ran.stderr.splitlines()[-1]
