@@ -6,6 +6,7 @@ python benchmarks/calibration.py --model mobilenet_v1 --width 0.25 --weights FIL
 
 import dataclasses
 
+import tensorflow as tf
 from absl import app, flags
 
 from convert import export, quantize, verify
@@ -26,6 +27,7 @@ flags.DEFINE_integer("seeds", 3, "Data-free calibrations, each from another seed
 def main(argv: list[str]) -> None:
     """Prints a Markdown table: one row a way."""
     given = flags.FLAGS
+    tf.config.experimental.enable_op_determinism()  # as `convert` does: the same figures
     model = Model(given.model, given.width, given.resolution, weights=given.weights)
     network = create(model, seed=0, warn=print)
     deployed = lower(network.model)

@@ -1,12 +1,14 @@
-"""Converts a network to a TFLite file, and proves that the file computes the same.
+"""Converts a network to a TFLite file, and measures the file against the float network.
 
 Writes a bundle, <out>/<model>_<variant>_<resolution>_<precision>/, that holds the file, a report
-and the lines of code that load it.
+and the lines of code that load it; one of that name that is there already is replaced.
+
+Leaves with 0 when done, 1 when it could not be done, 2 for wrong flags, and 3 when the bundle was
+written but a gate (--max_accuracy_drop, --min_agreement, --min_sqnr_db) was missed.
 
 Examples:
   python -m convert --model shufflenet_v2 --int8
-  python -m convert --model mobilenet_v1 --width 0.25 --weights weights.h5 --int8 \
-      --calibration pictures/ --data labels.csv --max_accuracy_drop 1
+  python -m convert --model mobilenet_v1 --int8 --weights weights.h5 --data labels.csv
   python -m convert --config configs/shufflenet_v2_int8.toml --set model.width=0.5
 """
 
@@ -93,8 +95,9 @@ def main(argv: list[str]) -> int:
     if flags.FLAGS.json:
         print(to_json(report), end="")
     else:
-        print("\n".join(f"{what:20} {much}" for what, much in rows(report)))
-        print(f"{'bundle':20} {folder}")
+        print("\n".join(f"{what:22} {much}" for what, much in rows(report)))
+        print(f"{'bundle':22} {folder}")
+    sys.stdout.flush()  # in a log that holds both, the verdict comes last
     for gate in report.gates:
         if not gate.passed:
             print(

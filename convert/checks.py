@@ -30,6 +30,12 @@ def check(settings: Settings) -> None:
             f"--io_dtype {quantization.io_dtype} needs --precision int8, "
             f"got {quantization.precision.value}: pass --int8, or leave --io_dtype out."
         )
+    if quantization.precision is Precision.INT16X8 and not quantization.per_channel:
+        raise InputError("int16x8 weights have one scale per channel: leave out --noper_channel.")
+    if wanted.min_agreement is not None and wanted.min_agreement > 100:
+        raise InputError(f"Expected --min_agreement in percent, got {wanted.min_agreement}.")
+    if wanted.max_accuracy_drop is not None and not (wanted.data or quantization.calibration):
+        raise InputError("--max_accuracy_drop needs labels: pass --data with a csv of them.")
     pictures = "a folder of pictures, a csv or an .npz file"
     for flag, path, what, is_one in (
         ("weights", model.weights, "random, imagenet or a file", os.path.isfile),

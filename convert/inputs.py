@@ -1,6 +1,5 @@
 """What a network is calibrated and verified on: pictures, or inputs made for it."""
 
-import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,8 +42,8 @@ class Inputs:
 
     @property
     def sha256(self) -> str:
-        """Of the values."""
-        return hashlib.sha256(np.ascontiguousarray(self.values).data).hexdigest()
+        """Of the values and their shape."""
+        return data.digest(self.values)
 
 
 def from_pictures(
@@ -71,16 +70,24 @@ def from_pictures(
         warn=warn,
         labels_from_folders=_holds_class_folders(Path(source)),
     )
-    if pictures.labels is not None and pictures.labels.max() >= classes:
+    labels, class_names = pictures.labels, pictures.class_names
+    if class_names is not None and len(class_names) != classes:
+        warn(
+            f"{source} has {len(class_names)} class folders and the network {classes} classes, so "
+            "which is which is unknown and no accuracy is measured: give labels in a csv"
+        )
+        labels = class_names = None
+    if labels is not None and labels.max() >= classes:
         raise InputError(
             f"{source}: expected labels below {classes}, the network's number of classes, got "
-            f"{pictures.labels.max()}: pass --num_classes, or labels of this network."
+            f"{labels.max()}: pass --num_classes, or labels of this network."
         )
     return Inputs(
         origin=source,
         values=pictures.pixels,
         preprocessing=preprocessing,
-        labels=pictures.labels,
+        labels=labels,
+        class_names=class_names,
         skipped=pictures.skipped,
     )
 
@@ -99,11 +106,11 @@ def made_for(
     return Inputs(origin="made from the network's batch norms", values=values)
 
 
-def noise(model: keras.Model, *, seed: int, samples: int = NOISE) -> Inputs:
+def noise(model: keras.Model, *, preprocessing: Preprocessing, seed: int) -> Inputs:
     """Uniform noise: enough to compare two float forms of a network, never to calibrate one."""
     rng = np.random.default_rng(seed)
-    shape = (samples, *model.inputs[0].shape[1:])
-    return Inputs("noise", rng.uniform(-1, 1, shape).astype(np.float32))
+    shape = (NOISE, *model.inputs[0].shape[1:])
+    return Inputs("noise", rng.uniform(*preprocessing.input_range, shape).astype(np.float32))
 
 
 def _holds_class_folders(source: Path) -> bool:

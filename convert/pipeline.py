@@ -54,13 +54,21 @@ def run(settings: Settings, progress: Progress) -> tuple[Path, Report]:
         ready = quantize.apply(deployed, calibration, settings.quantization, network.preprocessing)
     with progress.stage("export"):
         data = export.to_tflite(ready, settings.quantization, calibration)
+    if labelled is None and calibration is not None:
+        progress.warn("verified on the calibration's own inputs: pass --data for a fair check")
     with progress.stage("verify"):
-        checked = labelled or calibration or noise(network.model, seed=settings.seed)
+        checked = (
+            labelled
+            or calibration
+            or noise(network.model, preprocessing=network.preprocessing, seed=settings.seed)
+        )
         audit = verify.audit(data)
         gates.require(audit, settings.quantization)
         fidelity = verify.fidelity(data, network.model, deployed, checked)
     report = make_report(settings, network, calibration, checked, data, audit, fidelity)
-    bundle.write(folder, data, report, network.class_names)
+    if folder.exists():
+        progress.warn(f"the bundle that was in {folder} is replaced")
+    bundle.write(folder, data, report, network.class_names or checked.class_names)
     return folder, report
 
 

@@ -100,7 +100,7 @@ def rows(report: Report) -> list[tuple[str, str]]:
         ("output", _tensor(audit.output)),
         ("operators", f"{sum(audit.operators.values())}, {requantized}, float: {_float(audit)}"),
         ("XNNPACK", _delegation(audit)),
-        ("tflite-runtime 2.14", _loads(audit)),
+        ("tflite-runtime", _loads(report)),
     ]
     if report.calibration:
         found.append(("calibrated on", _inputs(report.calibration)))
@@ -191,9 +191,10 @@ def _delegation(audit: Audit) -> str:
     return f"{partitions} partition{'s' * (partitions != 1)}, outside: {outside or 'none'}"
 
 
-def _loads(audit: Audit) -> str:
+def _loads(report: Report) -> str:
     answers = {True: "loads and runs it", False: "does NOT run it", None: "not installed"}
-    return answers[audit.loads_in_tflite_runtime]
+    version = report.versions.get("tflite-runtime", "")
+    return f"{version} {answers[report.audit.loads_in_tflite_runtime]}".strip()
 
 
 def _inputs(origin: InputsOrigin) -> str:

@@ -96,6 +96,7 @@ class Pictures:
     labels: np.ndarray | None
     files: tuple[str, ...]
     skipped: tuple[str, ...] = ()
+    class_names: tuple[str, ...] | None = None
 
 
 class _UnreadableError(InputError):
@@ -169,6 +170,7 @@ def read_pictures(
         labels=None if labels is None else np.array([labels[i] for i in kept], np.int64),
         files=tuple(str(pictures.files[i]) for i in kept),
         skipped=tuple(skipped),
+        class_names=pictures.class_names,
     )
 
 

@@ -43,7 +43,7 @@ def test_made_inputs_go_in_as_they_are() -> None:
     values = np.random.default_rng(0).normal(size=(5, 8, 8, 3)).astype(np.float32)
     found = Inputs("test", values)
     np.testing.assert_array_equal(np.concatenate(list(found.batches(2))), values)
-    assert found.sha256 == hashlib.sha256(values.tobytes()).hexdigest()
+    assert found.sha256 == hashlib.sha256(b"(5, 8, 8, 3)" + values.tobytes()).hexdigest()
     assert len(found) == 5
 
 
@@ -66,23 +66,40 @@ def test_folders_of_classes_are_labels(tmp_path: Path, pictures: Callable[..., n
     pixels = pictures(4, 8, seed=0)
     for name, picture in zip(("cat/1", "cat/2", "ant/1", "dog/1"), pixels, strict=True):
         write(picture, tmp_path / f"{name}.png")
-    found = read(tmp_path)
+    found = read(tmp_path, classes=3)
     assert found.labels is not None
+    assert found.class_names == ("ant", "cat", "dog")
     np.testing.assert_array_equal(found.labels, [0, 1, 1, 2])
     np.testing.assert_array_equal(found.values, pixels[[2, 0, 1, 3]])
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+def test_class_folders_of_another_number_than_the_classes_are_no_labels(
+    tmp_path: Path, pictures: Callable[..., np.ndarray], classes: int
+) -> None:
+    for name, picture in zip("abc", pictures(3, 8, seed=0), strict=True):
+        write(picture, tmp_path / name / "1.png")
+    told: list[str] = []
+    found = read(tmp_path, classes=classes, warn=told.append)
+    assert (len(found), found.labels, found.class_names) == (3, None, None)
+    assert [f"3 class folders and the network {classes} classes" in line for line in told] == [True]
 
 
 @pytest.mark.parametrize(("classes", "fits"), [(3, True), (2, False)])
 def test_a_label_beyond_the_networks_classes_is_refused(
     tmp_path: Path, pictures: Callable[..., np.ndarray], classes: int, fits: bool
 ) -> None:
-    for name, picture in zip("abc", pictures(3, 8, seed=0), strict=True):
-        write(picture, tmp_path / name / "1.png")
+    lines = ["file,label"]
+    for label, picture in enumerate(pictures(3, 8, seed=0)):
+        write(picture, tmp_path / f"{label}.png")
+        lines.append(f"{label}.png,{label}")
+    source = tmp_path / "labels.csv"
+    source.write_text("\n".join(lines))
     if fits:
-        assert len(read(tmp_path, classes=classes)) == 3
+        assert len(read(source, classes=classes)) == 3
     else:
         with pytest.raises(InputError, match=r"expected labels below 2.*got 2"):
-            read(tmp_path, classes=classes)
+            read(source, classes=classes)
 
 
 def test_unreadable_pictures_are_told_and_left_out(
@@ -97,11 +114,11 @@ def test_unreadable_pictures_are_told_and_left_out(
 
 
 def test_noise_fits_the_network_and_its_seed_decides(small: Any) -> None:
-    noise = inputs.noise(small.model, seed=1)
+    noise = inputs.noise(small.model, preprocessing=Preprocessing(), seed=1)
     assert noise.values.shape[1:] == (16, 16, 3)
     assert -1 <= noise.values.min() < -0.9 < 0.9 < noise.values.max() <= 1
-    assert inputs.noise(small.model, seed=1).sha256 == noise.sha256
-    assert inputs.noise(small.model, seed=2).sha256 != noise.sha256
+    assert inputs.noise(small.model, preprocessing=Preprocessing(), seed=1).sha256 == noise.sha256
+    assert inputs.noise(small.model, preprocessing=Preprocessing(), seed=2).sha256 != noise.sha256
 
 
 def test_made_inputs_are_pixels_the_preprocessing_could_give(small: Any) -> None:

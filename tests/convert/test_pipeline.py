@@ -31,8 +31,9 @@ def _leave_tensorflow_as_it_was() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, pictures: Callable[..., np.ndarray]) -> Path:
     folder = tmp_path_factory.mktemp("pictures")
+    for i in range(TOY.num_classes):
+        (folder / f"class{i}").mkdir()
     for i, pixels in enumerate(pictures(6, 64, seed=5)):
-        (folder / f"class{i % 3}").mkdir(exist_ok=True)
         Image.fromarray(pixels).save(folder / f"class{i % 3}" / f"{i}.png")
     return folder
 
