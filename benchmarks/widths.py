@@ -29,7 +29,8 @@ def main(argv: list[str]) -> None:
             settings = ["--width", str(width), "--resolution", str(given.resolution)]
             _run("convert", "--model", name, "--int8", "--out", given.out, *settings)
             files.append(f"{given.out}/{name}_x{width:g}_{given.resolution}_int8/model.tflite")
-    _run("android_bench", "--threads", str(given.threads), "--models", *files)
+    measured = ["--threads", str(given.threads), "--rounds", "40"]
+    _run("android_bench", *measured, "--models", *files)
 
 
 def _run(command: str, *arguments: str) -> None:
