@@ -34,10 +34,10 @@ class Inputs:
     def __len__(self) -> int:
         return len(self.values)
 
-    def batches(self, size: int, *, limit: int | None = None) -> Iterator[np.ndarray]:
+    def batches(self, size: int) -> Iterator[np.ndarray]:
         """Yields float32 inputs, (up to `size`, h, w, 3)."""
-        for start in range(0, len(self) if limit is None else min(limit, len(self)), size):
-            values = self.values[start : min(start + size, limit or len(self))]
+        for start in range(0, len(self), size):
+            values = self.values[start : start + size]
             yield self.preprocessing.to_input(values) if self.preprocessing else values
 
     @property

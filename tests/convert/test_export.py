@@ -1,3 +1,4 @@
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -116,7 +117,7 @@ def test_each_layer_of_an_int8_file_gives_what_keras_makes_of_its_inputs(
     details = {tensor["index"]: tensor for tensor in file.get_tensor_details()}
     worst: dict[str, float] = {}
     for x, real in zip(
-        network.calibration.batches(1, limit=3),
+        itertools.islice(network.calibration.batches(1), 3),
         as_stored(network.calibration, source),
         strict=False,
     ):
