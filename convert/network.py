@@ -47,17 +47,14 @@ def create(model: Model, *, seed: int, warn: Callable[[str], None]) -> Network:
     """
     class_names = _class_names(model)
     resolution = round(model.resolution * model.resolution_multiplier)
-    options = {
-        "width": model.width,
-        "stem": model.stem,
-        "variant": model.variant,
-        "allow_any_width": model.allow_any_width or None,
-    }
     built = registry.create(
         model.name,
         input_shape=(resolution, resolution, 3),
         num_classes=model.num_classes,
-        **{key: value for key, value in options.items() if value is not None},
+        width=model.width,
+        stem=model.stem,
+        variant=model.variant,
+        allow_any_width=model.allow_any_width or None,
     )
     preprocessing = Preprocessing()
     if model.weights == "random":

@@ -97,13 +97,16 @@ def find(name: str) -> Entry:
 def create(name: str, **kwargs: Any) -> Any:
     """Builds the network: a Keras model from (b, h, w, 3) to logits (b, classes), float32.
 
+    An argument that is None is left to the builder.
+
     Raises:
       InputError: unknown name, an argument the builder does not take, or a value it refuses.
     """
     module, function = find(name).builder.split(":")
     builder = getattr(importlib.import_module(module), function)
     known = inspect.signature(builder).parameters
-    for key in kwargs:
+    given = {key: value for key, value in kwargs.items() if value is not None}
+    for key in given:
         if key not in known:
             raise InputError(f"{name} has no option {key!r}; it takes {', '.join(known)}.")
-    return builder(**kwargs)
+    return builder(**given)
