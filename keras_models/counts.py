@@ -21,6 +21,7 @@ class LayerCount:
     output_shape: tuple[int, ...]
     params: int
     multiply_adds: int
+    operator: str  # its kind, and what tells convolutions apart: "Conv2D 3x3 grouped"
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,16 @@ class StageCount:
     multiply_adds: int
 
 
+@dataclass(frozen=True)
+class OperatorCount:
+    """All layers of one operator together."""
+
+    name: str
+    layers: int
+    params: int
+    multiply_adds: int
+
+
 def count(model: keras.Model) -> list[LayerCount]:
     """Counts every layer of a built model, in its order."""
     return [
@@ -44,6 +55,7 @@ def count(model: keras.Model) -> list[LayerCount]:
             output_shape=tuple(layer.output.shape[1:]),
             params=sum(math.prod(w.shape) for w in layer.trainable_weights),
             multiply_adds=_multiply_adds(layer),
+            operator=_operator(layer),
         )
         for layer in model.layers
     ]
@@ -77,9 +89,26 @@ def by_stage(counts: Iterable[LayerCount]) -> list[StageCount]:
     ]
 
 
+def by_operator(counts: Iterable[LayerCount]) -> list[OperatorCount]:
+    """Adds up the layers of each operator, those with the most multiply-adds first."""
+    operators: dict[str, list[LayerCount]] = {}
+    for c in counts:
+        operators.setdefault(c.operator, []).append(c)
+    rows = [OperatorCount(name, len(same), *total(same)) for name, same in operators.items()]
+    return sorted(rows, key=lambda row: (-row.multiply_adds, -row.layers, row.name))
+
+
 def _row_and_unit(name: str) -> tuple[str, str | None]:
     match = re.match(r"([a-z]+\d+)(?:_unit(\d+))?(?:_|$)", name)
     return (match[1], match[2]) if match else (name, None)
+
+
+def _operator(layer: keras.layers.Layer) -> str:
+    kind = type(layer).__name__
+    if not isinstance(layer, (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)):
+        return kind
+    words = kind, "x".join(map(str, layer.kernel_size)), "grouped" if layer.groups > 1 else ""
+    return " ".join(filter(None, words))
 
 
 def _multiply_adds(layer: keras.layers.Layer) -> int:

@@ -26,8 +26,8 @@ _KINDS = {bool: "true or false", int: "an integer", float: "a number", str: "a s
 def load(path: str | Path, schema: type[T], overrides: Sequence[str] = ()) -> T:
     """Reads a TOML file as a `schema`; each override is "section.key=value".
 
-    Fields of `schema` are str, int, float, bool, Literal, Enum, tuples of these, `X | None`, or
-    again a frozen dataclass: a TOML table.
+    Fields of `schema` are str, int, float, bool, Literal, Enum, tuples of these, `X | None`,
+    `Mapping[str, X]`, or again a frozen dataclass: a TOML table.
     """
     try:
         mapping = tomllib.loads(Path(path).read_text(encoding="utf-8"))
@@ -48,7 +48,7 @@ def build(
     """Turns `mapping` into a `schema`; errors name `origin`, or the override that is wrong."""
     places: dict[tuple[str, ...], str] = {}
     for override in overrides:
-        keys, value = _parse_override(override)
+        keys, value = parse_override(override)
         mapping = _replace(mapping, keys, value)
         places[keys] = f"--set {override}"
     return _build(mapping, schema, (), origin, places)
@@ -64,14 +64,17 @@ def _plain(value: Any) -> Any:
         return to_dict(value)
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
+    if isinstance(value, Mapping):
+        return dict(value)
     return value.value if isinstance(value, enum.Enum) else value
 
 
-def _parse_override(override: str) -> tuple[tuple[str, ...], Any]:
+def parse_override(override: str, *, flag: str = "set") -> tuple[tuple[str, ...], Any]:
+    """Reads "section.key=value" as its keys and its value: TOML's, or else a bare string."""
     name, equals, text = override.partition("=")
     keys = tuple(key.strip() for key in name.split("."))
     if not equals or not all(keys):
-        raise InputError(f"--set {override}: expected section.key=value.")
+        raise InputError(f"--{flag} {override}: expected section.key=value.")
     try:
         return keys, tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
@@ -122,6 +125,8 @@ def _convert(value: Any, kind: Any, expected: str) -> Any:
         for arg in args:
             with contextlib.suppress(InputError):
                 return _convert(value, arg, expected)
+    elif origin is Mapping and isinstance(value, Mapping):
+        return {key: _convert(item, args[1], expected) for key, item in value.items()}
     elif origin is tuple and isinstance(value, (list, tuple)):
         kinds = args[:1] * len(value) if args[-1] is ... else args
         if len(kinds) == len(value):
@@ -141,6 +146,8 @@ def _describe(kind: Any) -> str:
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if origin in _UNIONS:
         return " or ".join(_describe(arg) for arg in args if arg is not type(None))
+    if origin is Mapping:
+        return f"a table of {_describe(args[1])}"
     if origin is tuple:
         each = args[:1] if args[-1] is ... else args
         return f"a list of {', '.join(map(_describe, each))}" + (", ..." if each != args else "")

@@ -1,7 +1,7 @@
 """The blocks and layers that the networks share.  Tensors are NHWC."""
 
 import math
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 import tf_keras as keras
@@ -59,29 +59,141 @@ class ChannelSlice(keras.layers.Layer):
         return {**super().get_config(), "start": self.start, "stop": self.stop}
 
 
-def conv(x: Tensor, filters: int, *, kernel: int = 1, strides: int = 1, name: str) -> Tensor:
-    """Convolution without bias: a batch norm follows."""
+@keras.utils.register_keras_serializable(package="shufflelite")
+class HardSigmoid(keras.layers.Layer):
+    """relu6(x + 3) / 6 (MobileNet V3, Section 5.2); Keras' hard sigmoid has another slope."""
+
+    def call(self, x: Tensor) -> Tensor:
+        """Keeps the shape."""
+        return keras.backend.relu(x + 3.0, max_value=6.0) * (1.0 / 6.0)
+
+
+@keras.utils.register_keras_serializable(package="shufflelite")
+class HardSwish(keras.layers.Layer):
+    """x * relu6(x + 3) / 6 (MobileNet V3, Section 5.2)."""
+
+    def call(self, x: Tensor) -> Tensor:
+        """Keeps the shape."""
+        return x * (keras.backend.relu(x + 3.0, max_value=6.0) * (1.0 / 6.0))
+
+
+PADDINGS = ("same", "symmetric", "bottom_right")
+ACTIVATIONS: dict[str, Callable[[str], keras.layers.Layer]] = {
+    "relu": lambda name: keras.layers.ReLU(name=f"{name}_relu"),
+    "relu6": lambda name: keras.layers.ReLU(6.0, name=f"{name}_relu"),
+    "swish": lambda name: keras.layers.Activation("swish", name=f"{name}_swish"),
+    "sigmoid": lambda name: keras.layers.Activation("sigmoid", name=f"{name}_sigmoid"),
+    "hard_swish": lambda name: HardSwish(name=f"{name}_hard_swish"),
+    "hard_sigmoid": lambda name: HardSigmoid(name=f"{name}_hard_sigmoid"),
+}
+
+
+def conv(
+    x: Tensor,
+    filters: int,
+    *,
+    kernel: int = 1,
+    strides: int = 1,
+    groups: int = 1,
+    use_bias: bool = False,
+    padding: str = "same",
+    name: str,
+) -> Tensor:
+    """Convolution, by default without bias: a batch norm follows."""
+    x, mode = pad(x, kernel=kernel, strides=strides, padding=padding, name=name)
     return keras.layers.Conv2D(
         filters,
         kernel,
         strides,
-        padding="same",
-        use_bias=False,
+        padding=mode,
+        groups=groups,
+        use_bias=use_bias,
         kernel_initializer="he_normal",
         name=name,
     )(x)
 
 
-def depthwise_conv(x: Tensor, *, kernel: int = 3, strides: int = 1, name: str) -> Tensor:
+def depthwise_conv(
+    x: Tensor, *, kernel: int = 3, strides: int = 1, padding: str = "same", name: str
+) -> Tensor:
     """Depthwise convolution without bias: a batch norm follows."""
+    x, mode = pad(x, kernel=kernel, strides=strides, padding=padding, name=name)
     return keras.layers.DepthwiseConv2D(
         kernel,
         strides,
-        padding="same",
+        padding=mode,
         use_bias=False,
         depthwise_initializer="he_normal",
         name=name,
     )(x)
+
+
+def max_pool(x: Tensor, *, padding: str = "same", name: str) -> Tensor:
+    """3x3 max pooling at stride 2 of values that are not negative."""
+    x, mode = pad(x, kernel=3, strides=2, padding=padding, name=name)
+    return keras.layers.MaxPooling2D(3, 2, padding=mode, name=name)(x)
+
+
+def average_pool(x: Tensor, *, padding: str = "same", name: str) -> Tensor:
+    """3x3 average pooling at stride 2; zeros beyond the border count, as in Caffe and PyTorch."""
+    height, width = x.shape[1:3]
+    pads = tuple(_pads(side, kernel=3, strides=2, padding=padding) for side in (height, width))
+    x = keras.layers.ZeroPadding2D(pads, name=f"{name}_pad")(x)
+    return keras.layers.AveragePooling2D(3, 2, name=name)(x)
+
+
+def pad(x: Tensor, *, kernel: int, strides: int, padding: str, name: str) -> tuple[Tensor, str]:
+    """Pads for a window of `kernel` where Keras cannot; returns what padding is left to Keras.
+
+    Only strides tell the three apart.  "same" is TensorFlow's: an even size gets its odd zero at
+    the bottom and right.  "symmetric" is PyTorch's: kernel // 2 on all sides.  "bottom_right" is
+    that of Keras' own MobileNet: like "same", but for odd sizes too.
+    """
+    if strides == 1 or padding == "same":
+        return x, "same"
+    pads = tuple(
+        _pads(side, kernel=kernel, strides=strides, padding=padding) for side in x.shape[1:3]
+    )
+    return keras.layers.ZeroPadding2D(pads, name=f"{name}_pad")(x), "valid"
+
+
+def _pads(side: int, *, kernel: int, strides: int, padding: str) -> tuple[int, int]:
+    if padding == "symmetric":
+        return kernel // 2, kernel // 2
+    if padding == "bottom_right":
+        return 0, kernel - strides
+    total = max((math.ceil(side / strides) - 1) * strides + kernel - side, 0)
+    return total // 2, total - total // 2
+
+
+def batch_norm(x: Tensor, *, epsilon: float, momentum: float, name: str) -> Tensor:
+    """Batch norm of the layer `name`."""
+    return keras.layers.BatchNormalization(epsilon=epsilon, momentum=momentum, name=f"{name}_bn")(x)
+
+
+def activate(x: Tensor, activation: str, *, name: str) -> Tensor:
+    """One of ACTIVATIONS, for the layer `name`."""
+    return ACTIVATIONS[activation](name)(x)
+
+
+def squeeze_excite(
+    x: Tensor, reduced: int, *, activation: str = "relu", gate: str = "sigmoid", name: str
+) -> Tensor:
+    """Scales each channel by a gate that sees all of them (arXiv:1709.01507), `reduced` between."""
+    channels = x.shape[-1]
+    s = keras.layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}_se_pool")(x)
+    s = conv(s, reduced, use_bias=True, name=f"{name}_se_reduce")
+    s = activate(s, activation, name=f"{name}_se_reduce")
+    s = conv(s, channels, use_bias=True, name=f"{name}_se_expand")
+    s = activate(s, gate, name=f"{name}_se_expand")
+    return keras.layers.Multiply(name=f"{name}_se_scale")([x, s])
+
+
+def stochastic_depth(x: Tensor, rate: float, *, name: str) -> Tensor:
+    """In training drops a residual branch of an example with probability `rate`, 1603.09382."""
+    if rate == 0:
+        return x
+    return keras.layers.Dropout(rate, noise_shape=(None, 1, 1, 1), name=f"{name}_drop")(x)
 
 
 def channel_split(x: Tensor, *, name: str) -> tuple[Tensor, Tensor]:
@@ -93,16 +205,13 @@ def channel_split(x: Tensor, *, name: str) -> tuple[Tensor, Tensor]:
 
 
 def image_input(input_shape: tuple[int, int, int], *, total_stride: int) -> Tensor:
-    """The network's input; raises InputError where the strides do not divide the resolution."""
-    height, width, _ = input_shape
-    for side in (height, width):
-        if side < total_stride or side % total_stride:
-            below = side // total_stride * total_stride
-            near = [str(r) for r in (below, below + total_stride) if r]
-            raise InputError(
-                f"Expected a resolution divisible by {total_stride} (the network's total stride), "
-                f"got {side}: try {' or '.join(near)}."
-            )
+    """The network's input; raises InputError where the strides would leave nothing of an image."""
+    smallest = min(input_shape[:2])
+    if smallest < total_stride:
+        raise InputError(
+            f"Expected a resolution of at least {total_stride} (the network's total stride), "
+            f"got {smallest}."
+        )
     return keras.Input(input_shape, name="image")
 
 
@@ -114,3 +223,23 @@ def check_width(width: float, known: Collection[float], *, allow_any_width: bool
             f"Expected a width multiplier of {', '.join(map(str, sorted(known)))}, got {width}"
             + (": pass --allow_any_width for others." if usable else ".")
         )
+
+
+def check_option(name: str, value: object, known: Collection[object]) -> None:
+    """Raises InputError for a value that an option of a network does not have."""
+    if value not in known:
+        *others, last = map(str, known)
+        expected = f"{', '.join(others)} or {last}" if others else last
+        raise InputError(f"Expected {name} to be {expected}, got {value!r}.")
+
+
+def check_rate(name: str, rate: float) -> None:
+    """Raises InputError for what is no rate of dropout."""
+    if not 0 <= rate < 1:
+        raise InputError(f"Expected {name} to be at least 0 and below 1, got {rate}.")
+
+
+def round_channels(channels: float, divisor: int = 8) -> int:
+    """The nearest multiple of `divisor`, not below 90 % of `channels` (MobileNet V2's code)."""
+    rounded = max(divisor, int(channels + divisor / 2) // divisor * divisor)
+    return rounded if rounded >= 0.9 * channels else rounded + divisor

@@ -4,7 +4,15 @@ from dataclasses import dataclass
 
 import tf_keras as keras
 
-from keras_models.layers import Tensor, check_width, conv, depthwise_conv, image_input
+from keras_models.layers import (
+    PADDINGS,
+    Tensor,
+    check_option,
+    check_width,
+    conv,
+    depthwise_conv,
+    image_input,
+)
 
 
 @dataclass(frozen=True)
@@ -35,27 +43,39 @@ def mobilenet_v1(
     width: float = 1.0,
     input_shape: tuple[int, int, int] = (224, 224, 3),
     num_classes: int = 1000,
+    padding: str = "same",
     allow_any_width: bool = False,
 ) -> keras.Model:
     """Builds MobileNet V1; the output is logits, (b, num_classes) float32.
 
     Args:
       width: width multiplier alpha of Table 6; scales the channels of every layer.
-      input_shape: (height, width, 3), divisible by 32.  The paper's resolution multiplier rho
+      input_shape: (height, width, 3), each at least 32.  The paper's resolution multiplier rho
         stands in it: 224, 192, 160, 128 are rho = 1, 6/7, 5/7, 4/7 (Table 7).
       num_classes: length of the logits.
+      padding: one of layers.PADDINGS; Keras' own weights need "bottom_right" at odd resolutions,
+        weights from PyTorch "symmetric".
       allow_any_width: widths outside Table 6, rounded to multiples of 8 channels.
 
     Raises:
-      InputError: unknown width; a resolution the strides do not divide.
+      InputError: unknown width or padding; a resolution below the total stride.
     """
     check_width(width, WIDTHS, allow_any_width=allow_any_width)
+    check_option("padding", padding, PADDINGS)
     inputs = x = image_input(input_shape, total_stride=32)
-    x = conv(x, _scaled(CONV1_CHANNELS, width), kernel=3, strides=2, name="conv1")
+    x = conv(
+        x,
+        _scaled(CONV1_CHANNELS, width),
+        kernel=3,
+        strides=2,
+        padding="same" if padding == "bottom_right" else padding,  # as Keras does it
+        name="conv1",
+    )
     x = _batch_norm_relu6(x, name="conv1")
     for i, unit in enumerate(UNITS, start=1):
-        x = depthwise_conv(x, strides=unit.strides, name=f"unit{i}_depthwise")
-        x = _batch_norm_relu6(x, name=f"unit{i}_depthwise")
+        name = f"unit{i}_depthwise"
+        x = depthwise_conv(x, strides=unit.strides, padding=padding, name=name)
+        x = _batch_norm_relu6(x, name=name)
         x = conv(x, _scaled(unit.channels, width), name=f"unit{i}_pointwise")
         x = _batch_norm_relu6(x, name=f"unit{i}_pointwise")
     x = keras.layers.GlobalAveragePooling2D(name="global_pool")(x)

@@ -22,12 +22,13 @@ def logits_of_both(
     """Our network's logits with the weights of that file, and those of Keras' own network."""
     _, resolution, _, _ = keras_model.input_shape
     width = keras_model.get_layer("conv1").filters / 32
-    ours = mobilenet_v1(width=width, input_shape=(resolution, resolution, 3))
-    load.load_weights(ours, checkpoints.read_weights(weights).arrays, origin=weights.name)
+    read = checkpoints.read_weights(weights)
+    ours = mobilenet_v1(width=width, input_shape=(resolution, resolution, 3), **read.options)
+    load.load_weights(ours, read.arrays, origin=weights.name)
     return ours.predict(inputs, verbose=0), keras_model.predict(inputs, verbose=0)
 
 
-@pytest.mark.parametrize(("width", "resolution"), [(0.25, 224), (0.5, 128)])
+@pytest.mark.parametrize(("width", "resolution"), [(0.25, 224), (0.5, 97)])
 def test_network_computes_what_keras_own_does(
     width: float, resolution: int, tmp_path: Path, randomize: Callable[[Any], Any]
 ) -> None:
@@ -72,13 +73,12 @@ def test_trained_network_computes_what_keras_own_does() -> None:
             "Expected a width multiplier of 0.25, 0.5, 0.75, 1.0, got 0.0.",
         ),
         (
-            {"input_shape": (100, 224, 3)},
-            "Expected a resolution divisible by 32 (the network's total stride), got 100: try 96 "
-            "or 128.",
+            {"input_shape": (16, 224, 3)},
+            "Expected a resolution of at least 32 (the network's total stride), got 16.",
         ),
         (
-            {"input_shape": (16, 16, 3)},
-            "Expected a resolution divisible by 32 (the network's total stride), got 16: try 32.",
+            {"padding": "valid"},
+            "Expected padding to be same, symmetric or bottom_right, got 'valid'.",
         ),
     ],
 )
@@ -97,3 +97,17 @@ def test_any_width_scales_each_layer_to_a_multiple_of_8_channels(width: float) -
         scaled = model.get_layer(name).filters
         assert scaled % 8 == 0
         assert abs(scaled - width * channels) <= 4 or scaled == 8
+
+
+def test_padding_of_other_sources_reaches_each_stride() -> None:
+    strided = ["conv1", *(f"unit{i}_depthwise" for i in (2, 4, 6, 12))]
+    for padding, pads in (("symmetric", (1, 1)), ("bottom_right", (0, 1))):
+        model = mobilenet_v1(width=0.25, input_shape=(64, 65, 3), padding=padding)
+        padded = {
+            layer.name.removesuffix("_pad"): layer.padding
+            for layer in model.layers
+            if layer.name.endswith("_pad")
+        }
+        # Keras leaves its first convolution to TensorFlow's "same".
+        expected = strided if padding == "symmetric" else strided[1:]
+        assert padded == dict.fromkeys(expected, (pads, pads))

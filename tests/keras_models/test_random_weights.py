@@ -9,10 +9,11 @@ from keras_models.checkpoints import random_weights
 from keras_models.checkpoints.random_weights import randomize
 
 BatchNorm = keras.layers.BatchNormalization
+LARGE = [name for name in registry.names("efficientnet_v2_*") if name[-2:] not in ("b0", "_s")]
 
 
-def build(name: str = "shufflenet_v2", *, side: int = 64) -> Any:
-    return registry.create(name, width=0.5, input_shape=(side, side, 3), num_classes=10)
+def build(name: str = "shufflenet_v2", *, width: float | None = 0.5) -> Any:
+    return registry.create(name, width=width, input_shape=(64, 64, 3), num_classes=10)
 
 
 @pytest.mark.parametrize("name", ["shufflenet_v2", "mobilenet_v1"])
@@ -40,9 +41,9 @@ def test_batch_norms_store_the_statistics_of_the_batch_that_was_run(
         )
 
 
-@pytest.mark.parametrize("name", registry.names())
+@pytest.mark.parametrize("name", [n for n in registry.names() if n not in LARGE])
 def test_logits_are_of_ordinary_size_and_depend_on_the_picture(name: str) -> None:
-    model = build(name)
+    model = build(name, width=None)
     randomize(model, seed=0)
     x = random_weights._clouds(np.random.default_rng(3), (64, 64, 3))
     logits = model(x, training=False).numpy()

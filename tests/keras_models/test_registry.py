@@ -25,7 +25,7 @@ def test_names_are_sorted_and_match_shell_patterns() -> None:
     [
         ("shuflenet_v2", "Unknown model 'shuflenet_v2'. Did you mean 'shufflenet_v2'?"),
         ("MobileNetV1", "Unknown model 'MobileNetV1'. Did you mean 'mobilenet_v1'?"),
-        ("vgg", f"Unknown model 'vgg'. Known: {', '.join(sorted(registry.MODELS))}."),
+        ("yolo", f"Unknown model 'yolo'. Known: {', '.join(sorted(registry.MODELS))}."),
     ],
 )
 def test_an_unknown_name_is_refused_with_the_nearest_or_all(name: str, message: str) -> None:
@@ -35,7 +35,7 @@ def test_an_unknown_name_is_refused_with_the_nearest_or_all(name: str, message: 
 
 def test_an_unknown_option_is_refused_with_the_known_ones() -> None:
     message = (
-        "mobilenet_v1 has no option 'stem'; it takes width, input_shape, num_classes, "
+        "mobilenet_v1 has no option 'stem'; it takes width, input_shape, num_classes, padding, "
         "allow_any_width."
     )
     with pytest.raises(InputError, match=f"^{re.escape(message)}$"):

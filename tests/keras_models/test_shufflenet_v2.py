@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from numpy.lib.stride_tricks import sliding_window_view
 
+from keras_models import counts
 from keras_models.checkpoints import load
 from keras_models.errors import InputError
 from keras_models.shufflenet_v2 import shufflenet_v2
@@ -15,15 +16,19 @@ Arrays = Mapping[str, np.ndarray]
 
 
 class Reference:
-    """ShuffleNet V2 in NumPy, from the paper's Figures 3(c), 3(d) and Table 5."""
+    """ShuffleNet V2 in NumPy, from the paper's Figures 3(c), 3(d), Table 5 and its appendix."""
 
-    def __init__(self, arrays: Arrays) -> None:
+    def __init__(
+        self, arrays: Arrays, *, residual: bool = False, symmetric_padding: bool = False
+    ) -> None:
         self.arrays = arrays
+        self.residual = residual
+        self.symmetric = symmetric_padding
 
     def logits(self, x: np.ndarray, *, stem: str) -> np.ndarray:
         x = relu(self.conv_bn(x, "conv1", strides=2 if stem == "imagenet" else 1))
         if stem == "imagenet":
-            x = windows(x, 3, strides=2, fill=-np.inf).max(axis=(4, 5))
+            x = self.windows(x, 3, strides=2, fill=-np.inf).max(axis=(4, 5))
         for stage, units in UNITS.items():
             for unit in range(1, units + 1):
                 x = self.unit(x, f"stage{stage}_unit{unit}", strides=2 if unit == 1 else 1)
@@ -36,10 +41,26 @@ class Reference:
             left, right = relu(self.conv_bn(left, f"{name}_left_project")), x
         else:
             left, right = np.split(x, 2, axis=-1)
+        added = strides == 1 and self.residual
+        shortcut = right
         right = relu(self.conv_bn(right, f"{name}_expand"))
         right = self.conv_bn(right, f"{name}_depthwise", strides=strides)  # no ReLU behind it
-        right = relu(self.conv_bn(right, f"{name}_project"))
+        right = self.conv_bn(right, f"{name}_project")
+        if not added:
+            right = relu(right)
+        if f"{name}_se_reduce/kernel" in self.arrays:
+            right = right * self.gate(right, name)
+        if added:
+            right = relu(shortcut + right)
         return np.stack([left, right], axis=-1).reshape(*left.shape[:-1], -1)  # left, right, ...
+
+    def gate(self, x: np.ndarray, name: str) -> np.ndarray:
+        x = x.mean(axis=(1, 2), keepdims=True)
+        for part in ("reduce", "expand"):
+            kernel, bias = (self.arrays[f"{name}_se_{part}/{k}"] for k in ("kernel", "bias"))
+            x = x @ kernel[0, 0] + bias
+            x = relu(x) if part == "reduce" else 1 / (1 + np.exp(-x))
+        return x
 
     def conv_bn(self, x: np.ndarray, name: str, *, strides: int = 1) -> np.ndarray:
         if f"{name}/kernel" in self.arrays:
@@ -48,23 +69,22 @@ class Reference:
         else:
             kernel = self.arrays[f"{name}/depthwise_kernel"][..., 0]
             law = "bhwcij,ijc->bhwc"
-        x = np.einsum(law, windows(x, len(kernel), strides=strides), kernel, optimize=True)
+        x = np.einsum(law, self.windows(x, len(kernel), strides=strides), kernel, optimize=True)
         names = ("gamma", "beta", "moving_mean", "moving_variance")
         gamma, beta, mean, variance = (self.arrays[f"{name}_bn/{part}"] for part in names)
         return gamma * (x - mean) / np.sqrt(variance + 1e-5) + beta
 
+    def windows(self, x: np.ndarray, size: int, *, strides: int, fill: float = 0.0) -> np.ndarray:
+        """Of even sides; at stride 2 TensorFlow pads only behind, PyTorch on both sides."""
+        both = (size // 2, size // 2)
+        side = both if strides == 1 or self.symmetric else (0, size - strides)
+        x = np.pad(x, ((0, 0), side, side, (0, 0)), constant_values=fill)
+        views = sliding_window_view(x, (1, size, size, 1))[:, ::strides, ::strides]
+        return views[..., 0, :, :, 0]  # (b, h, w, c, size, size)
+
 
 def relu(x: np.ndarray) -> np.ndarray:
     return np.maximum(x, 0)
-
-
-def windows(x: np.ndarray, size: int, *, strides: int, fill: float = 0.0) -> np.ndarray:
-    """TensorFlow's "same" padding of an even side: at stride 2 it pads only behind."""
-    before = (size - strides) // 2
-    side = (before, max(size - strides, 0) - before) if size > 1 else (0, 0)
-    x = np.pad(x, ((0, 0), side, side, (0, 0)), constant_values=fill)
-    views = sliding_window_view(x, (1, size, size, 1))[:, ::strides, ::strides]
-    return views[..., 0, :, :, 0]  # (b, h, w, c, size, size)
 
 
 def images(side: int) -> np.ndarray:
@@ -86,6 +106,46 @@ def test_network_computes_what_the_paper_says(
     reference = Reference(load.model_arrays(randomize(model)))
     expected = reference.logits(images(side).astype(np.float64), stem=stem)
     assert_same_logits(model.predict(images(side), verbose=0), expected)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"padding": "symmetric"},
+        {"squeeze_excite": True},
+        {"residual": True},
+        {"squeeze_excite": True, "residual": True},
+    ],
+    ids=str,
+)
+def test_network_computes_what_the_appendix_says(
+    options: dict[str, Any], randomize: Callable[[Any], Any]
+) -> None:
+    model = randomize(shufflenet_v2(width=0.5, **options, input_shape=(64, 64, 3), num_classes=10))
+    for layer in model.layers:
+        if "_se_" in layer.name and layer.weights:  # gates far from 0 and 1, which amplify errors
+            layer.set_weights([w / 10 for w in layer.get_weights()])
+    reference = Reference(
+        load.model_arrays(model),
+        residual="residual" in options,
+        symmetric_padding="padding" in options,
+    )
+    expected = reference.logits(images(64).astype(np.float64), stem="imagenet")
+    assert_same_logits(model.predict(images(64), verbose=0), expected)
+
+
+def test_squeeze_excite_has_half_of_the_units_channels_as_neurons() -> None:
+    plain, with_se = (
+        counts.total(
+            counts.count(
+                shufflenet_v2(squeeze_excite=with_se, stem="cifar", input_shape=(32, 32, 3))
+            )
+        )
+        for with_se in (False, True)
+    )
+    neurons = [116 // 2] * 4 + [232 // 2] * 8 + [464 // 2] * 4
+    assert with_se[1] - plain[1] == sum(2 * n * n for n in neurons)
+    assert with_se[0] - plain[0] == sum(2 * n * (n + 1) for n in neurons)
 
 
 def mirrored(position: int, channels: int) -> int:
@@ -134,13 +194,12 @@ def to_megvii(arrays: Arrays) -> dict[str, np.ndarray]:
     return out
 
 
-@pytest.mark.parametrize("width", [0.5, 1.0])
-def test_variants_are_one_function_up_to_a_permutation_of_channels(
-    width: float, randomize: Callable[[Any], Any]
+def test_variants_are_one_function_up_to_a_permutation_where_their_branches_are_alike(
+    randomize: Callable[[Any], Any],
 ) -> None:
-    torchvision, megvii = (
+    torchvision, megvii = (  # of 0.5: wider ones have another first unit
         shufflenet_v2(
-            width=width, variant=variant, stem="cifar", input_shape=(32, 32, 3), num_classes=10
+            width=0.5, variant=variant, stem="cifar", input_shape=(32, 32, 3), num_classes=10
         )
         for variant in ("torchvision", "megvii")
     )
@@ -175,16 +234,19 @@ def test_variants_are_one_function_up_to_a_permutation_of_channels(
             "Expected a width multiplier of 0.5, 1.0, 1.5, 2.0, got -1.0.",
         ),
         (
-            {"input_shape": (224, 200, 3)},
-            "Expected a resolution divisible by 32 (the network's total stride), got 200: try 192 "
-            "or 224.",
+            {"input_shape": (224, 31, 3)},
+            "Expected a resolution of at least 32 (the network's total stride), got 31.",
         ),
         (
-            {"input_shape": (2, 32, 3), "stem": "cifar"},
-            "Expected a resolution divisible by 4 (the network's total stride), got 2: try 4.",
+            {"input_shape": (7, 32, 3), "stem": "cifar"},
+            "Expected a resolution of at least 8 (the network's total stride), got 7.",
         ),
-        ({"stem": "cifar10"}, "Expected a stem of imagenet or cifar, got 'cifar10'."),
-        ({"variant": "keras"}, "Expected a variant of torchvision or megvii, got 'keras'."),
+        ({"stem": "cifar10"}, "Expected stem to be imagenet or cifar, got 'cifar10'."),
+        ({"variant": "keras"}, "Expected variant to be torchvision or megvii, got 'keras'."),
+        (
+            {"padding": "valid"},
+            "Expected padding to be same, symmetric or bottom_right, got 'valid'.",
+        ),
     ],
 )
 def test_what_cannot_be_built_is_refused_with_what_can(

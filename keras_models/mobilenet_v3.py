@@ -1,0 +1,164 @@
+"""MobileNet V3, https://arxiv.org/abs/1905.02244.  Units: Tables 1 (large) and 2 (small)."""
+
+from dataclasses import dataclass
+
+import tf_keras as keras
+
+from keras_models.layers import (
+    PADDINGS,
+    Tensor,
+    activate,
+    batch_norm,
+    check_option,
+    check_rate,
+    check_width,
+    conv,
+    depthwise_conv,
+    image_input,
+    round_channels,
+    squeeze_excite,
+)
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A row "bneck" of the tables."""
+
+    kernel: int
+    expanded: int
+    channels: int
+    squeeze_excite: bool
+    activation: str
+    strides: int
+
+
+CONV1_CHANNELS = 16
+UNITS = {
+    "large": (
+        Unit(3, 16, 16, False, "relu", 1),
+        Unit(3, 64, 24, False, "relu", 2),
+        Unit(3, 72, 24, False, "relu", 1),
+        Unit(5, 72, 40, True, "relu", 2),
+        Unit(5, 120, 40, True, "relu", 1),
+        Unit(5, 120, 40, True, "relu", 1),
+        Unit(3, 240, 80, False, "hard_swish", 2),
+        Unit(3, 200, 80, False, "hard_swish", 1),
+        Unit(3, 184, 80, False, "hard_swish", 1),
+        Unit(3, 184, 80, False, "hard_swish", 1),
+        Unit(3, 480, 112, True, "hard_swish", 1),
+        Unit(3, 672, 112, True, "hard_swish", 1),
+        Unit(5, 672, 160, True, "hard_swish", 2),
+        Unit(5, 960, 160, True, "hard_swish", 1),
+        Unit(5, 960, 160, True, "hard_swish", 1),
+    ),
+    "small": (
+        Unit(3, 16, 16, True, "relu", 2),
+        Unit(3, 72, 24, False, "relu", 2),
+        Unit(3, 88, 24, False, "relu", 1),
+        Unit(5, 96, 40, True, "hard_swish", 2),
+        Unit(5, 240, 40, True, "hard_swish", 1),
+        Unit(5, 240, 40, True, "hard_swish", 1),
+        Unit(5, 120, 48, True, "hard_swish", 1),
+        Unit(5, 144, 48, True, "hard_swish", 1),
+        Unit(5, 288, 96, True, "hard_swish", 2),
+        Unit(5, 576, 96, True, "hard_swish", 1),
+        Unit(5, 576, 96, True, "hard_swish", 1),
+    ),
+}
+# At any width: so the paper's 1.25 has its 7.5 M parameters.  Keras widens it above 1, torchvision
+# scales it always, and conv1 never changes in Keras; all agree at 1.0, and Keras at 0.75 too.
+FC1_CHANNELS = {"large": 1280, "small": 1024}
+WIDTHS = (0.35, 0.5, 0.75, 1.0, 1.25)  # Figure 4; weights of 0.75 and 1.0 are released
+
+
+def mobilenet_v3(
+    *,
+    variant: str = "large",
+    width: float = 1.0,
+    minimalistic: bool = False,
+    input_shape: tuple[int, int, int] = (224, 224, 3),
+    num_classes: int = 1000,
+    dropout: float = 0.2,
+    padding: str = "same",
+    bn_epsilon: float = 1e-3,
+    allow_any_width: bool = False,
+) -> keras.Model:
+    """Builds MobileNet V3; the output is logits, (b, num_classes) float32.
+
+    Args:
+      variant: "large" (Table 1) or "small" (Table 2).
+      width: width multiplier; scales the channels of all layers but fc1.
+      minimalistic: no squeeze-excite, no hard-swish and no 5x5 kernels, as the authors released it
+        for processors without fast ones; not in the paper.
+      input_shape: (height, width, 3), each at least 32.
+      num_classes: length of the logits.
+      dropout: rate in front of the classifier while training.
+      padding: one of layers.PADDINGS; weights from PyTorch need "symmetric".
+      bn_epsilon: of the batch norms.
+      allow_any_width: other widths, rounded to multiples of 8 channels.
+
+    Raises:
+      InputError: unknown variant, width or padding, no rate, or a resolution below the total
+        stride.
+    """
+    check_option("variant", variant, UNITS)
+    check_width(width, WIDTHS, allow_any_width=allow_any_width)
+    check_rate("dropout", dropout)
+    check_option("padding", padding, PADDINGS)
+    last = "relu" if minimalistic else "hard_swish"
+    inputs = x = image_input(input_shape, total_stride=32)
+    conv1 = round_channels(CONV1_CHANNELS * width)
+    x = conv(x, conv1, kernel=3, strides=2, padding=padding, name="conv1")
+    x = _batch_norm_act(x, last, epsilon=bn_epsilon, name="conv1")
+    table_channels = CONV1_CHANNELS
+    for i, unit in enumerate(UNITS[variant], start=1):
+        x = _inverted_residual(
+            x,
+            Unit(
+                kernel=3 if minimalistic else unit.kernel,
+                expanded=round_channels(unit.expanded * x.shape[-1] / table_channels),
+                channels=round_channels(unit.channels * width),
+                squeeze_excite=unit.squeeze_excite and not minimalistic,
+                activation="relu" if minimalistic else unit.activation,
+                strides=unit.strides,
+            ),
+            padding=padding,
+            epsilon=bn_epsilon,
+            name=f"unit{i}",
+        )
+        table_channels = unit.channels
+    x = conv(x, round_channels(6 * x.shape[-1]), name="conv2")
+    x = _batch_norm_act(x, last, epsilon=bn_epsilon, name="conv2")
+    x = keras.layers.GlobalAveragePooling2D(name="global_pool")(x)
+    x = keras.layers.Dense(FC1_CHANNELS[variant], name="fc1")(x)
+    x = activate(x, last, name="fc1")
+    x = keras.layers.Dropout(dropout, name="dropout")(x)
+    x = keras.layers.Dense(num_classes, name="classifier")(x)
+    return keras.Model(inputs, x, name=f"mobilenet_v3_{variant}")
+
+
+def _inverted_residual(
+    inputs: Tensor, unit: Unit, *, padding: str, epsilon: float, name: str
+) -> Tensor:
+    """Figure 4: squeeze-excite sees what the depthwise convolution made, activated."""
+    x = inputs
+    if unit.expanded != inputs.shape[-1]:
+        x = conv(x, unit.expanded, name=f"{name}_expand")
+        x = _batch_norm_act(x, unit.activation, epsilon=epsilon, name=f"{name}_expand")
+    x = depthwise_conv(
+        x, kernel=unit.kernel, strides=unit.strides, padding=padding, name=f"{name}_depthwise"
+    )
+    x = _batch_norm_act(x, unit.activation, epsilon=epsilon, name=f"{name}_depthwise")
+    if unit.squeeze_excite:
+        reduced = round_channels(unit.expanded / 4)
+        x = squeeze_excite(x, reduced, gate="hard_sigmoid", name=name)
+    x = conv(x, unit.channels, name=f"{name}_project")
+    x = batch_norm(x, epsilon=epsilon, momentum=0.99, name=f"{name}_project")
+    if unit.strides == 1 and inputs.shape[-1] == unit.channels:
+        x = keras.layers.Add(name=f"{name}_add")([inputs, x])
+    return x
+
+
+def _batch_norm_act(x: Tensor, activation: str, *, epsilon: float, name: str) -> Tensor:
+    x = batch_norm(x, epsilon=epsilon, momentum=0.99, name=name)
+    return activate(x, activation, name=name)

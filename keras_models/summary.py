@@ -1,0 +1,189 @@
+"""A network's counts beside what was published for it.  Loads TensorFlow when it builds one."""
+
+import importlib
+import inspect
+import math
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from keras_models import experiment, registry
+from keras_models.errors import InputError
+from keras_models.registry import Published
+
+if TYPE_CHECKING:
+    from keras_models.counts import LayerCount, OperatorCount, StageCount
+
+NEUTRAL = ("allow_any_width", "padding")  # options that change no published figure
+SIZES = {"resolution", "num_classes"}  # what is set beside a builder's own options
+KINDS = {bool: "true or false", int: "an integer", float: "a number", str: "a word"}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A network of the registry with its options; None leaves the resolution to the registry."""
+
+    model: str
+    options: Mapping[str, Any]
+    resolution: int | None = None
+    num_classes: int = 1000
+
+
+@dataclass(frozen=True)
+class StrideCount:
+    """Multiply-adds of the layers whose output is 1 / stride of the image; 0: a single pixel."""
+
+    stride: int
+    multiply_adds: int
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a variant costs.
+
+    Attributes:
+      model: name in the registry.
+      paper: link.
+      options: those given, and those that the published figures are for.
+      resolution: height and width of the image.
+      num_classes: length of the logits.
+      params: trainable parameters.
+      multiply_adds: those of convolutions and fully connected layers.
+      activations: values that these layers put out, which latency follows more closely
+        (arXiv:2003.13678, Section 3.3).
+      published: what was published for the same options, resolution and number of classes.
+      note: where published figures are from.
+      stages: counts by rows of the paper's table.
+      strides: counts by size of the output.
+      operators: counts by kind.
+      layers: counts by layer.
+    """
+
+    model: str
+    paper: str
+    options: Mapping[str, Any]
+    resolution: int
+    num_classes: int
+    params: int
+    multiply_adds: int
+    activations: int
+    published: Published | None
+    note: str
+    stages: "list[StageCount]"
+    strides: list[StrideCount]
+    operators: "list[OperatorCount]"
+    layers: "list[LayerCount]"
+
+
+def parse(text: str, defaults: Mapping[str, Any]) -> Variant:
+    """Reads "name" or "name:option=value,option=value"; its options go before `defaults`."""
+    name, _, words = text.partition(":")
+    registry.find(name)
+    given = read_options(filter(None, words.split(",")), flag="compare")
+    return _variant(name, {**defaults, **given})
+
+
+def read_options(words: Iterable[str], *, flag: str) -> dict[str, Any]:
+    """Reads each "option=value", whose value is TOML's or else a bare word."""
+    options = {}
+    for word in words:
+        if "=" not in word:
+            raise InputError(f"--{flag} {word}: expected OPTION=VALUE.")
+        keys, value = experiment.parse_override(word, flag=flag)
+        options[".".join(keys)] = value
+    return options
+
+
+def _variant(name: str, given: Mapping[str, Any]) -> Variant:
+    """Separates the image's size and the classes from the builder's options."""
+    for key in SIZES & given.keys():
+        if type(given[key]) is not int or given[key] < 1:
+            raise InputError(f"Expected {key} to be a positive integer, got {given[key]!r}.")
+    options = {key: value for key, value in given.items() if key not in SIZES}
+    if "input_shape" in options:
+        raise InputError("Expected resolution=NUMBER for the image's size, got input_shape.")
+    return Variant(name, options, given.get("resolution"), given.get("num_classes", 1000))
+
+
+def summarize(variant: Variant) -> Summary:
+    """Builds a variant and counts it; raises InputError for what cannot be built."""
+    entry = registry.find(variant.model)
+    resolution = entry.resolution if variant.resolution is None else variant.resolution
+    parameters = _parameters(entry)
+    options = {
+        key: _typed(key, value, parameters[key]) if key in parameters else value
+        for key, value in variant.options.items()
+    }
+    model = registry.create(
+        variant.model,
+        input_shape=(resolution, resolution, 3),
+        num_classes=variant.num_classes,
+        **options,
+    )
+    from keras_models import counts  # TensorFlow, for which a wrong name does not wait
+
+    layers = counts.count(model)
+    params, multiply_adds = counts.total(layers)
+    defaults = {key: p.default for key, p in parameters.items()} | dict(entry.options)
+    network = {**defaults, **options, "num_classes": variant.num_classes}
+    published = _published(entry, defaults, network, resolution)
+    named = published.options if published else {}
+    return Summary(
+        model=variant.model,
+        paper=entry.paper,
+        options={**{k: v for k, v in named.items() if k not in SIZES}, **options},
+        resolution=resolution,
+        num_classes=variant.num_classes,
+        params=params,
+        multiply_adds=multiply_adds,
+        activations=sum(math.prod(c.output_shape) for c in layers if c.multiply_adds),
+        published=published,
+        note=entry.note,
+        stages=counts.by_stage(layers),
+        strides=_by_stride(layers),
+        operators=counts.by_operator(layers),
+        layers=layers,
+    )
+
+
+def _parameters(entry: registry.Entry) -> dict[str, inspect.Parameter]:
+    """What the builder takes beside SIZES."""
+    module, function = entry.builder.split(":")
+    builder = getattr(importlib.import_module(module), function)
+    parameters = inspect.signature(builder, eval_str=True).parameters
+    return {k: p for k, p in parameters.items() if k not in ("input_shape", "num_classes")}
+
+
+def _typed(key: str, value: Any, parameter: inspect.Parameter) -> Any:
+    """Checks a value's type, which builders do not; an integer may stand for a number."""
+    hint = parameter.annotation
+    kind = next((k for k in typing.get_args(hint) or (hint,) if k in KINDS), None)
+    if kind is float and type(value) is int:
+        return float(value)
+    if kind and type(value) is not kind:
+        raise InputError(f"Expected {key} to be {KINDS[kind]}, got {value!r}.")
+    return value
+
+
+def _published(
+    entry: registry.Entry, defaults: Mapping[str, Any], network: Mapping[str, Any], resolution: int
+) -> Published | None:
+    def telling(options: Mapping[str, Any]) -> dict[str, Any]:
+        return {key: value for key, value in options.items() if key not in NEUTRAL}
+
+    usual = {**defaults, "num_classes": 1000}
+    for p in entry.published:
+        if p.resolution == resolution and telling({**usual, **p.options}) == telling(network):
+            return p
+    return None
+
+
+def _by_stride(layers: "list[LayerCount]") -> list[StrideCount]:
+    height = layers[0].output_shape[0]
+    strides: dict[int, int] = {}
+    for c in layers:
+        is_map = len(c.output_shape) == 3 and math.prod(c.output_shape[:2]) > 1
+        stride = 2 ** round(math.log2(height / c.output_shape[0])) if is_map else 0
+        strides[stride] = strides.get(stride, 0) + c.multiply_adds
+    return [StrideCount(*row) for row in sorted(strides.items(), key=lambda r: (r[0] == 0, r))]

@@ -1,0 +1,237 @@
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras
+from numpy.lib.stride_tricks import sliding_window_view
+
+from keras_models import counts
+from keras_models.augshufflenet import augshufflenet
+from keras_models.checkpoints import load
+from keras_models.errors import InputError
+from keras_models.shufflenet_v2 import shufflenet_v2
+
+UNITS = {2: 4, 3: 8, 4: 4}  # stage: units
+CIFAR = {"stem": "cifar", "input_shape": (32, 32, 3), "num_classes": 10}
+
+
+class Reference:
+    """AugShuffleNet in NumPy, from the description of its two orders of channels."""
+
+    def __init__(
+        self, arrays: Mapping[str, np.ndarray], *, ratio: float, variant: str, first_relu: bool
+    ) -> None:
+        self.arrays = arrays
+        self.ratio = ratio
+        self.original = variant == "original"
+        self.first_relu = first_relu
+
+    def logits(self, x: np.ndarray) -> np.ndarray:
+        x = relu(self.conv_bn(x, "conv1"))
+        for stage, units in UNITS.items():
+            x = self.downsampled(x, f"stage{stage}_unit1")
+            for unit in range(2, units + 1):
+                name = f"stage{stage}_unit{unit}"
+                if stage == 2 and self.original:
+                    x = self.shufflenet_v2_unit(x, name)
+                else:
+                    x = self.aug_unit(x, name, ratio=0.5 if stage == 2 else self.ratio)
+        x = relu(self.conv_bn(x, "conv5")).mean(axis=(1, 2))
+        return x @ self.arrays["classifier/kernel"] + self.arrays["classifier/bias"]
+
+    def downsampled(self, x: np.ndarray, name: str) -> np.ndarray:
+        left = self.conv_bn(x, f"{name}_left_depthwise", strides=2)
+        left = relu(self.conv_bn(left, f"{name}_left_project"))
+        right = relu(self.conv_bn(x, f"{name}_expand"))
+        right = self.conv_bn(right, f"{name}_depthwise", strides=2)
+        right = relu(self.conv_bn(right, f"{name}_project"))
+        x = np.concatenate([left, right], axis=-1)
+        return shuffled(x, 2) if self.original else x
+
+    def aug_unit(self, x: np.ndarray, name: str, *, ratio: float) -> np.ndarray:
+        processed = int(ratio * x.shape[-1])
+        if self.original:
+            new, old = x[..., :processed], x[..., processed:]
+            crossing, kept = np.split(old, 2, axis=-1)
+        else:
+            old, new = x[..., :-processed], x[..., -processed:]
+            kept, crossing = np.split(old, 2, axis=-1)
+        new = self.conv_bn(new, f"{name}_expand")
+        if self.first_relu:
+            new = relu(new)
+        first, last = np.split(self.conv_bn(new, f"{name}_depthwise"), 2, axis=-1)
+        mixed = np.concatenate([last, crossing], axis=-1)
+        mixed = relu(self.conv_bn(mixed, f"{name}_project"))
+        if self.original:
+            return shuffled(np.concatenate([mixed, kept, first], axis=-1), 4)
+        return np.concatenate([first, kept, mixed], axis=-1)
+
+    def shufflenet_v2_unit(self, x: np.ndarray, name: str) -> np.ndarray:
+        left, right = np.split(x, 2, axis=-1)
+        right = relu(self.conv_bn(right, f"{name}_expand"))
+        right = self.conv_bn(right, f"{name}_depthwise")
+        right = relu(self.conv_bn(right, f"{name}_project"))
+        return shuffled(np.concatenate([left, right], axis=-1), 2)
+
+    def conv_bn(self, x: np.ndarray, name: str, *, strides: int = 1) -> np.ndarray:
+        if f"{name}/kernel" in self.arrays:
+            kernel = self.arrays[f"{name}/kernel"]
+            law = "bhwcij,ijco->bhwo"
+        else:
+            kernel = self.arrays[f"{name}/depthwise_kernel"][..., 0]
+            law = "bhwcij,ijc->bhwc"
+        x = np.einsum(law, windows(x, len(kernel), strides=strides), kernel, optimize=True)
+        names = ("gamma", "beta", "moving_mean", "moving_variance")
+        gamma, beta, mean, variance = (self.arrays[f"{name}_bn/{part}"] for part in names)
+        return gamma * (x - mean) / np.sqrt(variance + 1e-5) + beta
+
+
+def relu(x: np.ndarray) -> np.ndarray:
+    return np.maximum(x, 0)
+
+
+def shuffled(x: np.ndarray, groups: int) -> np.ndarray:
+    return np.stack(np.split(x, groups, axis=-1), axis=-1).reshape(x.shape)
+
+
+def windows(x: np.ndarray, size: int, *, strides: int) -> np.ndarray:
+    """PyTorch's padding: size // 2 on all sides."""
+    side = (size // 2, size // 2)
+    views = sliding_window_view(np.pad(x, ((0, 0), side, side, (0, 0))), (1, size, size, 1))
+    return views[:, ::strides, ::strides][..., 0, :, :, 0]  # (b, h, w, c, size, size)
+
+
+@pytest.mark.parametrize("first_relu", [False, True])
+@pytest.mark.parametrize(("variant", "ratio"), [("plus", 0.375), ("original", 0.25)])
+def test_network_computes_what_is_described(
+    variant: str, ratio: float, first_relu: bool, randomize: Callable[[Any], Any]
+) -> None:
+    options = {"variant": variant, "first_relu": first_relu, "padding": "symmetric"}
+    model = augshufflenet(width=0.5, split_ratio=ratio, **options, **CIFAR)
+    arrays = load.model_arrays(randomize(model))
+    reference = Reference(arrays, ratio=ratio, variant=variant, first_relu=first_relu)
+    inputs = np.random.default_rng(1).normal(size=(3, 32, 32, 3)).astype(np.float32)
+    expected = reference.logits(inputs.astype(np.float64))
+    scale = np.abs(expected).max()
+    assert expected.std(axis=0).max() > 0.01 * scale, "the logits hardly depend on the image"
+    # float32 sums in another order differ by 1e-5 of the logits' size
+    np.testing.assert_allclose(
+        model.predict(inputs, verbose=0), expected, rtol=0, atol=1e-4 * scale
+    )
+
+
+@pytest.mark.parametrize(("variant", "least"), [("plus", 1.0), ("original", 0.999)])
+def test_within_a_stage_every_channel_reaches_every_other(variant: str, least: float) -> None:
+    model = augshufflenet(width=0.25, variant=variant, **CIFAR)
+    model.set_weights([np.abs(w) for w in model.get_weights()])  # nothing cancels or is cut off
+    first = "stage3_unit1_concat" if variant == "plus" else "stage3_unit1_shuffle"
+    last = first.replace("unit1", "unit8")
+    stage = tf_keras.Model(model.get_layer(first).output, model.get_layer(last).output)
+    x = tf.ones((48, 8, 8, 48))
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = stage(x)
+    one_channel_each = tf.eye(48)[:, None, None] * tf.ones_like(x)
+    gradients = tape.gradient(y, x, output_gradients=one_channel_each).numpy()
+    assert (gradients.max(axis=(1, 2)) > 0).mean() >= least  # the original leaves out one pair
+
+
+@pytest.mark.parametrize("variant", ["plus", "original"])
+def test_at_a_ratio_of_half_it_costs_what_shufflenet_v2_does(variant: str) -> None:
+    ours = augshufflenet(width=0.5, split_ratio=0.5, variant=variant, **CIFAR)
+    v2 = shufflenet_v2(width=0.5, **CIFAR)
+    assert counts.total(counts.count(ours)) == counts.total(counts.count(v2))
+
+
+# Published of r = 0.125 (zhuanlan.zhihu.com/p/614027115): 79.6 % of the multiply-adds, and of the
+# parameters 76.7 % with 10 classes, 77.9 % with 100.
+@pytest.mark.parametrize(
+    ("ratio", "classes", "percent"),
+    [
+        (0.25, 10, (81.7, 83.8)),
+        (0.125, 10, (76.9, 79.6)),
+        (0.125, 100, (77.8, 79.6)),
+    ],
+)
+def test_a_split_ratio_saves_the_published_part_of_shufflenet_v2(
+    ratio: float, classes: int, percent: tuple[float, float]
+) -> None:
+    options = {**CIFAR, "num_classes": classes}
+    ours = counts.total(counts.count(augshufflenet(width=1.5, split_ratio=ratio, **options)))
+    v2 = counts.total(counts.count(shufflenet_v2(width=1.5, **options)))
+    assert tuple(round(100 * a / b, 1) for a, b in zip(ours, v2, strict=True)) == percent
+
+
+@pytest.mark.parametrize(("width", "ratio"), [(0.5, 0.375), (1.5, 0.125), (1.0, 0.45)])
+def test_a_unit_costs_k_squared_plus_9_k_plus_a_quarter_of_c_squared(
+    width: float, ratio: float
+) -> None:
+    model = augshufflenet(width=width, split_ratio=ratio, **CIFAR)
+    for stage, pixels in {2: 16 * 16, 3: 8 * 8, 4: 4 * 4}.items():
+        unit = [c for c in counts.count(model) if c.name.startswith(f"stage{stage}_unit3_")]
+        channels = unit[-1].output_shape[-1]
+        k = round(channels * (0.5 if stage == 2 else ratio))
+        assert counts.total(unit)[1] == pixels * (k**2 + 9 * k + channels**2 // 4)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"width": 2.0},
+            "Expected a width multiplier of 0.25, 0.5, 1.0, 1.5, got 2.0: pass --allow_any_width "
+            "for others.",
+        ),
+        ({"stem": "tiny"}, "Expected stem to be imagenet or cifar, got 'tiny'."),
+        ({"variant": "megvii"}, "Expected variant to be plus or original, got 'megvii'."),
+        (
+            {"padding": "valid"},
+            "Expected padding to be same, symmetric or bottom_right, got 'valid'.",
+        ),
+        (
+            {"input_shape": (31, 224, 3)},
+            "Expected a resolution of at least 32 (the network's total stride), got 31.",
+        ),
+        ({"split_ratio": 0.6}, "Expected a split ratio above 0 and at most 0.5, got 0.6."),
+        ({"split_ratio": 0.0}, "Expected a split ratio above 0 and at most 0.5, got 0.0."),
+        (
+            {"width": 1.5, "split_ratio": 0.3},
+            "Expected a split ratio that gives an even number of channels, got 0.3 (105 of 352): "
+            "try 0.295455 or 0.301136.",
+        ),
+        (
+            {"width": 1.5, "split_ratio": 0.4},
+            "Expected a split ratio that gives an even number of channels, got 0.4 (281 of 704): "
+            "try 0.397727 or 0.403409.",
+        ),
+        (
+            {"split_ratio": 0.005},
+            "Expected a split ratio that gives an even number of channels, got 0.005 (1 of 240): "
+            "try 0.00833333.",
+        ),
+    ],
+)
+def test_what_cannot_be_built_is_refused_with_what_can(
+    options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
+        augshufflenet(**options)
+
+
+@pytest.mark.parametrize(("ratio", "k"), [(0.397727, 140), (0.403409, 142)])
+def test_the_ratios_that_an_error_names_can_be_built(ratio: float, k: int) -> None:
+    model = augshufflenet(width=1.5, split_ratio=ratio, **CIFAR)
+    assert model.get_layer("stage3_unit2_expand").filters == k
+    assert model.get_layer("stage4_unit2_expand").filters == 2 * k
+
+
+@pytest.mark.parametrize("width", [0.01, 0.8, 1.3])
+def test_any_width_scales_the_stages_to_channels_that_split(width: float) -> None:
+    model = augshufflenet(width=width, variant="original", allow_any_width=True, **CIFAR)
+    for stage, full in {2: 120, 3: 240, 4: 480}.items():
+        channels = model.get_layer(f"stage{stage}_unit1_concat").output.shape[-1]
+        assert channels % 16 == 0
+        assert abs(channels - width * full) <= 2 ** (stage + 1) or channels == 2 ** (stage + 2)

@@ -1,0 +1,233 @@
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras
+from numpy.lib.stride_tricks import sliding_window_view
+
+from keras_models.checkpoints import load
+from keras_models.errors import InputError
+from keras_models.layers import ChannelShuffle
+from keras_models.shufflenet_v1 import CHANNELS, shufflenet_v1
+
+UNITS = {2: 4, 3: 8, 4: 4}  # stage: units, Table 1
+
+
+class Reference:
+    """ShuffleNet V1 in NumPy: Table 1 and Figure 2 of the paper, or the released code's units."""
+
+    def __init__(
+        self, arrays: Mapping[str, np.ndarray], *, groups: int, variant: str, padding: str
+    ) -> None:
+        self.arrays = arrays
+        self.groups = groups
+        self.released = variant == "megvii"
+        self.symmetric = padding == "symmetric"
+
+    def logits(self, x: np.ndarray, *, stem: str) -> np.ndarray:
+        imagenet = stem == "imagenet"
+        x = relu(self.batch_norm(self.conv(x, "conv1", strides=2 if imagenet else 1), "conv1"))
+        if imagenet:
+            x = self.windows(x, 3, strides=2, fill=-np.inf).max(axis=(4, 5))
+        for stage, units in UNITS.items():
+            for unit in range(1, units + 1):
+                strides = 2 if unit == 1 and (imagenet or stage > 2) else 1
+                x = self.unit(x, f"stage{stage}_unit{unit}", first=unit == 1, strides=strides)
+        x = x.mean(axis=(1, 2)) @ self.arrays["classifier/kernel"]
+        return x if self.released else x + self.arrays["classifier/bias"]
+
+    def unit(self, x: np.ndarray, name: str, *, first: bool, strides: int) -> np.ndarray:
+        y = relu(self.batch_norm(self.conv(x, f"{name}_reduce"), f"{name}_reduce"))
+        if not self.released:
+            y = shuffled(y, self.groups)
+        y = self.depthwise(y, f"{name}_depthwise", strides=strides)
+        y = self.batch_norm(y, f"{name}_depthwise")
+        if self.released:
+            y = shuffled(y, y.shape[-1] // self.groups)
+        y = self.batch_norm(self.conv(y, f"{name}_expand"), f"{name}_expand")
+        if f"{name}_se_reduce/kernel" in self.arrays:
+            y = y * self.gate(y, name)
+        if not first:
+            return relu(x + y)
+        if strides == 2:  # Caffe's and PyTorch's average: always of nine, zeros beyond the border
+            x = self.windows(x, 3, strides=2).sum(axis=(4, 5)) / 9
+        if self.released:
+            return np.concatenate([x, relu(y)], axis=-1)
+        return relu(np.concatenate([x, y], axis=-1))
+
+    def gate(self, x: np.ndarray, name: str) -> np.ndarray:
+        x = x.mean(axis=(1, 2), keepdims=True)
+        x = relu(self.conv(x, f"{name}_se_reduce") + self.arrays[f"{name}_se_reduce/bias"])
+        x = self.conv(x, f"{name}_se_expand") + self.arrays[f"{name}_se_expand/bias"]
+        return 1 / (1 + np.exp(-x))
+
+    def conv(self, x: np.ndarray, name: str, *, strides: int = 1) -> np.ndarray:
+        """Each group of outputs sees as many inputs as the kernel has, its own."""
+        kernel = self.arrays[f"{name}/kernel"]
+        groups = x.shape[-1] // kernel.shape[2]
+        parts = zip(
+            np.split(self.windows(x, len(kernel), strides=strides), groups, axis=3),
+            np.split(kernel, groups, axis=3),
+            strict=True,
+        )
+        law = "bhwcij,ijco->bhwo"
+        return np.concatenate([np.einsum(law, *part, optimize=True) for part in parts], axis=-1)
+
+    def depthwise(self, x: np.ndarray, name: str, *, strides: int) -> np.ndarray:
+        kernel = self.arrays[f"{name}/depthwise_kernel"][..., 0]
+        return np.einsum("bhwcij,ijc->bhwc", self.windows(x, 3, strides=strides), kernel)
+
+    def batch_norm(self, x: np.ndarray, name: str) -> np.ndarray:
+        names = ("gamma", "beta", "moving_mean", "moving_variance")
+        gamma, beta, mean, variance = (self.arrays[f"{name}_bn/{part}"] for part in names)
+        return gamma * (x - mean) / np.sqrt(variance + 1e-5) + beta
+
+    def windows(self, x: np.ndarray, size: int, *, strides: int, fill: float = 0.0) -> np.ndarray:
+        """Of even sides; at stride 2 TensorFlow pads only behind, PyTorch on both sides."""
+        both = (size // 2, size // 2)
+        side = both if strides == 1 or self.symmetric else (0, size - strides)
+        x = np.pad(x, ((0, 0), side, side, (0, 0)), constant_values=fill)
+        views = sliding_window_view(x, (1, size, size, 1))[:, ::strides, ::strides]
+        return views[..., 0, :, :, 0]  # (b, h, w, c, size, size)
+
+
+def relu(x: np.ndarray) -> np.ndarray:
+    return np.maximum(x, 0)
+
+
+def shuffled(x: np.ndarray, groups: int) -> np.ndarray:
+    return np.stack(np.split(x, groups, axis=-1), axis=-1).reshape(x.shape)
+
+
+def images(side: int, count: int = 3) -> np.ndarray:
+    return np.random.default_rng(1).normal(size=(count, side, side, 3)).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("options", "side"),
+    [
+        ({"groups": 3, "width": 0.25}, 64),
+        ({"groups": 3, "width": 0.5, "variant": "megvii", "padding": "symmetric"}, 64),
+        ({"groups": 8, "width": 0.25, "stem": "cifar", "squeeze_excite": True}, 32),
+        ({"groups": 1, "width": 0.25, "stem": "cifar", "padding": "symmetric"}, 16),
+    ],
+    ids=str,
+)
+def test_network_computes_what_its_source_says(
+    options: dict[str, Any], side: int, randomize: Callable[[Any], Any]
+) -> None:
+    model = randomize(shufflenet_v1(**options, input_shape=(side, side, 3), num_classes=10))
+    for layer in model.layers:
+        if "_se_" in layer.name and layer.weights:  # gates far from 0 and 1, which amplify errors
+            layer.set_weights([w / 10 for w in layer.get_weights()])
+    reference = Reference(
+        load.model_arrays(model),
+        groups=options["groups"],
+        variant=options.get("variant", "paper"),
+        padding=options.get("padding", "same"),
+    )
+    stem = options.get("stem", "imagenet")
+    expected = reference.logits(images(side).astype(np.float64), stem=stem)
+    scale = np.abs(expected).max()
+    assert expected.std(axis=0).max() > 0.01 * scale, "the logits hardly depend on the image"
+    # float32 sums in another order differ by 1e-5 of the logits' size
+    np.testing.assert_allclose(
+        model.predict(images(side), verbose=0), expected, rtol=0, atol=1e-4 * scale
+    )
+
+
+@pytest.mark.parametrize("variant", ["paper", "megvii"])
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_without_the_shuffle_a_group_sees_only_itself(
+    shuffle: bool, variant: str, randomize: Callable[[Any], Any]
+) -> None:
+    model = randomize(
+        shufflenet_v1(
+            width=0.25, input_shape=(8, 8, 3), stem="cifar", variant=variant, shuffle=shuffle
+        )
+    )
+    start = "stage2_unit1_concat"
+    end = "stage2_unit4_add"
+    stage = tf_keras.Model(model.get_layer(start).output, model.get_layer(end).output)
+    x = np.random.default_rng(0).uniform(size=(1, 8, 8, 60)).astype(np.float32)
+    changed = x.copy()
+    changed[..., :20] += 1  # the first of three groups
+    moved = np.abs(stage(changed) - stage(x)).max(axis=(0, 1, 2)) > 0
+    np.testing.assert_array_equal(moved, np.arange(60) < (60 if shuffle else 20))
+
+
+def test_a_training_step_reaches_every_weight_and_lowers_the_loss() -> None:
+    tf_keras.utils.set_random_seed(0)
+    model = shufflenet_v1(width=0.25, input_shape=(16, 16, 3), num_classes=3, stem="cifar")
+    optimizer = tf_keras.optimizers.SGD(0.001)
+    loss_of = tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    x, y = tf.constant(images(16, count=6)), tf.constant([0, 1, 2, 0, 1, 2])
+
+    @tf.function
+    def step() -> tuple[Any, list[Any]]:
+        with tf.GradientTape() as tape:
+            loss = loss_of(y, model(x, training=True))
+        gradients = tape.gradient(loss, model.trainable_variables)
+        optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
+        return loss, gradients
+
+    first, gradients = step()
+    assert all(np.isfinite(g).all() for g in gradients)
+    assert all(
+        np.abs(g).max() > 0
+        for g, v in zip(gradients, model.trainable_variables, strict=True)
+        if v.name.endswith("kernel:0")
+    )
+    for _ in range(5):
+        last, _ = step()
+    assert last < first
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"width": 0.75},
+            "Expected a width multiplier of 0.25, 0.5, 1.0, 1.5, 2.0, got 0.75: pass "
+            "--allow_any_width for others.",
+        ),
+        ({"groups": 5}, "Expected groups to be 1, 2, 3, 4 or 8, got 5."),
+        ({"stem": "cifar10"}, "Expected stem to be imagenet or cifar, got 'cifar10'."),
+        ({"variant": "torchvision"}, "Expected variant to be paper or megvii, got 'torchvision'."),
+        (
+            {"padding": "valid"},
+            "Expected padding to be same, symmetric or bottom_right, got 'valid'.",
+        ),
+        (
+            {"input_shape": (224, 31, 3)},
+            "Expected a resolution of at least 32 (the network's total stride), got 31.",
+        ),
+        (
+            {"input_shape": (3, 8, 3), "stem": "cifar"},
+            "Expected a resolution of at least 4 (the network's total stride), got 3.",
+        ),
+    ],
+)
+def test_what_cannot_be_built_is_refused_with_what_can(
+    options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
+        shufflenet_v1(**options)
+
+
+@pytest.mark.parametrize(("width", "groups"), [(0.25, 2), (0.25, 8), (0.5, 4), (0.01, 8), (0.8, 3)])
+def test_the_groups_divide_the_channels_of_every_width(width: float, groups: int) -> None:
+    model = shufflenet_v1(width=width, groups=groups, input_shape=(32, 32, 3), allow_any_width=True)
+    for stage in UNITS:
+        full = CHANNELS[groups] * 2 ** (stage - 2)
+        channels = model.get_layer(f"stage{stage}_unit1_concat").output.shape[-1]
+        bottleneck = model.get_layer(f"stage{stage}_unit2_reduce").filters
+        rounding = 0 if width in (0.25, 0.5) else 2 * groups * 2 ** (stage - 2)
+        assert abs(channels - width * full) <= rounding or channels == groups * 2**stage
+        assert abs(bottleneck - channels / 4) <= groups / 2
+        for layer in model.layers:
+            if isinstance(layer, ChannelShuffle):
+                assert layer.groups == groups
