@@ -1,30 +1,85 @@
 """Weights from files, ours and other people's: one module per source."""
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from keras_models.checkpoints import files, keras_applications
+from keras_models.checkpoints import files, keras_applications, megvii, timm, torchvision
+from keras_models.checkpoints.imported import Imported
 from keras_models.data import Preprocessing
+from keras_models.errors import InputError
 
-_IMPORTERS = (keras_applications,)  # each has SOURCE, matches() and convert()
+OURS = "shufflelite"
+IMPORTERS: Mapping[str, tuple[Callable[[Mapping[str, np.ndarray]], Imported | None], ...]] = {
+    "keras": keras_applications.IMPORTERS,
+    "torchvision": torchvision.IMPORTERS,
+    "megvii": megvii.IMPORTERS,
+    "timm": timm.IMPORTERS,
+    "timm_tf": timm.TF_IMPORTERS,
+}
+SOURCES = (OURS, *IMPORTERS)
 
 
 @dataclass(frozen=True, eq=False)
 class Weights:
-    """Arrays under our names; the rest is None for a file not recognized as another library's."""
+    """Arrays under our names; the rest says nothing for a file not recognized as another library's.
 
-    arrays: dict[str, np.ndarray]
-    preprocessing: Preprocessing | None
-    source: str | None
+    Attributes:
+      arrays: "layer/weight" -> array, as `load_weights` expects.
+      preprocessing: What the network was trained on, where that is known.
+      source: Whose network and which, as in "torchvision shufflenet_v2".
+      options: What of the builder makes ours compute the same function.
+      models: Names in the registry of the networks that it can be.
+    """
+
+    arrays: Mapping[str, np.ndarray]
+    preprocessing: Preprocessing | None = None
+    source: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    models: tuple[str, ...] = ()
 
 
-def read_weights(path: str | Path) -> Weights:
-    """Reads a file of weights and recognizes the networks of other libraries by their names."""
+def read_weights(path: str | Path, source: str | None = None) -> Weights:
+    """Reads a file of weights and recognizes the networks of other libraries by their names.
+
+    Args:
+      path: A file that `files.read` reads.
+      source: One of SOURCES, instead of finding out.
+
+    Raises:
+      InputError: A file that cannot be read, an unknown source, names that are not those of
+        `source`, or names that several sources have.
+    """
+    if source not in (None, *SOURCES):
+        raise InputError(
+            f"Expected the weights' source to be one of {', '.join(SOURCES)}, got {source!r}."
+        )
     arrays = files.read(path)
-    for importer in _IMPORTERS:
-        if importer.matches(arrays):
-            converted, preprocessing = importer.convert(arrays)
-            return Weights(converted, preprocessing, importer.SOURCE)
-    return Weights(arrays, None, None)
+    if source == OURS:
+        return Weights(arrays)
+    found = {
+        name: imported
+        for name in (IMPORTERS if source is None else (source,))
+        for importer in IMPORTERS[name]
+        if (imported := importer(arrays)) is not None
+    }
+    if len(found) > 1:
+        networks = " and ".join(imported.source for imported in found.values())
+        raise InputError(
+            f"{path}: {networks} have the same names of weights, but do not compute the same: "
+            f"say which of the sources it is, {' or '.join(found)}."
+        )
+    if source is not None and not found:
+        raise InputError(f"{path}: expected the weights of a network of {source}, found others.")
+    for imported in found.values():
+        return Weights(
+            imported.arrays,
+            imported.preprocessing,
+            imported.source,
+            imported.options,
+            imported.models,
+        )
+    return Weights(arrays)

@@ -19,6 +19,7 @@ import h5py
 import numpy as np
 import safetensors.numpy
 
+from keras_models.checkpoints import pth
 from keras_models.errors import InputError
 
 MAX_BYTES = 4 << 30  # a small file that declares a larger array or archive member is a bomb
@@ -34,7 +35,11 @@ _WEIGHT_NAMES = {  # in the order of Keras' store; a bias that is not used is th
 
 
 def read(path: str | Path) -> dict[str, np.ndarray]:
-    """Reads a .h5, .keras, .npz or .safetensors file; raises InputError for any other content."""
+    """Reads the arrays of a file that ends in one of _READERS.
+
+    Raises:
+      InputError: Any other file or content.
+    """
     path = Path(path)
     if path.suffix.lower() not in _READERS:
         raise InputError(f"{path}: expected weights in a file that ends in {', '.join(_READERS)}.")
@@ -116,12 +121,19 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
     return safetensors.numpy.load_file(path)
 
 
+def _read_pth(path: Path) -> dict[str, np.ndarray]:
+    return pth.read(path, max_bytes=MAX_BYTES)
+
+
 _READERS = {
     ".h5": ("Keras weights in HDF5", _read_h5),
     ".hdf5": ("Keras weights in HDF5", _read_h5),
     ".keras": ("a Keras model archive", _read_keras),
     ".npz": ("a NumPy archive without pickles", _read_npz),
     ".safetensors": ("a safetensors file", _read_safetensors),
+    ".pt": ("weights of PyTorch", _read_pth),
+    ".pth": ("weights of PyTorch", _read_pth),
+    ".tar": ("weights of PyTorch in a .pth.tar", _read_pth),
 }
 
 

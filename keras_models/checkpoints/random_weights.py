@@ -1,5 +1,8 @@
 """Random weights under which a network behaves like a trained one, for measuring latency."""
 
+import contextlib
+from collections.abc import Iterator
+
 import numpy as np
 import tensorflow as tf
 import tf_keras as keras
@@ -25,12 +28,23 @@ def randomize(model: keras.Model, *, seed: int) -> None:
             fan_in = np.prod(kernel.shape[:2] if depthwise else kernel.shape[:-1])
             drawn = rng.normal(0, np.sqrt(2 / fan_in), kernel.shape)
             layer.set_weights([drawn, *(np.zeros_like(b) for b in bias)])
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.momentum = 0.0  # the statistics become those of the one batch that follows
-    model(_clouds(rng, model.inputs[0].shape[1:]), training=True)
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
+    dropouts = [layer for layer in model.layers if isinstance(layer, keras.layers.Dropout)]
+    with contextlib.ExitStack() as stack:
+        for norm in norms:  # the statistics become those of the one batch that follows
+            stack.enter_context(_setting(norm, "momentum", 0.0))
+        for dropout in dropouts:
+            stack.enter_context(_setting(dropout, "rate", 0.0))
+        model(_clouds(rng, model.inputs[0].shape[1:]), training=True)
+
+
+@contextlib.contextmanager
+def _setting(layer: keras.layers.Layer, name: str, value: float) -> Iterator[None]:
+    before = getattr(layer, name)
+    setattr(layer, name, value)
+    try:
+        yield
+    finally:
+        setattr(layer, name, before)
 
 
 def _clouds(rng: np.random.Generator, shape: tuple[int, int, int]) -> np.ndarray:

@@ -1,14 +1,7 @@
 """Weights from files that Keras itself writes, into models, and back."""
 
 import contextlib
-import errno
-import hashlib
-import http.server
-import socket
-import sys
-import threading
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +11,7 @@ import pytest
 import tf_keras
 
 from keras_models import checkpoints, data
-from keras_models.checkpoints import download, files, keras_applications, load
-from keras_models.checkpoints.download import Official
+from keras_models.checkpoints import files, load
 from keras_models.errors import InputError
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
@@ -351,34 +343,6 @@ def test_load_refuses_another_network_s_weights_and_changes_nothing() -> None:
         np.testing.assert_array_equal(actual, expected)
 
 
-def test_mobilenet_of_keras_applications_is_recognized_and_computes_the_same(
-    tmp_path: Path,
-) -> None:
-    from keras_models.mobilenet_v1 import mobilenet_v1
-
-    keras_model = tf_keras.applications.MobileNet(
-        (64, 64, 3), alpha=0.25, weights=None, classes=10, classifier_activation=None
-    )
-    rng = np.random.default_rng(0)
-    for layer in keras_model.layers:  # moving averages of an untrained network hide mistakes
-        if isinstance(layer, tf_keras.layers.BatchNormalization):
-            layer.set_weights([rng.uniform(0.5, 1.5, w.shape) for w in layer.get_weights()])
-    keras_model.save_weights(tmp_path / "x.h5")
-    ours = mobilenet_v1(width=0.25, input_shape=(64, 64, 3), num_classes=10)
-
-    weights = checkpoints.read_weights(tmp_path / "x.h5")
-    report = load.load_weights(ours, weights.arrays, origin="x.h5")
-
-    assert weights.source == keras_applications.SOURCE
-    assert weights.preprocessing == data.Preprocessing()
-    assert report.parameters == keras_model.count_params()
-    pictures = rng.uniform(-1, 1, (2, 64, 64, 3)).astype(np.float32)
-    expected = keras_model.predict(pictures, verbose=0)
-    assert expected.std() > 1e-3
-    # Only the classifier's sums run in another order, as Dense instead of a convolution.
-    np.testing.assert_allclose(ours.predict(pictures, verbose=0), expected, rtol=1e-4, atol=1e-5)
-
-
 def test_other_weights_keep_their_names(tmp_path: Path) -> None:
     model = toy(tf_keras)
     load.save(model, tmp_path / "x.safetensors")
@@ -408,136 +372,3 @@ def test_imported_imagenet_weights_recognize_photographs() -> None:
     # 123 of 200.  JPEG decoders differ by a level here and there, which moves a few pictures at
     # most; stretching the pictures to a square gives 115, BGR gives 97.
     assert 119 <= correct <= 127
-
-
-class Server(http.server.ThreadingHTTPServer):
-    """Serves `content` under /ok.h5, half of it under /truncated.h5, and else 404."""
-
-    content = bytes(range(256)) * 1000
-    requests = 0
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    server: Server
-
-    def do_GET(self) -> None:
-        self.server.requests += 1
-        if self.path not in ("/ok.h5", "/truncated.h5"):
-            self.send_error(404)
-            return
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(Server.content)))
-        self.end_headers()
-        half = len(Server.content) // 2
-        self.wfile.write(Server.content[: half if self.path == "/truncated.h5" else None])
-
-    def log_message(self, *args: object) -> None:
-        pass
-
-
-@pytest.fixture(autouse=True)
-def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("no_proxy", "*")
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    with Server(("127.0.0.1", 0), Handler) as running:
-        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield running
-        running.shutdown()
-        thread.join()
-
-
-def url(server: Server, name: str) -> str:
-    return f"http://127.0.0.1:{server.server_port}/{name}"
-
-
-def sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
-@pytest.mark.parametrize("digest", [None, sha256(Server.content)])
-def test_a_download_is_kept_and_not_repeated(
-    digest: str | None, server: Server, tmp_path: Path
-) -> None:
-    official = Official(url(server, "ok.h5"), digest)
-    for _ in range(2):
-        path = download.download(official, folder=tmp_path / "cache")
-        assert path == tmp_path / "cache" / "ok.h5"
-        assert path.read_bytes() == Server.content
-    assert server.requests == 1
-    assert list(path.parent.iterdir()) == [path]
-
-
-@pytest.mark.parametrize(
-    ("name", "digest", "message"),
-    [
-        ("truncated.h5", None, "expected 256000 bytes, received 128000|IncompleteRead"),
-        ("ok.h5", "0" * 64, f"expected SHA-256 0+, got {sha256(Server.content)}; try again"),
-        ("absent.h5", None, r"cannot be downloaded \(Not Found\)"),
-    ],
-)
-def test_a_failed_download_leaves_nothing_and_says_where_to_put_the_file(
-    name: str, digest: str | None, message: str, server: Server, tmp_path: Path
-) -> None:
-    with pytest.raises(InputError, match=message) as caught:
-        download.download(Official(url(server, name), digest), folder=tmp_path)
-    line = str(caught.value)
-    assert line.startswith(f"{url(server, name)}: ")
-    assert line.endswith(f"download it by hand and save it as {tmp_path / name}.")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_without_network_the_message_names_url_and_path(tmp_path: Path) -> None:
-    with socket.socket() as closed:  # bound, but nobody listens
-        closed.bind(("127.0.0.1", 0))
-        address = f"http://127.0.0.1:{closed.getsockname()[1]}/x.h5"
-        with pytest.raises(InputError) as caught:
-            download.download(Official(address), folder=tmp_path)
-    assert str(caught.value) == (
-        f"{address}: cannot be downloaded ([Errno {errno.ECONNREFUSED}] Connection refused); "
-        f"download it by hand and save it as {tmp_path / 'x.h5'}."
-    )
-
-
-def test_a_wrong_file_in_the_cache_is_not_used(tmp_path: Path) -> None:
-    (tmp_path / "x.h5").write_bytes(b"half")
-    with pytest.raises(InputError, match=r"delete .*x\.h5 to download it again"):
-        download.download(Official("http://127.0.0.1:1/x.h5", "0" * 64), folder=tmp_path)
-
-
-def test_official_weights_are_those_that_keras_itself_downloads(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    class AskedError(Exception):
-        pass
-
-    def get_file(name: str, origin: str, **kwargs: object) -> None:
-        raise AskedError(origin)
-
-    module = sys.modules[tf_keras.applications.MobileNet.__module__]
-    monkeypatch.setattr(module.data_utils, "get_file", get_file)
-    for width, resolution in ((1.0, 224), (0.75, 192), (0.5, 160), (0.25, 128)):
-        with pytest.raises(AskedError) as asked:
-            tf_keras.applications.MobileNet((resolution, resolution, 3), alpha=width)
-        found = download.find("mobilenet_v1", width=width, resolution=resolution)
-        assert found.url == str(asked.value)
-
-
-def test_networks_without_official_weights_are_told_which_have_some() -> None:
-    with pytest.raises(InputError, match=r"width 0\.3 at 224 has no .* width 0\.25 at 224"):
-        download.find("mobilenet_v1", width=0.3, resolution=224)
-    with pytest.raises(InputError, match="there are: none of this family"):
-        download.find("alexnet", width=1.0, resolution=224)
-
-
-@pytest.mark.parametrize(
-    ("configured", "expected"), [("/x", "/x"), ("", "~/.cache"), ("relative", "~/.cache")]
-)
-def test_the_cache_follows_xdg(
-    configured: str, expected: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", configured)
-    assert download.cache_folder() == Path(expected).expanduser() / "shufflelite"
