@@ -28,14 +28,14 @@ def main(argv: list[str]) -> None:
     """Prints a Markdown table: one row a way."""
     given = flags.FLAGS
     tf.config.experimental.enable_op_determinism()  # as `convert` does: the same figures
-    model = Model(given.model, given.width, given.resolution, weights=given.weights)
+    model = Model(given.model, {"width": given.width}, given.resolution, weights=given.weights)
     network = create(model, seed=0, warn=print)
-    deployed = lower(network.model)
+    deployed = lower(network.model, integer=True)
 
     def pictures(source: str) -> Inputs:
         return from_pictures(
             source,
-            resolution=network.resolution,
+            resolution=model.side,
             classes=model.num_classes,
             preprocessing=network.preprocessing,
             limit=None,

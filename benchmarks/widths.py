@@ -25,7 +25,9 @@ def main(argv: list[str]) -> None:
     given = flags.FLAGS
     files = []
     for name in FAMILIES:
-        for width in sorted({variant.width for variant in registry.find(name).published}):
+        for width in sorted(
+            {variant.options["width"] for variant in registry.find(name).published}
+        ):
             settings = ["--width", str(width), "--resolution", str(given.resolution)]
             _run("convert", "--model", name, "--int8", "--out", given.out, *settings)
             files.append(f"{given.out}/{name}_x{width:g}_{given.resolution}_int8/model.tflite")

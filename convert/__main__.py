@@ -9,7 +9,7 @@ written but a gate (--max_accuracy_drop, --min_agreement, --min_sqnr_db) was mis
 Examples:
   python -m convert --model shufflenet_v2 --int8
   python -m convert --model mobilenet_v1 --int8 --weights weights.h5 --data labels.csv
-  python -m convert --config configs/shufflenet_v2_int8.toml --set model.width=0.5
+  python -m convert --config configs/shufflenet_v2_int8.toml --width 0.5
 """
 
 import json
@@ -23,14 +23,16 @@ from keras_models.progress import Progress
 
 FLAGS = {  # flag: the setting that it sets
     "model": "model.name",
-    "width": "model.width",
+    "width": "model.options.width",
+    "groups": "model.options.groups",
+    "stem": "model.options.stem",
+    "variant": "model.options.variant",
+    "allow_any_width": "model.options.allow_any_width",
     "resolution": "model.resolution",
     "resolution_multiplier": "model.resolution_multiplier",
     "num_classes": "model.num_classes",
-    "stem": "model.stem",
-    "variant": "model.variant",
-    "allow_any_width": "model.allow_any_width",
     "weights": "model.weights",
+    "source": "model.source",
     "labels": "model.labels",
     "precision": "quantization.precision",
     "io_dtype": "quantization.io_dtype",
@@ -49,13 +51,16 @@ FLAGS = {  # flag: the setting that it sets
 
 flags.DEFINE_string("model", None, "Network to convert; see --list.")
 flags.DEFINE_float("width", None, "Width multiplier; default: the paper's 1.0.")
-flags.DEFINE_integer("resolution", None, "Height and width of the input; default 224.")
-flags.DEFINE_float("resolution_multiplier", None, "Multiplies the resolution; default 1.")
-flags.DEFINE_integer("num_classes", None, "Number of classes; default 1000.", lower_bound=1)
+flags.DEFINE_integer("groups", None, "Groups of ShuffleNet V1's pointwise convolutions.")
 flags.DEFINE_string("stem", None, "First layers, where the network has several: imagenet, cifar.")
 flags.DEFINE_string("variant", None, "Variant, where the network has several.")
 flags.DEFINE_bool("allow_any_width", None, "Allow widths that the paper does not have.")
-flags.DEFINE_string("weights", None, "random (default), imagenet, or a file: .h5 .keras .npz ....")
+flags.DEFINE_multi_string("option", [], "NAME=VALUE, any other option of the network's builder.")
+flags.DEFINE_integer("resolution", None, "Height and width of the input; default: the paper's.")
+flags.DEFINE_float("resolution_multiplier", None, "Multiplies the resolution; default 1.")
+flags.DEFINE_integer("num_classes", None, "Number of classes; default 1000.", lower_bound=1)
+flags.DEFINE_string("weights", None, "random (default), imagenet, or a file: .h5 .pth .npz ....")
+flags.DEFINE_string("source", None, "Whose file --weights is, where that is told wrongly.")
 flags.DEFINE_string("labels", None, "File with a class name a line, for labels.txt.")
 flags.DEFINE_enum_class("precision", None, Precision, "What the file computes with.")
 flags.DEFINE_bool("int8", False, "Short for --precision int8.")
@@ -114,6 +119,9 @@ def _settings() -> Settings:
     if not given.model and not given.config:
         raise app.UsageError("expected --model NAME or --config FILE; --list names the models")
     overrides = list(given.set)
+    for option in given.option:
+        experiment.parse_override(option, flag="option")
+        overrides.append(f"model.options.{option}")
     for flag, place in FLAGS.items():
         value = Precision.INT8 if flag == "precision" and given.int8 else given[flag].value
         if value is not None:

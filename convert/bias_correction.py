@@ -10,7 +10,6 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
-from convert.calibrate import BATCH
 from convert.inputs import Inputs
 
 
@@ -45,7 +44,7 @@ def _mean_inputs(
     """Layer name -> the mean over `inputs` of what the layer reads, (1, ...) float32."""
     probe = keras.Model(model.inputs, [layer.input for layer in layers])
     sums = [np.zeros(layer.input.shape[1:], np.float64) for layer in layers]
-    for batch in inputs.batches(BATCH):
+    for batch in inputs.batches():
         for total, read in zip(sums, probe(batch, training=False), strict=True):
             total += read.numpy().sum(axis=0, dtype=np.float64)
     return {

@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,14 +15,24 @@ from keras_models.errors import InputError
 if TYPE_CHECKING:
     from convert.report import Report
 
+SHORT = {"width": "x", "groups": "g"}  # in a bundle's name
+
 
 def folder(settings: Settings) -> Path:
-    """`out`/<model>_<variant>_<resolution>_<precision>."""
+    """`out`/<model>_<options>_<resolution>_<precision>."""
     model = settings.model
-    variant = [f"x{model.width or 1.0:g}", model.stem or "", model.variant or ""]
-    resolution = round(model.resolution * model.resolution_multiplier)
-    parts = [model.name, *filter(None, variant), resolution, settings.quantization.precision.value]
-    return Path(settings.out) / "_".join(map(str, parts))
+    named = sorted(model.options, key=lambda name: (name not in SHORT, name))
+    options = [_label(name, model.options[name]) for name in named if name != "allow_any_width"]
+    parts = [model.name, *options, f"{model.side}", settings.quantization.precision.value]
+    return Path(settings.out) / "_".join(parts)
+
+
+def _label(name: str, value: bool | float | str) -> str:
+    if isinstance(value, bool):
+        return name if value else f"no_{name}"
+    if isinstance(value, str):
+        return re.sub(r"[^\w.-]", "_", value)
+    return SHORT.get(name, name) + f"{value:g}"
 
 
 def check_writable(bundle: Path) -> None:

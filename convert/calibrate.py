@@ -10,7 +10,6 @@ from convert.inputs import Inputs
 from convert.settings import Estimator
 
 BINS = 4096  # sixteen to one step of int8
-BATCH = 8  # pictures at a time: all activations of a batch are in memory at once
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ def collect(model: keras.Model, groups: Sequence[Sequence[str]], inputs: Inputs)
 def _grouped(
     probe: keras.Model, groups: Sequence[Sequence[str]], inputs: Inputs
 ) -> Iterator[list[list[np.ndarray]]]:
-    for batch in inputs.batches(BATCH):
+    for batch in inputs.batches():
         outputs = probe(batch, training=False)
         flat = iter([outputs] if len(probe.outputs) == 1 else outputs)
         yield [[next(flat).numpy().ravel() for _ in group] for group in groups]

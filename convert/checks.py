@@ -12,10 +12,18 @@ from keras_models.errors import InputError
 def check(settings: Settings) -> None:
     """Raises InputError for values, files and folders that cannot be used."""
     model, quantization, wanted = settings.model, settings.quantization, settings.verification
-    registry.find(model.name)
-    resolution = model.resolution * model.resolution_multiplier
+    for option, flag in (("input_shape", "resolution"), ("num_classes", "num_classes")):
+        if option in model.options:
+            raise InputError(f"Expected --{flag}, got --option {option}.")
+    resolution = (
+        registry.find(model.name).resolution if model.resolution is None else model.resolution
+    )
     for flag, number, least in (
-        ("resolution times --resolution_multiplier", resolution, 1),
+        (
+            "resolution times --resolution_multiplier",
+            resolution * model.resolution_multiplier,
+            1,
+        ),
         ("num_classes", model.num_classes, 1),
         ("calibration_samples", quantization.calibration_samples, 1),
         ("seed", settings.seed, 0),

@@ -15,7 +15,7 @@ import tf_keras as keras
 from keras_models.errors import InputError
 from keras_models.layers import Tensor
 
-PIXELS = 8 * 224 * 224  # made together: enough for statistics, and their activations fit in 1 GB
+PIXELS = 8 * 224 * 224  # of inputs together: enough for statistics; activations fit in memory
 STEPS = 120
 LEARNING_RATE = 0.1
 CLASS_WEIGHT = 0.02  # of the cross-entropy, beside the batch norms' mean error

@@ -1,5 +1,6 @@
 """What a network is calibrated and verified on: pictures, or inputs made for it."""
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import tf_keras as keras
 
-from convert.distill import distill
+from convert.distill import PIXELS, distill
 from keras_models import data
 from keras_models.data import Preprocessing
 from keras_models.errors import InputError
@@ -34,8 +35,9 @@ class Inputs:
     def __len__(self) -> int:
         return len(self.values)
 
-    def batches(self, size: int) -> Iterator[np.ndarray]:
-        """Yields float32 inputs, (up to `size`, h, w, 3)."""
+    def batches(self, size: int | None = None) -> Iterator[np.ndarray]:
+        """Yields float32 inputs, (up to `size`, h, w, 3); None: as many as fit in memory."""
+        size = size or max(1, PIXELS // math.prod(self.values.shape[1:3]))
         for start in range(0, len(self), size):
             values = self.values[start : start + size]
             yield self.preprocessing.to_input(values) if self.preprocessing else values

@@ -10,7 +10,7 @@ import numpy as np
 
 from convert.settings import Model
 from keras_models import counts, registry
-from keras_models.checkpoints import download, read_weights
+from keras_models.checkpoints import Weights, download, read_weights
 from keras_models.checkpoints.load import load_weights, model_arrays
 from keras_models.checkpoints.random_weights import randomize
 from keras_models.data import Preprocessing
@@ -31,7 +31,7 @@ class Network:
     """A training-form model with its weights, and what belongs to them."""
 
     model: Any
-    resolution: int
+    options: Mapping[str, Any]  # that the builder was called with
     preprocessing: Preprocessing
     weights: WeightsOrigin
     class_names: tuple[str, ...] | None
@@ -46,37 +46,53 @@ def create(model: Model, *, seed: int, warn: Callable[[str], None]) -> Network:
       InputError: unknown name or option, or weights that are not this network's.
     """
     class_names = _class_names(model)
-    resolution = round(model.resolution * model.resolution_multiplier)
-    built = registry.create(
-        model.name,
-        input_shape=(resolution, resolution, 3),
-        num_classes=model.num_classes,
-        width=model.width,
-        stem=model.stem,
-        variant=model.variant,
-        allow_any_width=model.allow_any_width or None,
-    )
-    preprocessing = Preprocessing()
-    if model.weights == "random":
-        warn("random weights: the file is good for measuring latency only (see --weights)")
-        randomize(built, seed=seed)
-        weights = WeightsOrigin("random")
-    else:
-        path = _weights_file(model, resolution)
-        read = read_weights(path)
-        _check_weights(read.arrays, model_arrays(built), path)
-        load_weights(built, read.arrays, origin=str(path))
-        preprocessing = read.preprocessing or preprocessing
+    read, weights = None, WeightsOrigin("random")
+    if model.weights != "random":
+        path = _weights_file(model)
+        read = read_weights(path, source=model.source)
         sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
         weights = WeightsOrigin(model.weights, read.source, sha256)
+    options = _options(model, read)
+    built = registry.create(
+        model.name,
+        input_shape=(model.side, model.side, 3),
+        num_classes=model.num_classes,
+        **options,
+    )
+    if read is None:
+        warn("random weights: the file is good for measuring latency only (see --weights)")
+        randomize(built, seed=seed)
+    else:
+        _check_weights(read.arrays, model_arrays(built), path)
+        load_weights(built, read.arrays, origin=str(path))
+    preprocessing = (read and read.preprocessing) or Preprocessing()
     params, multiply_adds = counts.total(counts.count(built))
-    return Network(built, resolution, preprocessing, weights, class_names, params, multiply_adds)
+    return Network(built, options, preprocessing, weights, class_names, params, multiply_adds)
 
 
-def _weights_file(model: Model, resolution: int) -> Path:
+def _options(model: Model, read: Weights | None) -> dict[str, Any]:
+    """The builder's options: the user's, and what the weights need to mean what they did."""
+    if read is None:
+        return dict(model.options)
+    if read.models and model.name not in read.models:
+        raise InputError(
+            f"{model.weights}: these are the weights of {read.source}: expected --model to be "
+            f"{' or '.join(read.models)}, got {model.name}."
+        )
+    for name, value in read.options.items():
+        if model.options.get(name, value) != value:
+            raise InputError(
+                f"{model.weights}: the weights of {read.source} need {name}={value}, got "
+                f"{model.options[name]}: leave it out."
+            )
+    return {**model.options, **read.options}
+
+
+def _weights_file(model: Model) -> Path:
     if model.weights == "imagenet":
-        width = 1.0 if model.width is None else model.width
-        return download.download(download.find(model.name, width=width, resolution=resolution))
+        return download.download(
+            download.find(model.name, options=model.options, resolution=model.side)
+        )
     path = Path(model.weights)
     if not path.is_file():
         raise InputError(

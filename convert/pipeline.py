@@ -9,7 +9,7 @@ from convert.inputs import PICTURES, Inputs, from_pictures, made_for, noise
 from convert.lower import lower
 from convert.network import Network, create
 from convert.report import Report, make_report
-from convert.settings import Settings
+from convert.settings import Precision, Settings
 from keras_models.errors import InputError
 from keras_models.progress import Progress
 
@@ -49,7 +49,7 @@ def run(settings: Settings, progress: Progress) -> tuple[Path, Report]:
                 seed=settings.seed,
                 on_step=on_step,
             )
-    deployed = lower(network.model)
+    deployed = lower(network.model, integer=settings.quantization.precision.needs_inputs)
     with progress.stage("quantize"):
         ready = quantize.apply(deployed, calibration, settings.quantization, network.preprocessing)
     with progress.stage("export"):
@@ -64,6 +64,9 @@ def run(settings: Settings, progress: Progress) -> tuple[Path, Report]:
         )
         audit = verify.audit(data)
         gates.require(audit, settings.quantization)
+        if settings.quantization.precision is Precision.INT8:
+            for name in audit.float_operators:
+                progress.warn(f"{name} computes in float32: TFLite has no other")
         fidelity = verify.fidelity(data, network.model, deployed, checked)
     report = make_report(settings, network, calibration, checked, data, audit, fidelity)
     if folder.exists():
@@ -84,7 +87,7 @@ def _pictures(
     with progress.stage(f"pictures from {source}"):
         return from_pictures(
             source,
-            resolution=network.resolution,
+            resolution=settings.model.side,
             classes=settings.model.num_classes,
             preprocessing=network.preprocessing,
             limit=limit,

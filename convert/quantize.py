@@ -3,10 +3,12 @@
 Weights are symmetric int8, one scale per output channel or per tensor.  Activations are asymmetric
 int8, one range per tensor.  Layers that only move values (concat, shuffle, slice, max pooling) have
 no range of their own: what they read and what they give are one group with one range, so that no
-QUANTIZE operator is needed anywhere between the network's input and its output.
+QUANTIZE operator is needed anywhere between the network's input and its output.  A ReLU behind a
+layer that nothing else reads is no operator either: a range that begins at zero clips as it does.
 """
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 
 import tf_keras as keras
@@ -16,7 +18,7 @@ from convert import graph
 from convert.bias_correction import correct_biases
 from convert.calibrate import Range, collect, estimate
 from convert.inputs import Inputs
-from convert.scheme import Int8Layer
+from convert.scheme import KERNELS, Int8Layer
 from convert.settings import Estimator, Precision, Quantization
 from keras_models.data import Preprocessing
 from keras_models.layers import ChannelShuffle, ChannelSlice, Tensor
@@ -27,7 +29,10 @@ MOVES_VALUES = (
     keras.layers.Concatenate,
     keras.layers.MaxPooling2D,
     keras.layers.ReLU,
+    keras.layers.Reshape,
+    keras.layers.ZeroPadding2D,
 )
+SIGMOID = Range(0.0, 255 / 256)  # the only output range of TFLite's int8 LOGISTIC
 
 
 def apply(
@@ -68,6 +73,7 @@ def ranges(
         last = set(group) & set(deployed.output_names)
         range_ = estimate(histogram, Estimator.MINMAX if last else estimator)
         found |= dict.fromkeys(group, range_)
+    found |= {name: SIGMOID for name in found if _is_sigmoid(deployed.get_layer(name))}
     return found | {deployed.input_names[0]: input_range(preprocessing)}
 
 
@@ -80,7 +86,11 @@ def input_range(preprocessing: Preprocessing) -> Range:
 
 
 def shared_ranges(model: keras.Model) -> list[list[str]]:
-    """Groups the layers of a deployment form that compute values; each group shares one range."""
+    """Groups the layers of a deployment form whose values need a range; a group shares one.
+
+    Where a ReLU clips what a layer computes, the ReLU is in a group and the layer is not.
+    """
+    clipping = _clipping(model)
     parent: dict[str, str] = {}
 
     def root(name: str) -> str:
@@ -88,7 +98,9 @@ def shared_ranges(model: keras.Model) -> list[list[str]]:
 
     def visit(layer: keras.layers.Layer, read: list[str]) -> str:
         """Returns the group whose values `layer` gives, by the name of one member."""
-        if not isinstance(layer, MOVES_VALUES):
+        if layer.name in clipping.values():
+            return layer.name  # the ReLU behind it follows
+        if layer.name in clipping or not isinstance(layer, MOVES_VALUES):
             parent[layer.name] = layer.name
             return layer.name
         first, *others = read
@@ -103,6 +115,27 @@ def shared_ranges(model: keras.Model) -> list[list[str]]:
     return list(groups.values())
 
 
+def _clipping(model: keras.Model) -> dict[str, str]:
+    """The ReLUs that a range can stand for -> the layers they read."""
+    reads = graph.sources(model)
+    readers = Counter(name for names in reads.values() for name in names)
+    return {
+        layer.name: reads[layer.name][0]
+        for layer in model.layers
+        if isinstance(layer, keras.layers.ReLU)
+        and not layer.negative_slope
+        and not layer.threshold
+        and readers[reads[layer.name][0]] == 1
+        and not isinstance(model.get_layer(reads[layer.name][0]), MOVES_VALUES)
+    }
+
+
+def _is_sigmoid(layer: keras.layers.Layer) -> bool:
+    return (
+        isinstance(layer, keras.layers.Activation) and layer.activation is keras.activations.sigmoid
+    )
+
+
 def fake_quantize(
     model: keras.Model, ranges: Mapping[str, Range], *, per_channel: bool = True
 ) -> keras.Model:
@@ -112,19 +145,26 @@ def fake_quantize(
     transposes them; with one scale per tensor they are rounded here, since it knows no such mode.
     """
     image = keras.Input(model.inputs[0].shape[1:], name=model.input_names[0])
+    clipping = _clipping(model)
 
     def visit(layer: keras.layers.Layer, inputs: list[Tensor]) -> Tensor:
-        if layer.name not in ranges:
+        range_ = ranges.get(layer.name)
+        round_weights = not per_channel and type(layer).__name__ in KERNELS
+        if range_ is None and not round_weights:
             return graph.copy(layer, inputs)
         if isinstance(layer, keras.layers.InputLayer):
             inputs = [image]
             clone = keras.layers.Activation("linear", name=f"{layer.name}_quantize")
+        elif layer.name in clipping:
+            clone = keras.layers.Activation("linear", name=layer.name)
         else:
             clone = type(layer).from_config(layer.get_config())
             clone.build(layer.input_shape)
             clone.set_weights(layer.get_weights())
-        config = Int8Layer(ranges[layer.name], round_weights=not per_channel)
-        return QuantizeWrapperV2(clone, config, name_prefix="")(*inputs)
+        config = Int8Layer(range_, round_weights=round_weights)
+        return QuantizeWrapperV2(clone, config, name_prefix="")(
+            inputs if len(inputs) > 1 else inputs[0]
+        )
 
     outputs = graph.interpret(model, visit)
     return keras.Model(image, outputs[model.output_names[0]], name=model.name)

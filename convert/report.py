@@ -3,8 +3,10 @@
 import dataclasses
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 from convert import gates, kotlin
 from convert.inputs import Inputs
@@ -34,6 +36,7 @@ class Report:
     """Everything about one bundle.  Percentages are 0..100."""
 
     settings: Settings
+    options: Mapping[str, Any]  # of the builder: the user's, and what the weights needed
     params: int
     multiply_adds: int
     weights: WeightsOrigin
@@ -65,6 +68,7 @@ def make_report(
     """Puts together what the stages gave."""
     return Report(
         settings=settings,
+        options=network.options,
         params=network.params,
         multiply_adds=network.multiply_adds,
         weights=network.weights,
@@ -92,10 +96,11 @@ def rows(report: Report) -> list[tuple[str, str]]:
     audit, fidelity = report.audit, report.fidelity
     requantized = f"{audit.requantizations} QUANTIZE inside"
     found = [
+        ("network", _network(report)),
         ("size", f"{audit.size_bytes:,} bytes"),
         ("parameters", f"{report.params:,}"),
         ("multiply-adds", f"{report.multiply_adds / 1e6:.1f} M"),
-        ("weights", report.weights.origin),
+        ("weights", _weights(report.weights)),
         ("input", _tensor(audit.input)),
         ("output", _tensor(audit.output)),
         ("operators", f"{sum(audit.operators.values())}, {requantized}, float: {_float(audit)}"),
@@ -161,6 +166,15 @@ Scale the picture so that its shorter side is the input's size / {crop}, crop th
 {kotlin}
 ```
 """
+
+
+def _network(report: Report) -> str:
+    options = (f"{name}={value}" for name, value in sorted(report.options.items()))
+    return " ".join([report.settings.model.name, *options])
+
+
+def _weights(weights: WeightsOrigin) -> str:
+    return weights.origin + (f", of {weights.source}" if weights.source else "")
 
 
 def _origin(inputs: Inputs) -> InputsOrigin:

@@ -14,18 +14,17 @@ KERNELS = {"Conv2D": "kernel", "DepthwiseConv2D": "depthwise_kernel", "Dense": "
 
 
 class Int8Layer(QuantizeConfig):
-    """A layer whose output, activation included, has a fixed range."""
+    """A layer whose output, activation included, has a fixed range; None: what follows has it."""
 
-    def __init__(self, range_: Range, *, round_weights: bool) -> None:
+    def __init__(self, range_: Range | None, *, round_weights: bool) -> None:
         self.range = range_
         self.round_weights = round_weights
 
     def get_weights_and_quantizers(self, layer: keras.layers.Layer) -> list[Any]:
         """The kernel, where it is rounded here: symmetric, one scale for all of it."""
-        kernel = KERNELS.get(type(layer).__name__)
-        return (
-            [(getattr(layer, kernel), SymmetricTensor())] if kernel and self.round_weights else []
-        )
+        if not self.round_weights:
+            return []
+        return [(getattr(layer, KERNELS[type(layer).__name__]), SymmetricTensor())]
 
     def set_quantize_weights(
         self, layer: keras.layers.Layer, quantize_weights: Sequence[Tensor]
@@ -45,7 +44,7 @@ class Int8Layer(QuantizeConfig):
 
     def get_output_quantizers(self, layer: keras.layers.Layer) -> list["FixedRange"]:
         """The rounding of the output."""
-        return [FixedRange(self.range)]
+        return [FixedRange(self.range)] if self.range else []
 
     def get_config(self) -> dict[str, Any]:
         """The arguments, as Keras stores them."""

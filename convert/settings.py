@@ -1,8 +1,11 @@
 """What can be set, in a TOML file or by flags."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Literal
+
+from keras_models import registry
 
 
 class Precision(str, Enum):
@@ -30,18 +33,24 @@ class Estimator(str, Enum):
 
 @dataclass(frozen=True)
 class Model:
-    """Which network; None leaves a choice to its builder."""
+    """Which network, and whose weights."""
 
     name: str
-    width: float | None = None
-    resolution: int = 224
+    options: Mapping[str, bool | int | float | str] = field(default_factory=dict)  # its builder's
+    resolution: int | None = None  # None: what its paper evaluates at
     resolution_multiplier: float = 1.0
     num_classes: int = 1000
-    stem: str | None = None
-    variant: str | None = None
-    allow_any_width: bool = False
     weights: str = "random"  # "random", "imagenet" or a file
+    source: str | None = None  # whose naming the file has; None: it is recognized
     labels: str | None = None  # a file with one class name a line
+
+    @property
+    def side(self) -> int:
+        """Height and width of the input in pixels."""
+        resolution = self.resolution
+        if resolution is None:
+            resolution = registry.find(self.name).resolution
+        return round(resolution * self.resolution_multiplier)
 
 
 @dataclass(frozen=True)

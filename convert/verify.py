@@ -17,7 +17,6 @@ from convert.inputs import Inputs
 from convert.quantize import shared_ranges
 
 PROBED = 4  # inputs whose every tensor is compared: without XNNPACK, inference takes long
-BATCH = 16
 ANOTHER_RUNTIME = """
 import sys, numpy
 from tflite_runtime.interpreter import Interpreter
@@ -110,9 +109,7 @@ def fidelity(data: bytes, model: keras.Model, deployed: keras.Model, inputs: Inp
       deployed: Its deployment form, whose layers have the names that the file's tensors carry.
       inputs: What to run, with labels where they are known.
     """
-    expected = np.concatenate(
-        [model(batch, training=False).numpy() for batch in inputs.batches(BATCH)]
-    )
+    expected = np.concatenate([model(batch, training=False).numpy() for batch in inputs.batches()])
     got = np.stack(list(run(data, inputs)))
     return Fidelity(
         inputs=len(inputs),
@@ -122,7 +119,7 @@ def fidelity(data: bytes, model: keras.Model, deployed: keras.Model, inputs: Inp
         float_top5=_top(expected, inputs.labels, 5),
         top1=_top(got, inputs.labels, 1),
         top5=_top(got, inputs.labels, 5),
-        layers=_layer_fidelity(data, deployed, next(inputs.batches(PROBED))),
+        layers=_layer_fidelity(data, deployed, next(inputs.batches())[:PROBED]),
     )
 
 
@@ -211,7 +208,7 @@ def _layer_fidelity(
             values = interpreter.get_tensor(index)[0]
             found.append(_dequantize(values, *quantization[index]))
     fidelities = [
-        LayerFidelity(name, sqnr_db(e, np.stack(g)))
+        LayerFidelity(name, sqnr_db(e, np.stack(g).reshape(e.shape)))  # its tensor may be reshaped
         for name, e, g in zip(tensors, expected, got, strict=True)
     ]
     return tuple(sorted(fidelities, key=lambda layer: layer.sqnr_db))

@@ -24,10 +24,11 @@ def make_report(data: bytes = b"new", *, passed: bool = True) -> Report:
     quantization = Quantization(precision=Precision.INT8, io_dtype="uint8")
     return Report(
         settings=Settings(
-            Model("mobilenet_v1", width=0.25),
+            Model("mobilenet_v1", {"width": 0.25}),
             quantization,
             Verification(min_agreement=90.0, min_sqnr_db=15.0),
         ),
+        options={"width": 0.25, "padding": "bottom_right"},
         params=470_072,
         multiply_adds=41_000_000,
         weights=WeightsOrigin("weights.h5", "keras_applications", "ab" * 32),
@@ -91,17 +92,21 @@ def fail_at(
 @pytest.mark.parametrize(
     ("settings", "name"),
     [
-        (Settings(Model("shufflenet_v2")), "shufflenet_v2_x1_224_float32"),
+        (Settings(Model("shufflenet_v2")), "shufflenet_v2_224_float32"),
         (
             Settings(
-                Model("shufflenet_v2", width=0.5, resolution=32, stem="cifar", variant="megvii"),
+                Model(
+                    "shufflenet_v2",
+                    {"stem": "cifar", "allow_any_width": True, "width": 0.5, "variant": "megvii"},
+                    resolution=32,
+                ),
                 Quantization(precision=Precision.INT8),
                 out="build/deep",
             ),
             "shufflenet_v2_x0.5_cifar_megvii_32_int8",
         ),
         (
-            Settings(Model("mobilenet_v1", width=0.25, resolution_multiplier=4 / 7)),
+            Settings(Model("mobilenet_v1", {"width": 0.25}, resolution_multiplier=4 / 7)),
             "mobilenet_v1_x0.25_128_float32",
         ),
     ],

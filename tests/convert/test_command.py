@@ -19,6 +19,7 @@ from keras_models import registry
 Ran = subprocess.CompletedProcess[str]
 T = TypeVar("T")
 ROOT = Path(__file__).parents[2]
+NARROW = ROOT / "tests" / "keras_models" / "golden" / "narrow.pth"
 MOBILENET = ("--model=mobilenet_v1", "--width=0.25", "--resolution=32", "--num_classes=10")
 SHUFFLENET = (
     *("--model=shufflenet_v2", "--width=0.5", "--stem=cifar"),
@@ -73,9 +74,9 @@ FOUND_AT_ONCE = {  # mistake: (words, exit code, what the line says)
     "invalid config": (["--config=@invalid.toml"], 1, "not valid TOML: Expected ']'"),
     "unknown key": (["--config=@key.toml"], 1, "[model]: unknown key 'nmae'. Did you mean 'name'?"),
     "unknown --set": (
-        [*MOBILENET, "--set=model.widht=1"],
+        [*MOBILENET, "--set=model.lables=1"],
         1,
-        "unknown key 'widht'. Did you mean 'width'?",
+        "unknown key 'lables'. Did you mean 'labels'?",
     ),
     "malformed --set": ([*MOBILENET, "--set=width"], 1, "--set width: expected section.key=value"),
     "mistyped --set": (
@@ -99,10 +100,13 @@ FOUND_AT_ONCE = {  # mistake: (words, exit code, what the line says)
 }
 FOUND_WITH_THE_NETWORK = {  # mistake: (words, what the line says)
     "width": (["--model=shufflenet_v2", "--width=0.6"], "0.5, 1.0, 1.5, 2.0, got 0.6: pass --al"),
-    "resolution": (["--model=shufflenet_v2", "--resolution=100"], "got 100: try 96 or 128"),
+    "resolution": (
+        ["--model=shufflenet_v2", "--resolution=31"],
+        "Expected a resolution of at least 32 (the network's total stride), got 31",
+    ),
     "resolution multiplier": (
-        ["--model=mobilenet_v1", "--resolution=64", "--resolution_multiplier=0.6"],
-        "Expected a resolution divisible by 32 (the network's total stride), got 38",
+        ["--model=mobilenet_v1", "--resolution=64", "--resolution_multiplier=0.4"],
+        "Expected a resolution of at least 32 (the network's total stride), got 26",
     ),
     "weights of another network": (
         [*SHUFFLENET, "--weights=@mobilenet12.h5"],
@@ -124,9 +128,45 @@ FOUND_WITH_THE_NETWORK = {  # mistake: (words, what the line says)
         [*MOBILENET, "--weights=@text.h5"],
         "text.h5: expected Keras weights in HDF5, but these 5 bytes are",
     ),
-    "weights of PyTorch": (
+    "weights of ONNX": (
+        [*MOBILENET, "--weights=@network.onnx"],
+        "network.onnx: expected weights in a file that ends in .h5, ",
+    ),
+    "a cut off file of PyTorch": (
         [*MOBILENET, "--weights=@torch.pth"],
-        "torch.pth: expected weights in a file that ends in .h5, ",
+        "torch.pth: expected weights of PyTorch, but these 5 bytes are incomplete",
+    ),
+    "a pickle that is a program": (
+        [*MOBILENET, "--weights=@program.pth"],
+        "program.pth: it names 'os system', which is no part of weights",
+    ),
+    "weights of another network of PyTorch": (
+        [*MOBILENET, f"--weights={NARROW}"],
+        "these are the weights of megvii shufflenet_v1: expected --model to be shufflenet_v1, got",
+    ),
+    "an option that the weights contradict": (
+        ["--model=shufflenet_v1", f"--weights={NARROW}", "--groups=8"],
+        "the weights of megvii shufflenet_v1 need groups=3, got 8: leave it out",
+    ),
+    "weights of another width": (
+        ["--model=shufflenet_v1", f"--weights={NARROW}", "--num_classes=10"],
+        "of another shape (conv1/kernel: (3, 3, 3, 3) instead of (3, 3, 3, 24)",
+    ),
+    "weights of another source": (
+        [*MOBILENET, f"--weights={NARROW}", "--source=torchvision"],
+        "narrow.pth: expected the weights of a network of torchvision, found others",
+    ),
+    "unknown source": (
+        [*MOBILENET, f"--weights={NARROW}", "--source=caffe"],
+        "Expected the weights' source to be one of shufflelite, keras, torchvision, megvii, ",
+    ),
+    "unknown option": (
+        [*MOBILENET, "--option=residual=true"],
+        "mobilenet_v1 has no option 'residual'; it takes width, ",
+    ),
+    "an option of another kind": (
+        ["--model=shufflenet_v1", "--option=groups=three"],
+        "Expected groups to be 1, 2, 3, 4 or 8, got 'three'",
     ),
     "nothing but corrupt pictures": (
         [*MOBILENET, "--calibration=@corrupt"],
@@ -184,6 +224,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }.items():
         (folder / name).write_text(text)
     (folder / "torch.pth").write_bytes(b"PK\3\4\xff")
+    (folder / "network.onnx").write_bytes(b"onnx")
+    (folder / "program.pth").write_bytes(b"cos\nsystem\n(S'touch executed'\ntR.")
     model = registry.create("mobilenet_v1", width=0.25, input_shape=(32, 32, 3), num_classes=12)
     model.save_weights(folder / "mobilenet12.h5")
     whole = (folder / "mobilenet12.h5").read_bytes()

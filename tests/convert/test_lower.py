@@ -8,28 +8,28 @@ import tf_keras as keras
 from convert.lower import lower
 from keras_models import registry
 from keras_models.checkpoints.random_weights import randomize
-from keras_models.layers import ChannelShuffle
+from keras_models.layers import (
+    ChannelShuffle,
+    HardSigmoid,
+    HardSwish,
+    average_pool,
+    conv,
+    depthwise_conv,
+    max_pool,
+)
 
-TRAINING_ONLY = (keras.layers.BatchNormalization, keras.layers.ReLU, keras.layers.Dropout)
-NETWORKS = [
-    *((name, {}) for name in registry.names()),
-    ("shufflenet_v2", {"variant": "megvii"}),
-    ("shufflenet_v2", {"stem": "cifar", "width": 0.5}),
-    ("mobilenet_v1", {"width": 0.25}),
+LARGE = [name for name in registry.names("efficientnet_v2_*") if name[-2:] not in ("b0", "_s")]
+NETWORKS: list[tuple[str, dict[str, Any]]] = [
+    *((name, {}) for name in registry.names() if name not in LARGE),
+    ("shufflenet_v1", {"variant": "megvii", "groups": 8, "padding": "symmetric"}),
+    ("shufflenet_v1", {"squeeze_excite": True, "shuffle": False, "stem": "cifar"}),
+    ("shufflenet_v2", {"variant": "megvii", "padding": "symmetric"}),
+    ("shufflenet_v2", {"stem": "cifar", "squeeze_excite": True, "residual": True}),
+    ("augshufflenet", {"variant": "original", "first_relu": True}),
+    ("mobilenet_v1", {"padding": "bottom_right"}),
+    ("mobilenet_v3_small", {"minimalistic": True, "padding": "symmetric"}),
 ]
 layers = keras.layers
-
-
-@pytest.fixture(
-    scope="module",
-    params=NETWORKS,
-    ids=lambda network: "-".join([network[0], *map(str, network[1].values())]),
-)
-def network(request: pytest.FixtureRequest) -> tuple[Any, Any]:
-    name, options = request.param
-    model = registry.create(name, input_shape=(64, 64, 3), num_classes=10, **options)
-    randomize(model, seed=0)
-    return model, lower(model)
 
 
 def batch(*shape: int) -> np.ndarray:
@@ -61,18 +61,23 @@ def assert_same_function(deployed: Any, model: Any) -> None:
     )
 
 
-def test_a_networks_deployment_form_is_the_same_function(network: tuple[Any, Any]) -> None:
-    model, deployed = network
-    assert_same_function(deployed, model)
-
-
-def test_only_what_training_needs_is_gone_and_names_stay(network: tuple[Any, Any]) -> None:
-    model, deployed = network
-    kept = [layer.name for layer in model.layers if not isinstance(layer, TRAINING_ONLY)]
-    assert sorted(layer.name for layer in deployed.layers) == sorted(kept)
-    for layer in deployed.layers:
-        assert not isinstance(layer, TRAINING_ONLY)
-        assert type(layer) is type(model.get_layer(layer.name))
+@pytest.mark.parametrize(
+    "network", NETWORKS, ids=lambda network: "-".join([network[0], *map(str, network[1].values())])
+)
+def test_a_networks_deployment_forms_are_the_same_function(
+    network: tuple[str, dict[str, Any]],
+) -> None:
+    name, options = network
+    model = registry.create(name, input_shape=(64, 64, 3), num_classes=10, **options)
+    randomize(model, seed=0)
+    for integer in (False, True):
+        deployed = lower(model, integer=integer)
+        assert_same_function(deployed, model)
+        assert model.output_names == deployed.output_names
+        kinds = {type(layer) for layer in deployed.layers}
+        assert not kinds & {layers.BatchNormalization, layers.Dropout, layers.AveragePooling2D}
+        assert HardSigmoid not in kinds
+        assert not (integer and HardSwish in kinds)
 
 
 def test_the_network_that_is_lowered_stays_as_it_was(small_network: Any) -> None:
@@ -206,4 +211,96 @@ def test_two_layers_on_one_folded_convolution_share_it() -> None:
     deployed = lower(model)
     names = sorted(layer.name for layer in deployed.layers[1:])
     assert names == ["conv", "joined", "left", "right"]
+    assert_same_function(deployed, model)
+
+
+@pytest.mark.parametrize("side", [8, 9])
+@pytest.mark.parametrize("padding", ["same", "symmetric", "bottom_right"])
+@pytest.mark.parametrize("read", ["conv", "depthwise_conv", "max_pool", "average_pool"])
+def test_zeros_at_the_border_stay_only_where_tensorflow_pads_otherwise(
+    read: str, padding: str, side: int
+) -> None:
+    inputs = x = keras.Input((side, side, 4))
+    x = layers.ReLU()(x)
+    match read:
+        case "conv":
+            x = conv(x, 5, kernel=3, strides=2, padding=padding, name="window")
+        case "depthwise_conv":
+            x = depthwise_conv(x, strides=2, padding=padding, name="window")
+        case "max_pool":
+            x = max_pool(x, padding=padding, name="window")
+        case _:
+            x = average_pool(x, padding=padding, name="window")
+    model = disturb(keras.Model(inputs, x))
+    deployed = lower(model)
+    assert_same_function(deployed, model)
+    explicit = [layer.name for layer in deployed.layers if layer.name == "window_pad"]
+    other = (padding, side) in {("symmetric", 8), ("bottom_right", 9)}
+    assert explicit == (["window_pad"] if other else [])
+
+
+def test_zeros_that_two_windows_read_are_there_once() -> None:
+    inputs = keras.Input((8, 8, 4))
+    padded = layers.ZeroPadding2D(1, name="pad")(inputs)
+    ends = [layers.Conv2D(2, 3, 2, name="left")(padded), layers.Conv2D(2, 3, 2)(padded)]
+    model = disturb(keras.Model(inputs, layers.Concatenate()(ends)))
+    deployed = lower(model)
+    assert [layer.name for layer in deployed.layers].count("pad") == 1
+    assert_same_function(deployed, model)
+
+
+def test_a_relu_behind_a_concat_moves_into_the_convolutions_before_it() -> None:
+    inputs = keras.Input((8, 8, 4))
+    pool = average_pool(inputs, name="pool")
+    branch = layers.BatchNormalization()(layers.Conv2D(6, 3, 2, "same", name="branch")(inputs))
+    x = layers.ReLU()(layers.Concatenate(name="concat")([pool, branch]))
+    model = disturb(keras.Model(inputs, x))
+    deployed = lower(model)
+    assert [layer.name for layer in deployed.layers[1:]] == ["pool", "branch", "concat"]
+    assert deployed(batch(1, 8, 8, 4)).numpy().min() == 0
+    assert_same_function(deployed, model)
+
+
+def test_a_relu_stays_behind_a_concat_that_another_layer_reads_too() -> None:
+    inputs = keras.Input((8, 8, 4))
+    concat = layers.Concatenate()([layers.Conv2D(3, 1)(inputs), layers.Conv2D(3, 1)(inputs)])
+    model = disturb(keras.Model(inputs, layers.Add()([concat, layers.ReLU()(concat)])))
+    model.set_weights([w - 0.7 for w in model.get_weights()])
+    assert_same_function(lower(model), model)
+
+
+def test_average_pooling_that_leaves_the_border_out_of_its_mean_stays() -> None:
+    model = build(layers.AveragePooling2D(3, 2, "same", name="pool"))
+    deployed = lower(model)
+    assert isinstance(deployed.get_layer("pool"), layers.AveragePooling2D)
+    assert_same_function(deployed, model)
+
+
+def test_a_hard_sigmoid_is_the_convolution_before_it_clipped() -> None:
+    model = build(layers.Conv2D(5, 1, name="conv"), HardSigmoid(name="gate"))
+    kernel, bias = model.get_layer("conv").get_weights()
+    model.set_weights([kernel - 0.7, bias * 3])
+    deployed = lower(model)
+    assert [type(layer) for layer in deployed.layers[1:]] == [layers.Conv2D, layers.ReLU]
+    values = deployed(10 * batch(4, 6, 6, 3)).numpy()
+    assert values.min() == 0
+    assert values.max() == 1
+    assert_same_function(deployed, model)
+
+
+@pytest.mark.parametrize("shape", [(6, 6, 3), (3,)], ids=["map", "vector"])
+def test_a_hard_swish_for_integers_is_a_convolution_and_a_product(shape: tuple[int, ...]) -> None:
+    model = build(layers.Dense(4), HardSwish(), layers.Dense(4), shape=shape)
+    kernel, bias, *others = model.get_weights()
+    model.set_weights([kernel * 5 - 4, bias, *others])
+    deployed = lower(model, integer=True)
+    assert not any(isinstance(layer, HardSwish) for layer in deployed.layers)
+    assert_same_function(deployed, model)
+
+
+def test_swish_is_a_product_of_two_layers() -> None:
+    model = build(layers.Conv2D(4, 1), layers.Activation("swish", name="swish"))
+    deployed = lower(model)
+    assert type(deployed.get_layer("swish")) is layers.Multiply
+    assert type(deployed.get_layer("swish_gate")) is layers.Activation
     assert_same_function(deployed, model)

@@ -16,7 +16,7 @@ from keras_models.errors import InputError
 from keras_models.progress import Progress
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
-TOY = Model("shufflenet_v2", width=0.5, stem="cifar", resolution=32, num_classes=10)
+TOY = Model("shufflenet_v2", {"width": 0.5, "stem": "cifar"}, resolution=32, num_classes=10)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -84,7 +84,7 @@ def test_the_report_is_about_the_file_beside_it(twice: Any, folder: Path) -> Non
 
 def test_an_accuracy_gate_without_labels_is_refused(tmp_path: Path) -> None:
     settings = Settings(
-        dataclasses.replace(TOY, name="mobilenet_v1", width=0.25, stem=None),
+        dataclasses.replace(TOY, name="mobilenet_v1", options={"width": 0.25}),
         Quantization(precision=Precision.FLOAT32),
         Verification(max_accuracy_drop=1.0),
         out=str(tmp_path / "out"),
@@ -101,7 +101,7 @@ def test_a_trained_mobilenet_keeps_its_accuracy(tmp_path: Path) -> None:
     settings = Settings(
         Model(
             "mobilenet_v1",
-            width=0.25,
+            {"width": 0.25},
             weights=str(SHARED / "mobilenet_v1_0.25_224_imagenet.h5"),
             labels=str(SHARED / "imagenet_labels.txt"),
         ),

@@ -6,14 +6,27 @@ import numpy as np
 import pytest
 import tf_keras as keras
 
-from convert import graph, quantize, verify
+from convert import export, graph, quantize, verify
 from convert.calibrate import Range
 from convert.inputs import Inputs
 from convert.lower import lower
 from convert.settings import Estimator, Precision, Quantization
 from keras_models import registry
+from keras_models.checkpoints.random_weights import randomize
 from keras_models.data import Preprocessing
-from keras_models.layers import ChannelShuffle, ChannelSlice
+from keras_models.layers import (
+    ChannelShuffle,
+    ChannelSlice,
+    activate,
+    average_pool,
+    batch_norm,
+    conv,
+    depthwise_conv,
+    image_input,
+    max_pool,
+    squeeze_excite,
+    stochastic_depth,
+)
 
 COMPUTE = (
     keras.layers.Conv2D,
@@ -225,6 +238,79 @@ def test_fake_quantization_rounds_no_weights_and_keeps_the_network_fed(small: An
     fake.set_weights([np.zeros_like(w) for w in fake.get_weights()])
     for ours, theirs in zip(before, small.deployed.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.fixture(scope="module")
+def gated(pictures: Callable[..., np.ndarray]) -> tuple[Any, Any, Inputs]:
+    """A network with all that needs more than convolutions, its deployment form, its inputs."""
+    inputs = x = image_input((64, 64, 3), total_stride=8)
+    x = conv_bn(x, 8, kernel=3, strides=2, padding="symmetric", name="conv1")
+    x = activate(x, "hard_swish", name="conv1")
+    x = activate(x, "relu", name="positive")
+    x = max_pool(x, padding="symmetric", name="max_pool")
+    shortcut = average_pool(x, padding="symmetric", name="pool")
+    x = activate(conv_bn(x, 12, groups=2, name="reduce"), "relu", name="reduce")
+    x = depthwise_conv(x, strides=2, padding="symmetric", name="depthwise")
+    x = conv_bn(x, 16, groups=2, name="expand")
+    x = keras.layers.Concatenate(name="concat")([shortcut, x])
+    x = branch = activate(x, "relu", name="concat")
+    x = activate(conv_bn(x, 24, name="swished"), "swish", name="swished")
+    x = squeeze_excite(x, 8, gate="hard_sigmoid", name="hard")
+    x = squeeze_excite(x, 8, activation="swish", name="soft")
+    x = stochastic_depth(conv_bn(x, 24, name="linear"), 0.2, name="linear")
+    x = activate(keras.layers.Add(name="add")([branch, x]), "relu", name="add")
+    x = keras.layers.GlobalAveragePooling2D(name="global_pool")(x)
+    x = activate(keras.layers.Dense(20, name="fc1")(x), "hard_swish", name="fc1")
+    model = keras.Model(inputs, keras.layers.Dense(10, name="classifier")(x), name="gated")
+    randomize(model, seed=0)
+    calibration = Inputs("toy", pictures(12, 64, seed=1), Preprocessing())
+    return model, lower(model, integer=True), calibration
+
+
+def conv_bn(x: Any, filters: int, *, name: str, **options: Any) -> Any:
+    x = conv(x, filters, name=name, **options)
+    return batch_norm(x, epsilon=1e-3, momentum=0.9, name=name)
+
+
+@pytest.mark.parametrize("per_channel", [True, False])
+def test_every_activation_and_padding_is_int8_in_one_partition(
+    gated: tuple[Any, Any, Inputs], per_channel: bool
+) -> None:
+    model, deployed, inputs = gated
+    settings = Quantization(precision=Precision.INT8, per_channel=per_channel)
+    ready = quantize.apply(deployed, inputs, settings, Preprocessing())
+    data = export.to_tflite(ready, settings, None)
+    audit = verify.audit(data)
+    assert audit.float_operators == {}
+    assert audit.requantizations == 0
+    assert (audit.delegate_partitions, audit.undelegated_operators) == (1, {})
+    assert not audit.operators.keys() & {"RELU", "MINIMUM", "HARD_SWISH", "AVERAGE_POOL_2D"}
+    fidelity = verify.fidelity(data, model, deployed, inputs)
+    assert fidelity.sqnr_db > 30
+    assert fidelity.layers[0].sqnr_db > 24
+
+
+def test_a_relu_that_reads_a_layer_alone_has_the_range_in_its_place(
+    gated: tuple[Any, Any, Inputs],
+) -> None:
+    _, deployed, inputs = gated
+    found = quantize.ranges(deployed, inputs, Estimator.MSE, Preprocessing())
+    for clipped, relu, high in (
+        ("add", "add_relu", np.inf),
+        ("hard_se_expand", "hard_se_expand_hard_sigmoid", 1.0),
+        ("conv1_hard_swish_scale", "conv1_hard_swish_gate", 1.0),
+        ("conv1_hard_swish", "positive_relu", np.inf),
+    ):
+        assert clipped not in found
+        assert found[relu].low == 0
+        assert 0 < found[relu].high <= high
+
+
+def test_a_sigmoid_has_the_range_that_tflite_prescribes(gated: tuple[Any, Any, Inputs]) -> None:
+    _, deployed, inputs = gated
+    found = quantize.ranges(deployed, inputs, Estimator.MSE, Preprocessing())
+    for name in ("swished_swish_gate", "soft_se_reduce_swish_gate", "soft_se_expand_sigmoid"):
+        assert found[name] == Range(0.0, 255 / 256)
 
 
 def test_logits_keep_all_of_their_values_where_other_layers_are_clipped() -> None:

@@ -1,0 +1,81 @@
+"""What PyTorch's symmetric padding costs in int8, in the forms that compute the same.
+
+  python benchmarks/padding.py --out build/padding
+
+writes a network as TensorFlow pads it (another function: the floor), with PAD operators (what
+`convert` does), and with kernels that are one row and column of zeros wider, which TensorFlow's own
+padding then centers; checks that the last two agree; and measures the three in turns.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tf_keras as keras
+from absl import app, flags
+
+from convert import export, graph, quantize
+from convert.inputs import noise
+from convert.lower import lower
+from convert.settings import Precision, Quantization
+from keras_models import registry
+from keras_models.checkpoints.random_weights import randomize
+from keras_models.data import Preprocessing
+
+flags.DEFINE_string("model", "shufflenet_v2", "A network with the option padding.")
+flags.DEFINE_string("out", "build/padding", "Folder for the files.")
+
+
+def main(argv: list[str]) -> None:
+    """Writes the files and hands them to android_bench."""
+    out = Path(flags.FLAGS.out)
+    out.mkdir(parents=True, exist_ok=True)
+    model = registry.create(flags.FLAGS.model, padding="symmetric")
+    randomize(model, seed=0)
+    padded = lower(model, integer=True)
+    forms = {
+        "tensorflow": lower(registry.create(flags.FLAGS.model), integer=True),
+        "pad": padded,
+        "wider": widened(padded),
+    }
+    forms["tensorflow"].set_weights(padded.get_weights())
+    inputs = noise(model, preprocessing=Preprocessing(), seed=0)
+    (batch,) = inputs.batches(len(inputs))
+    logits, same = (forms[form](batch).numpy() for form in ("pad", "wider"))
+    assert np.abs(logits - same).max() < 1e-5 * np.abs(logits).max()
+    settings = Quantization(precision=Precision.INT8, bias_correction=False)
+    files = []
+    for form, deployed in forms.items():
+        ready = quantize.apply(deployed, inputs, settings, Preprocessing())
+        files.append(out / f"{form}.tflite")
+        files[-1].write_bytes(export.to_tflite(ready, settings, None))
+    command = [sys.executable, "-m", "android_bench", "--rounds", "40", "--models", *files]
+    subprocess.run(command, check=True)
+
+
+def widened(deployed: keras.Model) -> keras.Model:
+    """The deployment form with 4x4 kernels in place of zeros around 3x3 ones at stride 2."""
+
+    def visit(layer: keras.layers.Layer, inputs: list[Any]) -> Any:
+        pads = isinstance(layer, keras.layers.ZeroPadding2D)
+        if pads and not isinstance(layer.outbound_nodes[0].layer, keras.layers.MaxPooling2D):
+            return inputs[0]
+        if getattr(layer, "strides", None) != (2, 2) or not hasattr(layer, "kernel_size"):
+            return graph.copy(layer, inputs)
+        kernel, bias = layer.get_weights()
+        wide = np.pad(kernel, ((0, 1), (0, 1), (0, 0), (0, 0)))
+        config = {"kernel_size": wide.shape[:2], "padding": "same"}
+        clone = type(layer).from_config(layer.get_config() | config)
+        tensor = clone(inputs[0])
+        clone.set_weights([wide, bias])
+        return tensor
+
+    values = graph.interpret(deployed, visit)
+    image, logits = (values[n] for n in (*deployed.input_names, *deployed.output_names))
+    return keras.Model(image, logits, name=deployed.name)
+
+
+if __name__ == "__main__":
+    app.run(main)
