@@ -60,7 +60,7 @@ def widened(deployed: keras.Model) -> keras.Model:
 
     def visit(layer: keras.layers.Layer, inputs: list[Any]) -> Any:
         pads = isinstance(layer, keras.layers.ZeroPadding2D)
-        if pads and not isinstance(layer.outbound_nodes[0].layer, keras.layers.MaxPooling2D):
+        if pads and hasattr(layer.outbound_nodes[0].layer, "kernel_size"):
             return inputs[0]
         if getattr(layer, "strides", None) != (2, 2) or not hasattr(layer, "kernel_size"):
             return graph.copy(layer, inputs)

@@ -6,16 +6,41 @@ window that reads them, a concat for the ReLU that its inputs can do themselves.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 import tf_keras as keras
 
 from convert import graph
 from keras_models.layers import HardSigmoid, HardSwish, Tensor
+
+
+class RowPadding(keras.layers.Layer):
+    """Zeros around a map, ((top, bottom), (left, right)), for readers that are no convolution.
+
+    XNNPACK merges a PAD into a convolution, else it copies what lies behind the last dimension that
+    is padded: pixel by pixel, unless rows are one dimension.
+    """
+
+    def __init__(self, padding: Sequence[Sequence[int]], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.padding = padding
+
+    def call(self, x: Tensor) -> Tensor:
+        """Gives (b, top + h + bottom, left + w + right, c)."""
+        _, height, width, channels = x.shape
+        vertical, (left, right) = self.padding
+        rows = tf.reshape(x, (-1, height, width * channels))
+        rows = tf.pad(rows, ((0, 0), vertical, (left * channels, right * channels)))
+        return tf.reshape(rows, (-1, height + sum(vertical), left + width + right, channels))
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments, as Keras stores them."""
+        return {**super().get_config(), "padding": self.padding}
 
 
 @dataclass(frozen=True)
@@ -123,8 +148,11 @@ def _lower_layer(
             return replace(value, inputs=[v.activated(_fused_name(layer)) for v in value.inputs])
         case keras.layers.AveragePooling2D(padding="valid"):
             return _average_pool(layer, value)
-        case keras.layers.MaxPooling2D():
+        case keras.layers.MaxPooling2D() if isinstance(value, _Padded):
             inputs, padding = _read(layer, value)
+            if padding == "valid":
+                zeros = value.layer.padding
+                inputs = RowPadding(zeros, name=value.layer.name)(value.inputs)
             return type(layer).from_config(layer.get_config() | {"padding": padding})(inputs)
         case keras.layers.Activation(activation=keras.activations.swish):
             gate = keras.layers.Activation("sigmoid", name=f"{layer.name}_gate")(_tensor(value))

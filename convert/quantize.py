@@ -18,6 +18,7 @@ from convert import graph
 from convert.bias_correction import correct_biases
 from convert.calibrate import Range, collect, estimate
 from convert.inputs import Inputs
+from convert.lower import RowPadding
 from convert.scheme import KERNELS, Int8Layer
 from convert.settings import Estimator, Precision, Quantization
 from keras_models.data import Preprocessing
@@ -31,6 +32,7 @@ MOVES_VALUES = (
     keras.layers.ReLU,
     keras.layers.Reshape,
     keras.layers.ZeroPadding2D,
+    RowPadding,
 )
 SIGMOID = Range(0.0, 255 / 256)  # the only output range of TFLite's int8 LOGISTIC
 

@@ -215,16 +215,16 @@ def _layer_fidelity(
 
 
 def _layer_tensors(interpreter: Interpreter, layers: Sequence[str]) -> dict[str, int]:
-    """Layer name -> index of what it gives: the last operator's tensor whose name holds it.
+    """Layer name -> index of what it gives: the last operator's tensor that is named after it.
 
-    A tensor's name is <model>/<layer>/<operation>, or several of them where operations were fused.
+    A tensor's name is <model>/<layer>/<operation>; where operations were fused there are several,
+    the last operation's first.
     """
     names = {tensor["index"]: tensor["name"] for tensor in interpreter.get_tensor_details()}
     found = {}
     for operator in interpreter._get_ops_details():
         tensor = operator["outputs"][0]
-        for path in names[tensor].split(";"):
-            found.update(dict.fromkeys(path.split("/")[1:2], tensor))
+        found.update(dict.fromkeys(names[tensor].split(";")[0].split("/")[1:2], tensor))
     return {name: found[name] for name in layers if name in found}
 
 
