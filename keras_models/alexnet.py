@@ -87,7 +87,7 @@ def _conv_relu(x: Tensor, row: Conv, *, name: str) -> Tensor:
         x = conv(x, row.filters, **options, name=name)
     else:  # conv1 has no padding
         x = keras.layers.Conv2D(
-            row.filters, row.kernel, row.strides, kernel_initializer="he_normal", name=name
+            row.filters, row.kernel, row.strides, kernel_initializer="he_uniform", name=name
         )(x)
     return keras.layers.ReLU(name=f"{name}_relu")(x)
 

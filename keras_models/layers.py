@@ -108,7 +108,7 @@ def conv(
         padding=mode,
         groups=groups,
         use_bias=use_bias,
-        kernel_initializer="he_normal",
+        kernel_initializer="he_uniform",
         name=name,
     )(x)
 
@@ -123,7 +123,7 @@ def depthwise_conv(
         strides,
         padding=mode,
         use_bias=False,
-        depthwise_initializer="he_normal",
+        depthwise_initializer="he_uniform",
         name=name,
     )(x)
 
