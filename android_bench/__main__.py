@@ -52,21 +52,22 @@ def main(argv: list[str]) -> int:
     import dataclasses  # all late: --help waits for none of them
     import json
 
-    from android_bench import model_file, results, sweep
-    from android_bench.targets import open_target
+    from android_bench import measure, model_file, results
+    from android_bench.targets import Options, open_target
 
-    target = open_target(_TARGET.value, runtime=_RUNTIME.value, threads=_THREADS.value)
+    options = Options(runtime=_RUNTIME.value, threads=_THREADS.value)
+    target = open_target(_TARGET.value, options=options)
     models = model_file.read_all(words)
     out = Path(_OUT.value)
     results.check_writable(out)
-    plan = sweep.Plan(
+    plan = measure.Plan(
         rounds=_ROUNDS.value,
         runs=_RUNS.value,
         warmup=_WARMUP.value,
         seed=_SEED.value,
         max_seconds=_MAX_SECONDS.value,
     )
-    done = sweep.run(target, models, plan=plan, track=_track)
+    done = measure.run(target, models, plan=plan, track=_track)
     for name, reason in done.failures.items():
         print(f"android_bench: {name}: {reason}", file=sys.stderr)
     rows = results.rows(

@@ -4,11 +4,20 @@ import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from android_bench.model_file import ModelFile
-from android_bench.targets import Facts, Machine, Session, Target, TargetError
+from android_bench.targets import (
+    Counted,
+    Facts,
+    Machine,
+    Round,
+    Session,
+    Target,
+    TargetError,
+)
 
 Track = Callable[[range, str], Iterable[int]]  # shows how far a loop is
 
@@ -26,15 +35,15 @@ class Plan:
 
 @dataclass(frozen=True)
 class Measured:
-    """One model's times."""
+    """One model's rounds: of times, or of counted instructions."""
 
     model: ModelFile
     facts: Facts
-    times_ns: np.ndarray  # (rounds, runs)
+    rounds: Sequence[Round] | Sequence[Counted]
 
 
 @dataclass(frozen=True)
-class Sweep:
+class Run:
     """What a run yielded: the models measured in the order given, and why others were not."""
 
     measured: Sequence[Measured]
@@ -45,7 +54,7 @@ class Sweep:
 
 @dataclass(frozen=True)
 class Latency:
-    """Over all timed inferences of a model."""
+    """Medians over the rounds of what each of them tells; the least of all."""
 
     median_ms: float
     p5_ms: float
@@ -55,19 +64,19 @@ class Latency:
 
 @dataclass(frozen=True)
 class Ratio:
-    """A model's time over another's, within the same rounds."""
+    """A model's cost over another's, within the same rounds."""
 
     ratio: float
     ratio_p5: float
     ratio_p95: float
 
 
-def run(target: Target, models: Sequence[ModelFile], *, plan: Plan, track: Track) -> Sweep:
+def run(target: Target, models: Sequence[ModelFile], *, plan: Plan, track: Track) -> Run:
     """Loads every model, then measures them in turn, one at a time, round by round."""
     before = target.machine()
     failures: dict[str, str] = {}
     alive: dict[int, Session] = {}
-    times: dict[int, list[list[int]]] = {index: [] for index in range(len(models))}
+    rounds: dict[int, list[Any]] = {index: [] for index in range(len(models))}
     facts: dict[int, Facts] = {}
 
     with contextlib.ExitStack() as stack:
@@ -89,15 +98,15 @@ def run(target: Target, models: Sequence[ModelFile], *, plan: Plan, track: Track
             for index in order(len(models), round_=round_):
                 if index in alive:
                     with attempt(index):
-                        times[index].append(alive[index].measure(runs=plan.runs))
+                        rounds[index].append(alive[index].measure(runs=plan.runs))
             if plan.max_seconds is not None and time.monotonic() - start >= plan.max_seconds:
                 break
         for index in list(alive):
             with attempt(index):
                 facts[index] = alive[index].finish()
 
-    measured = [Measured(models[i], facts[i], np.array(times[i])) for i in sorted(facts)]
-    return Sweep(measured, failures, before, target.machine())
+    measured = [Measured(models[i], facts[i], rounds[i]) for i in sorted(facts)]
+    return Run(measured, failures, before, target.machine())
 
 
 def order(count: int, *, round_: int) -> list[int]:
@@ -105,14 +114,27 @@ def order(count: int, *, round_: int) -> list[int]:
     return [(round_ + step) % count for step in range(count)]
 
 
-def latency(times_ns: np.ndarray) -> Latency:
-    """Percentiles over all inferences, rounds taken together."""
-    p5, median, p95 = np.percentile(times_ns / 1e6, (5, 50, 95))
-    return Latency(float(median), float(p5), float(p95), float(times_ns.min() / 1e6))
+def latency(rounds: Sequence[Round]) -> Latency:
+    """What the rounds tell together."""
+    median, p5, p95 = (
+        float(np.median([getattr(round_, name) for round_ in rounds]))
+        for name in ("median_ms", "p5_ms", "p95_ms")
+    )
+    return Latency(median, p5, p95, min(round_.min_ms for round_ in rounds))
 
 
-def ratio(times_ns: np.ndarray, base_ns: np.ndarray) -> Ratio:
-    """Median and spread, over the rounds, of one median time over the other of the same round."""
-    pairs = np.median(times_ns, axis=1) / np.median(base_ns, axis=1)
+def instructions(rounds: Sequence[Counted]) -> dict[str, int]:
+    """The mean over the rounds, which differ by parts per million, for each class."""
+    classes = rounds[0].instructions
+    return {name: round(np.mean([r.instructions[name] for r in rounds])) for name in classes}
+
+
+def ratio(rounds: Sequence[Any], base: Sequence[Any]) -> Ratio:
+    """Median and spread, over the rounds, of one cost over the other of the same round."""
+    pairs = [_cost(own) / _cost(other) for own, other in zip(rounds, base, strict=False)]
     p5, median, p95 = np.percentile(pairs, (5, 50, 95))
     return Ratio(float(median), float(p5), float(p95))
+
+
+def _cost(round_: Round | Counted) -> float:
+    return sum(round_.instructions.values()) if isinstance(round_, Counted) else round_.median_ms

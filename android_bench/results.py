@@ -9,13 +9,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
-from android_bench import sweep
+from android_bench import measure, network
+from android_bench.targets import Counted
 from keras_models import cli
 from keras_models.errors import InputError
 
-SCHEMA = 1  # to be raised when a field changes its meaning or goes away
+SCHEMA = 2  # to be raised when a field changes its meaning or goes away
 
 
 @dataclass(frozen=True)
@@ -29,27 +30,31 @@ class Row:
     size_bytes: int
     sha256: str
     operators: Mapping[str, int]  # of the file, by type
+    network: Mapping[str, Any] | None  # see network.Network; None: not made by `convert`
 
-    median_ms: float
-    p5_ms: float
-    p95_ms: float
-    min_ms: float
-    first_ms: float
-    init_ms: float
+    median_ms: float | None  # None, with the three that follow: an emulated core has no times
+    p5_ms: float | None
+    p95_ms: float | None
+    min_ms: float | None
+    instructions: Mapping[str, int] | None  # of one inference by class, on an emulated core
+    first_ms: float | None
+    init_ms: float | None
 
-    ratio: float  # median over the rounds of this model's median over `ratio_to`'s
+    ratio: float  # median over the rounds of this model's cost over `ratio_to`'s
     ratio_p5: float
     ratio_p95: float
     ratio_to: str
 
     peak_memory_mb: float | None  # growth of the peak since just before loading; MB: 2**20 bytes
     process_peak_mb: float | None  # the peak itself, with the runtime and Python
-    delegate_partitions: int
-    undelegated_operators: Mapping[str, int]
+    delegate_partitions: int | None
+    undelegated_operators: Mapping[str, int] | None
+    profile: Sequence[Mapping[str, Any]]  # see targets.OperatorTime
+    notes: Sequence[str]
 
     target: str
     runtime: str
-    runtime_version: str
+    runtime_version: str | None
     threads: int
     rounds: int  # done, which a time budget may have cut short
     runs: int  # timed inferences in each round
@@ -57,6 +62,10 @@ class Row:
     seed: int
 
     cpu: str
+    fingerprint: str | None  # of a device
+    cores: Sequence[int]  # that the models were kept to; empty: all
+    temperature_before_c: float | None
+    temperature_after_c: float | None
     governor: str | None
     load_average_before: float | None
     load_average_after: float | None
@@ -66,7 +75,7 @@ class Row:
 
 
 def rows(
-    done: sweep.Sweep, *, plan: sweep.Plan, target: str, runtime: str, threads: int, command: str
+    done: measure.Run, *, plan: measure.Plan, target: str, runtime: str, threads: int, command: str
 ) -> list[Row]:
     """Rows of all measured models; ratios are to the first of them."""
     try:
@@ -82,18 +91,23 @@ def rows(
             size_bytes=one.model.size_bytes,
             sha256=one.model.sha256,
             operators=one.model.operators,
-            **dataclasses.asdict(sweep.latency(one.times_ns)),
-            **dataclasses.asdict(sweep.ratio(one.times_ns, done.measured[0].times_ns)),
+            network=found and dataclasses.asdict(found),
+            **_cost(one.rounds),
+            **dataclasses.asdict(measure.ratio(one.rounds, done.measured[0].rounds)),
             ratio_to=done.measured[0].model.name,
             **dataclasses.asdict(one.facts),
             target=target,
             runtime=runtime,
             threads=threads,
-            rounds=len(one.times_ns),
+            rounds=len(one.rounds),
             runs=plan.runs,
             warmup=plan.warmup,
             seed=plan.seed,
             cpu=done.before.cpu,
+            fingerprint=done.before.fingerprint,
+            cores=done.before.cores,
+            temperature_before_c=done.before.temperature_c,
+            temperature_after_c=done.after.temperature_c,
             governor=done.before.governor,
             load_average_before=done.before.load_average,
             load_average_after=done.after.load_average,
@@ -102,7 +116,15 @@ def rows(
             command=command,
         )
         for one in done.measured
+        for found in [network.of(one.model.path)]
     ]
+
+
+def _cost(rounds: Sequence[Any]) -> dict[str, Any]:
+    if isinstance(rounds[0], Counted):
+        nothing = dict.fromkeys(field.name for field in dataclasses.fields(measure.Latency))
+        return {**nothing, "instructions": measure.instructions(rounds)}
+    return {**dataclasses.asdict(measure.latency(rounds)), "instructions": None}
 
 
 def check_writable(path: Path) -> None:
@@ -149,22 +171,30 @@ def read(path: Path) -> list[Row]:
 def print_table(shown: Sequence[Row], *, file: TextIO) -> None:
     """A table for people."""
     columns = {
-        "median ms": [f"{row.median_ms:.3f}" for row in shown],
-        "p95 ms": [f"{row.p95_ms:.3f}" for row in shown],
-        "first ms": [f"{row.first_ms:.3f}" for row in shown],
-        "init ms": [f"{row.init_ms:.1f}" for row in shown],
+        "median ms": [_number(row.median_ms, 3) for row in shown],
+        "p95 ms": [_number(row.p95_ms, 3) for row in shown],
+        "first ms": [_number(row.first_ms, 3) for row in shown],
+        "init ms": [_number(row.init_ms, 1) for row in shown],
+        "M instr": [
+            "-" if (by := row.instructions) is None else f"{sum(by.values()) / 1e6:.2f}"
+            for row in shown
+        ],
         "ratio": [f"{row.ratio:.3f}" for row in shown],
         "p5-p95": [f"{row.ratio_p5:.3f}-{row.ratio_p95:.3f}" for row in shown],
-        "peak MB": [
-            "-" if row.peak_memory_mb is None else f"{row.peak_memory_mb:.1f}" for row in shown
-        ],
+        "peak MB": [_number(row.peak_memory_mb, 1) for row in shown],
         "size kB": [f"{row.size_bytes / 1000:.0f}" for row in shown],
         "ops": [str(sum(row.operators.values())) for row in shown],
-        "parts": [str(row.delegate_partitions) for row in shown],
-        "out": [str(sum(row.undelegated_operators.values())) for row in shown],
+        "parts": [_number(row.delegate_partitions, 0) for row in shown],
+        "out": [
+            "-" if (out := row.undelegated_operators) is None else str(sum(out.values()))
+            for row in shown
+        ],
     }
+    columns = {name: cells for name, cells in columns.items() if set(cells) != {"-"}}
     names = [row.model for row in shown]
     cli.print_table(["model", *columns], zip(names, *columns.values(), strict=True), file=file)
+    for note in dict.fromkeys(note for row in shown for note in row.notes):
+        print(note, file=file)
     head = shown[0]
     print(
         f"{head.target}, {head.cpu}: {head.runtime} {head.runtime_version}, threads"
@@ -172,3 +202,7 @@ def print_table(shown: Sequence[Row], *, file: TextIO) -> None:
         f" {head.ratio_to} within the same round, which the machine's noise reaches alike.",
         file=file,
     )
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"

@@ -1,18 +1,30 @@
 """Where models run.  A target loads a model; the session it returns is measured round by round."""
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from keras_models.errors import InputError
 
-NAMES = ("host",)
+NAMES = ("host", "adb", "adb-apk", "ssh", "emulated")
 
 
 class TargetError(Exception):
     """A model that could not be run, in one line; the other models are not concerned."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is asked of a target; None leaves it to the target."""
+
+    runtime: str = "litert"  # on the host: "litert" or "tflite-runtime"
+    threads: int = 1
+    profile: bool = False  # time of each operator, in Facts.profile
+    cores: str | None = None  # on a device: "big", "little", or numbers as in "4-7"
+    benchmark_binary: str | None = None  # on a device: a file of the benchmark tool
+    delegate: str | None = None  # "xnnpack", "gpu", "nnapi" or "none"
 
 
 @dataclass(frozen=True)
@@ -22,26 +34,60 @@ class Machine:
     cpu: str
     governor: str | None
     load_average: float | None  # over the last minute
+    temperature_c: float | None = None
+    fingerprint: str | None = None  # of a device: model, build, ABI
+    cores: tuple[int, ...] = ()  # that the models are kept to; empty: all
+
+
+@dataclass(frozen=True)
+class Round:
+    """One model's timed inferences in one round."""
+
+    median_ms: float
+    p5_ms: float
+    p95_ms: float
+    min_ms: float
+    runs: int
+
+
+@dataclass(frozen=True)
+class Counted:
+    """Guest instructions of one inference by class, on an emulated core: exact, and no time."""
+
+    instructions: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class OperatorTime:
+    """One row of a profile; `ms` is per inference, over all `calls` of it."""
+
+    name: str
+    type: str
+    ms: float
+    calls: int
+    delegated: bool | None
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What a session knows of its model besides the times; MB are 2**20 bytes."""
+    """What a session knows of its model besides the times; None: not told.  MB are 2**20 bytes."""
 
-    init_ms: float  # constructing the interpreter and allocating its tensors
-    first_ms: float  # the first inference after that
+    init_ms: float | None  # constructing the interpreter and allocating its tensors
+    first_ms: float | None  # the first inference after that
     peak_memory_mb: float | None  # growth of the process's peak since just before loading
     process_peak_mb: float | None  # the peak itself, with the runtime and Python
-    delegate_partitions: int
-    undelegated_operators: Mapping[str, int]
-    runtime_version: str
+    delegate_partitions: int | None
+    undelegated_operators: Mapping[str, int] | None
+    runtime_version: str | None
+    profile: Sequence[OperatorTime] = ()
+    notes: Sequence[str] = ()  # what a reader of the figures must know
 
 
 class Session(Protocol):
     """One loaded and warm model.  Each method raises TargetError when the model has died."""
 
-    def measure(self, *, runs: int) -> list[int]:
-        """Nanoseconds of each of `runs` inferences, after an untimed one."""
+    def measure(self, *, runs: int) -> Round | Counted:
+        """One round: `runs` inferences, after an untimed one."""
 
     def finish(self) -> Facts:
         """The facts, asked for once after the last measurement."""
@@ -59,13 +105,17 @@ class Target(Protocol):
     def load(self, path: Path, *, warmup: int, seed: int) -> Session:
         """Loads a model, runs it once and then `warmup` times; raises TargetError."""
 
+    def close(self) -> None:
+        """Frees what the target holds; always called."""
 
-def open_target(spec: str, *, runtime: str, threads: int) -> Target:
-    """The target that `--target` names."""
+
+def open_target(spec: str, *, options: Options) -> Target:
+    """The target that `--target` names: host, adb[:SERIAL], ssh:USER@HOST, emulated:CORE."""
+    name = spec.partition(":")[0]
     if spec == "host":
         from android_bench.targets.host import HostTarget
 
-        return HostTarget(runtime=runtime, threads=threads)
-    near = difflib.get_close_matches(spec, NAMES, n=1)
-    hint = f"Did you mean {near[0]!r}? " if near else ""
+        return HostTarget(runtime=options.runtime, threads=options.threads)
+    near = difflib.get_close_matches(name, NAMES, n=1)
+    hint = f"Did you mean {near[0]!r}? " if near and near[0] != name else ""
     raise InputError(f"Unknown target {spec!r}. {hint}Known: {', '.join(NAMES)}.")

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from android_bench.targets import Facts, Machine, TargetError
+import numpy as np
+
+from android_bench.targets import Facts, Machine, Round, TargetError
 
 GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
 
@@ -47,6 +49,9 @@ class HostTarget:
             raise
         return session
 
+    def close(self) -> None:
+        """Nothing is left to free: each session ends its own worker."""
+
 
 class HostSession:
     """A worker process and its model."""
@@ -64,9 +69,11 @@ class HostSession:
             start_new_session=True,  # Ctrl-C is ours to handle
         )
 
-    def measure(self, *, runs: int) -> list[int]:
-        """Nanoseconds of each of `runs` inferences."""
-        return self.ask("measure", runs=runs)
+    def measure(self, *, runs: int) -> Round:
+        """Times `runs` inferences."""
+        times_ms = np.array(self.ask("measure", runs=runs)) / 1e6
+        p5, median, p95 = np.percentile(times_ms, (5, 50, 95))
+        return Round(float(median), float(p5), float(p95), float(times_ms.min()), runs)
 
     def finish(self) -> Facts:
         """Memory, delegation and start-up times."""

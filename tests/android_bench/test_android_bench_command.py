@@ -30,7 +30,7 @@ def test_rows_hold_the_facts_of_files_and_run(toys: Mapping[str, Path], tmp_path
     assert [row["model"] for row in rows] == ["float", "int8", "float#2"]
     for row, file in zip(rows, files, strict=True):
         data = file.read_bytes()
-        assert row["schema"] == 1
+        assert row["schema"] == 2
         assert row["sha256"] == hashlib.sha256(data).hexdigest()
         assert row["size_bytes"] == len(data)
         assert row["operators"]["CONV_2D"] == 2

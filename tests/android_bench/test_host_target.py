@@ -8,7 +8,7 @@ import pytest
 
 import tflite_file
 from android_bench import host_worker
-from android_bench.targets import Facts, TargetError, open_target
+from android_bench.targets import Facts, Options, TargetError, open_target
 from android_bench.targets.host import HostSession, HostTarget
 from keras_models.errors import InputError
 
@@ -33,14 +33,14 @@ def facts(path: Path, *, runtime: str = "litert") -> Facts:
 
 def test_an_unknown_target_is_refused_with_the_nearest() -> None:
     with pytest.raises(InputError, match=r"Unknown target 'hots'\. Did you mean 'host'\? Known"):
-        open_target("hots", runtime="litert", threads=1)
+        open_target("hots", options=Options())
 
 
 def test_each_run_yields_its_own_time(toys: Mapping[str, Path]) -> None:
     with session(toys["float"]) as worker:
-        times = worker.measure(runs=7)
-    assert len(times) == 7
-    assert all(isinstance(time, int) and time > 0 for time in times)
+        found = worker.measure(runs=7)
+    assert found.runs == 7
+    assert 0 < found.min_ms <= found.p5_ms <= found.median_ms <= found.p95_ms
 
 
 def test_the_worker_does_not_load_tensorflow(toys: Mapping[str, Path]) -> None:

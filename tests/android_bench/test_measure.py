@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from android_bench import model_file, sweep
-from android_bench.targets import Facts, Machine, TargetError
+from android_bench import measure, model_file
+from android_bench.targets import Counted, Facts, Machine, Round, TargetError
 from android_bench.targets.host import HostSession, HostTarget
 
 
@@ -32,17 +32,20 @@ class ScriptedTarget:
         self.open.add(path.stem)
         return ScriptedSession(self, path.stem)
 
+    def close(self) -> None:
+        pass
+
 
 @dataclass
 class ScriptedSession:
     target: ScriptedTarget
     name: str
 
-    def measure(self, *, runs: int) -> list[int]:
+    def measure(self, *, runs: int) -> Round:
         self.target.calls.append(self.name)
         if (self.name, self.target.calls.count(self.name)) in self.target.dies:
             raise TargetError("died")
-        return [int(self.name) * 1_000_000] * runs
+        return Round(*4 * (float(self.name),), runs)
 
     def finish(self) -> Facts:
         return Facts(1.0, 1.0, None, None, 1, {}, "1.0")
@@ -56,23 +59,23 @@ def models(*names: str) -> list[model_file.ModelFile]:
 
 
 def test_each_model_has_each_place_in_the_order_once() -> None:
-    rounds = np.array([sweep.order(5, round_=round_) for round_ in range(5)])
+    rounds = np.array([measure.order(5, round_=round_) for round_ in range(5)])
     for places in (*rounds, *rounds.T):
         assert sorted(places) == [0, 1, 2, 3, 4]
 
 
 def test_models_take_turns_within_each_round() -> None:
     target = ScriptedTarget()
-    plan = sweep.Plan(rounds=3, runs=2)
-    done = sweep.run(target, models("1", "2", "3"), plan=plan, track=quietly)
+    plan = measure.Plan(rounds=3, runs=2)
+    done = measure.run(target, models("1", "2", "3"), plan=plan, track=quietly)
     assert target.calls == ["1", "2", "3", "2", "3", "1", "3", "1", "2"]
-    assert [one.times_ns.shape for one in done.measured] == [(3, 2)] * 3
+    assert [len(one.rounds) for one in done.measured] == [3] * 3
     assert not target.open
 
 
 def test_a_model_that_dies_is_left_out_and_the_others_go_on() -> None:
     target = ScriptedTarget(dies=(("1", 2),))
-    done = sweep.run(target, models("1", "2"), plan=sweep.Plan(rounds=4), track=quietly)
+    done = measure.run(target, models("1", "2"), plan=measure.Plan(rounds=4), track=quietly)
     assert done.failures == {"1": "died"}
     assert [one.model.name for one in done.measured] == ["2"]
     assert target.calls == ["1", "2", "2", "1", "2", "2"]
@@ -81,24 +84,32 @@ def test_a_model_that_dies_is_left_out_and_the_others_go_on() -> None:
 
 def test_a_time_budget_ends_after_whole_rounds() -> None:
     target = ScriptedTarget()
-    plan = sweep.Plan(rounds=1000, runs=1, max_seconds=0)
-    done = sweep.run(target, models("1", "2"), plan=plan, track=quietly)
-    assert [len(one.times_ns) for one in done.measured] == [1, 1]
+    plan = measure.Plan(rounds=1000, runs=1, max_seconds=0)
+    done = measure.run(target, models("1", "2"), plan=plan, track=quietly)
+    assert [len(one.rounds) for one in done.measured] == [1, 1]
 
 
-def test_latency_is_that_of_the_numbers_1_to_100() -> None:
-    # Linear interpolation: percentile p of n sorted values lies at index (n - 1) p / 100.
-    times_ns = np.arange(1, 101).reshape(10, 10) * 1_000_000
-    found = sweep.latency(times_ns)
-    assert dataclasses.astuple(found) == pytest.approx((50.5, 5.95, 95.05, 1))
+def timed(*medians: float) -> list[Round]:
+    return [Round(m, 0.9 * m, 1.2 * m, 0.8 * m, 10) for m in medians]
+
+
+def test_latency_is_the_median_of_the_rounds_and_their_least() -> None:
+    found = measure.latency(timed(2, 10, 3))
+    assert dataclasses.astuple(found) == pytest.approx((3, 2.7, 3.6, 1.6))
 
 
 def test_ratio_pairs_the_rounds() -> None:
     # The machine is tenfold slower in two rounds of five, which must not show.
-    base = np.array([[1], [10], [1], [10], [1]]) * np.array([[100, 110, 120]])
-    own = base * np.array([[1.5], [2], [2], [2], [3]])
-    found = sweep.ratio(own, base)
+    base = timed(110, 1100, 110, 1100, 110)
+    own = timed(165, 2200, 220, 2200, 330)
+    found = measure.ratio(own, base)
     assert dataclasses.astuple(found) == pytest.approx((2, 1.6, 2.8))  # p5 at index 0.2, p95 at 3.8
+
+
+def test_instructions_are_averaged_by_class_and_compared_in_all() -> None:
+    rounds = [Counted({"dot": 100, "load": 50}), Counted({"dot": 102, "load": 50})]
+    assert measure.instructions(rounds) == {"dot": 101, "load": 50}
+    assert measure.ratio(rounds, [Counted({"dot": 300})] * 2).ratio == pytest.approx(151 / 300)
 
 
 def test_a_killed_worker_names_its_signal_and_spares_the_others(
@@ -119,8 +130,8 @@ def test_a_killed_worker_names_its_signal_and_spares_the_others(
 
     target = Remembering(runtime="litert", threads=1)
     given = model_file.read_all([str(toys["float"]), str(toys["int8"])])
-    done = sweep.run(target, given, plan=sweep.Plan(rounds=3, runs=2), track=kill_in_round_1)
+    done = measure.run(target, given, plan=measure.Plan(rounds=3, runs=2), track=kill_in_round_1)
     assert done.failures == {"float": "its worker process was killed by SIGSEGV"}
     assert [one.model.name for one in done.measured] == ["int8"]
-    assert done.measured[0].times_ns.shape == (3, 2)
+    assert [round_.runs for round_ in done.measured[0].rounds] == [2, 2, 2]
     assert all(session.process.poll() is not None for session in sessions)

@@ -9,17 +9,19 @@ from android_bench import results
 from keras_models.errors import InputError
 
 ROW = results.Row(
-    schema=1,
+    schema=2,
     date_utc="2026-01-01T00:00:00+00:00",
     model="net",
     path="build/net/model.tflite",
     size_bytes=1_234_567,
     sha256="ab" * 32,
     operators={"CONV_2D": 3, "ADD": 1},
+    network=None,
     median_ms=2.5,
     p5_ms=2.25,
     p95_ms=3.125,
     min_ms=2.125,
+    instructions=None,
     first_ms=9.75,
     init_ms=12.5,
     ratio=1.5,
@@ -30,6 +32,8 @@ ROW = results.Row(
     process_peak_mb=None,
     delegate_partitions=2,
     undelegated_operators={"ADD": 1},
+    profile=[],
+    notes=["cores 4-7"],
     target="host",
     runtime="litert",
     runtime_version="2.3.0",
@@ -39,6 +43,10 @@ ROW = results.Row(
     warmup=5,
     seed=0,
     cpu="Some CPU",
+    fingerprint=None,
+    cores=[],
+    temperature_before_c=None,
+    temperature_after_c=None,
     governor=None,
     load_average_before=0.5,
     load_average_after=1.25,
@@ -87,9 +95,9 @@ def test_a_last_line_that_lacks_only_its_end_counts(tmp_path: Path) -> None:
     ("line", "message"),
     [
         ("a, csv, file", r"rows\.jsonl:2: expected a row of results, got 'a, csv, file'"),
-        ("[1, 2]", r'rows\.jsonl:2: expected a row with "schema": 1'),
-        ('{"schema": 2}', r'rows\.jsonl:2: expected a row with "schema": 1'),
-        ('{"schema": 1, "colour": 3}', r"rows\.jsonl:2: not a row of schema 1"),
+        ("[1, 2]", r'rows\.jsonl:2: expected a row with "schema": 2'),
+        ('{"schema": 1}', r'rows\.jsonl:2: expected a row with "schema": 2'),
+        ('{"schema": 2, "colour": 3}', r"rows\.jsonl:2: not a row of schema 2"),
     ],
 )
 def test_what_is_no_row_is_refused_with_its_place(tmp_path: Path, line: str, message: str) -> None:
@@ -114,11 +122,12 @@ def test_the_table_outside_a_terminal_is_plain_text(capsys: pytest.CaptureFixtur
     import sys
 
     results.print_table([ROW, other(model="n" * 200)], file=sys.stdout)
-    heading, row, long, caption = capsys.readouterr().out.splitlines()
+    heading, row, long, note, caption = capsys.readouterr().out.splitlines()
     assert heading.split()[:3] == ["model", "median", "ms"]
     assert row.split() == [
         *("net", "2.500", "3.125", "9.750", "12.5", "1.500", "1.438-1.562"),
-        *("-", "1235", "4", "2", "1"),
+        *("1235", "4", "2", "1"),
     ]
+    assert note == "cores 4-7"
     assert long.startswith("n" * 200)
     assert "Read ratios" in caption
