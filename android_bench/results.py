@@ -91,7 +91,7 @@ def rows(
             size_bytes=one.model.size_bytes,
             sha256=one.model.sha256,
             operators=one.model.operators,
-            network=found and dataclasses.asdict(found),
+            network=None if found is None else dataclasses.asdict(found),
             **_cost(one.rounds),
             **dataclasses.asdict(measure.ratio(one.rounds, done.measured[0].rounds)),
             ratio_to=done.measured[0].model.name,
