@@ -120,7 +120,9 @@ def _settings() -> Settings:
         raise app.UsageError("expected --model NAME or --config FILE; --list names the models")
     overrides = list(given.set)
     for option in given.option:
-        experiment.parse_override(option, flag="option")
+        (name, *_), _ = experiment.parse_override(option, flag="option")
+        if name in FLAGS and given[name].present:
+            raise app.UsageError(f"--{name} and --option {option}: expected one of them")
         overrides.append(f"model.options.{option}")
     for flag, place in FLAGS.items():
         value = Precision.INT8 if flag == "precision" and given.int8 else given[flag].value

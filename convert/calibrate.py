@@ -8,6 +8,7 @@ import tf_keras as keras
 
 from convert.inputs import Inputs
 from convert.settings import Estimator
+from keras_models.errors import InputError
 
 BINS = 4096  # sixteen to one step of int8
 
@@ -37,9 +38,15 @@ def collect(model: keras.Model, groups: Sequence[Sequence[str]], inputs: Inputs)
     limits = [(0.0, 0.0)] * len(groups)
     for tensors in _grouped(probe, groups, inputs):
         limits = [
-            (min(low, *(t.min() for t in ts)), max(high, *(t.max() for t in ts)))
+            (np.min([low, *(t.min() for t in ts)]), np.max([high, *(t.max() for t in ts)]))
             for (low, high), ts in zip(limits, tensors, strict=True)
         ]
+    for group, (low, high) in zip(groups, limits, strict=True):
+        if not np.isfinite(high - low):
+            raise InputError(
+                f"Expected {group[0]} to give finite numbers, got others: the weights are those of "
+                "a training that diverged."
+            )
     counts = np.zeros((len(groups), BINS), np.int64)
     zeros = np.zeros(len(groups), np.int64)
     for tensors in _grouped(probe, groups, inputs):

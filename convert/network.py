@@ -109,6 +109,8 @@ def _check_weights(
     for name, array in arrays.items():
         if not np.isfinite(array).all():
             raise InputError(f"{path}: expected finite numbers, got others in {name}: train again.")
+        if name.endswith("/moving_variance") and array.min(initial=0) < 0:
+            raise InputError(f"{path}: expected variances in {name}, got negative numbers.")
     if arrays.keys() == ours.keys() and "classifier/kernel" in ours:
         given, expected = arrays["classifier/kernel"].shape, ours["classifier/kernel"].shape
         if given[:-1] == expected[:-1] and given != expected:

@@ -15,6 +15,7 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 import tflite_file
 from convert.inputs import Inputs
 from convert.quantize import shared_ranges
+from keras_models.errors import InputError
 
 PROBED = 4  # inputs whose every tensor is compared: without XNNPACK, inference takes long
 ANOTHER_RUNTIME = """
@@ -108,8 +109,16 @@ def fidelity(data: bytes, model: keras.Model, deployed: keras.Model, inputs: Inp
       model: The float network as it was trained: the reference of the logits.
       deployed: Its deployment form, whose layers have the names that the file's tensors carry.
       inputs: What to run, with labels where they are known.
+
+    Raises:
+      InputError: the network's logits are not finite.
     """
     expected = np.concatenate([model(batch, training=False).numpy() for batch in inputs.batches()])
+    if not np.isfinite(expected).all():
+        raise InputError(
+            "Expected the float network to give finite logits, got others: its weights are those "
+            "of a training that diverged."
+        )
     got = np.stack(list(run(data, inputs)))
     return Fidelity(
         inputs=len(inputs),

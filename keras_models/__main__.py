@@ -108,7 +108,11 @@ def _options() -> dict[str, Any]:
         "num_classes": _NUM_CLASSES.value,
         "allow_any_width": _ALLOW_ANY_WIDTH.value or None,
     }
-    given |= summary.read_options(_OPTION.value, flag="option")
+    options = summary.read_options(_OPTION.value, flag="option")
+    for name in options:
+        if given.get(name) is not None:
+            raise app.UsageError(f"--{name} and --option {name}: expected one of them")
+    given |= options
     return {key: value for key, value in given.items() if value is not None}
 
 

@@ -27,7 +27,8 @@ def load(path: str | Path, schema: type[T], overrides: Sequence[str] = ()) -> T:
     """Reads a TOML file as a `schema`; each override is "section.key=value".
 
     Fields of `schema` are str, int, float, bool, Literal, Enum, tuples of these, `X | None`,
-    `Mapping[str, X]`, or again a frozen dataclass: a TOML table.
+    `Mapping[str, X]`, or again a frozen dataclass: a TOML table; a `tuple` of those: an array of
+    tables.
     """
     try:
         mapping = tomllib.loads(Path(path).read_text(encoding="utf-8"))
@@ -65,7 +66,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
     if isinstance(value, Mapping):
-        return dict(value)
+        return {key: _plain(item) for key, item in value.items()}
     return value.value if isinstance(value, enum.Enum) else value
 
 
@@ -74,7 +75,8 @@ def parse_override(override: str, *, flag: str = "set") -> tuple[tuple[str, ...]
     name, equals, text = override.partition("=")
     keys = tuple(key.strip() for key in name.split("."))
     if not equals or not all(keys):
-        raise InputError(f"--{flag} {override}: expected section.key=value.")
+        syntax = "NAME=VALUE" if flag == "option" else "section.key=value"
+        raise InputError(f"--{flag} {override}: expected {syntax}.")
     try:
         return keys, tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
@@ -105,6 +107,14 @@ def _build(mapping: Any, schema: Any, path: tuple[str, ...], origin: str, places
             if not isinstance(value, Mapping):
                 raise InputError(f"{place}: expected {key!r} to be a table, got {value!r}.")
             values[key] = _build(value, hints[key], here, origin, places)
+        elif (each := _table_of(hints[key])) is not None:
+            tables = value if isinstance(value, (list, tuple)) else [None]
+            if not all(isinstance(item, Mapping) for item in tables):
+                raise InputError(f"{place}: expected {key!r} to be an array of tables: [[{key}]].")
+            values[key] = tuple(
+                _build(item, each, (*path, f"{key} {number}"), origin, places)
+                for number, item in enumerate(tables, start=1)
+            )
         else:
             values[key] = _convert(value, hints[key], f"{place}: expected {key!r} to be")
     for field in fields.values():
@@ -117,6 +127,12 @@ def _build(mapping: Any, schema: Any, path: tuple[str, ...], origin: str, places
         return schema(**values)
     except ValueError as error:  # from the dataclass's own __post_init__
         raise InputError(f"{table}: {error}") from error
+
+
+def _table_of(kind: Any) -> Any:
+    """The dataclass of an array of tables; None for any other kind of field."""
+    each = next(iter(typing.get_args(kind)), None)
+    return each if typing.get_origin(kind) is tuple and dataclasses.is_dataclass(each) else None
 
 
 def _convert(value: Any, kind: Any, expected: str) -> Any:

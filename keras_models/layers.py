@@ -217,11 +217,12 @@ def image_input(input_shape: tuple[int, int, int], *, total_stride: int) -> Tens
 
 def check_width(width: float, known: Collection[float], *, allow_any_width: bool) -> None:
     """Raises InputError for a width multiplier that the paper does not have."""
-    usable = 0 < width < math.inf
-    if not usable or (width not in known and not allow_any_width):
+    if allow_any_width and not 0 < width < math.inf:
+        raise InputError(f"Expected a width multiplier above 0, got {width}.")
+    if not allow_any_width and width not in known:
         raise InputError(
-            f"Expected a width multiplier of {', '.join(map(str, sorted(known)))}, got {width}"
-            + (": pass --allow_any_width for others." if usable else ".")
+            f"Expected a width multiplier of {', '.join(map(str, sorted(known)))}, got {width}: "
+            "pass --allow_any_width for others."
         )
 
 

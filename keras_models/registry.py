@@ -337,5 +337,6 @@ def create(name: str, **kwargs: Any) -> Any:
     given = {key: value for key, value in kwargs.items() if value is not None}
     for key in given:
         if key not in known:
-            raise InputError(f"{name} has no option {key!r}; it takes {', '.join(known)}.")
+            options = [option for option in known if option not in ("input_shape", "num_classes")]
+            raise InputError(f"{name} has no option {key!r}; it takes {', '.join(options)}.")
     return builder(**entry.options, **given)

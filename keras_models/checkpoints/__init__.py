@@ -60,12 +60,13 @@ def read_weights(path: str | Path, source: str | None = None) -> Weights:
     arrays = files.read(path)
     if source == OURS:
         return Weights(arrays)
-    found = {
+    recognized = {
         name: imported
-        for name in (IMPORTERS if source is None else (source,))
-        for importer in IMPORTERS[name]
+        for name, importers in IMPORTERS.items()
+        for importer in importers
         if (imported := importer(arrays)) is not None
     }
+    found = {name: one for name, one in recognized.items() if source in (None, name)}
     if len(found) > 1:
         networks = " and ".join(imported.source for imported in found.values())
         raise InputError(
@@ -73,7 +74,11 @@ def read_weights(path: str | Path, source: str | None = None) -> Weights:
             f"say which of the sources it is, {' or '.join(found)}."
         )
     if source is not None and not found:
-        raise InputError(f"{path}: expected the weights of a network of {source}, found others.")
+        those = " or ".join(imported.source for imported in recognized.values())
+        raise InputError(
+            f"{path}: expected the weights of a network of {source}, found "
+            + (f"those of {those}: leave the source out." if those else "others.")
+        )
     for imported in found.values():
         return Weights(
             imported.arrays,

@@ -141,9 +141,10 @@ def find(name: str, *, resolution: int, options: Mapping[str, Any]) -> Official:
     there_are = "; ".join(
         f"{_text(fixed)}at {', '.join(map(str, sizes))}" for fixed, sizes in known.items()
     )
+    if not there_are:
+        raise InputError(f"{name} has no official ImageNet weights that can be downloaded.")
     raise InputError(
-        f"{name} {chosen}at {resolution} has no official ImageNet weights; there are: "
-        f"{there_are or 'none of this network'}."
+        f"{name} {chosen}at {resolution} has no official ImageNet weights; there are: {there_are}."
     )
 
 

@@ -64,6 +64,7 @@ _EFFICIENTNET_KINDS = {
 _EFFICIENTNETS = {21: "b0", 27: "b1", 28: "b2", 32: "b3", 40: "s", 57: "m", 79: "l"}
 _IMAGENET_MEAN, _IMAGENET_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 _B_RESOLUTIONS = {"b0": 224, "b1": 240, "b2": 260, "b3": 300}
+_OPTIONS = {"padding": "same", "bn_epsilon": 1e-3}
 
 
 def mobilenet_v1(arrays: Mapping[str, np.ndarray]) -> Imported | None:
@@ -88,6 +89,7 @@ def mobilenet_v2(arrays: Mapping[str, np.ndarray]) -> Imported | None:
         ("mobilenet_v2",),
         _rename(arrays, _v2_name),
         Preprocessing(),
+        _OPTIONS,
     )
 
 
@@ -102,7 +104,7 @@ def mobilenet_v3(arrays: Mapping[str, np.ndarray]) -> Imported | None:
         (f"mobilenet_v3_{variant}",),
         renamed,
         Preprocessing(),
-        {"minimalistic": not any("_se_" in name for name in renamed)},
+        {**_OPTIONS, "minimalistic": not any("_se_" in name for name in renamed)},
     )
 
 
@@ -129,6 +131,7 @@ def efficientnet_v2(arrays: Mapping[str, np.ndarray]) -> Imported | None:
         (f"efficientnet_v2_{variant}",),
         _rename(arrays, _efficientnet_name),
         preprocessing,
+        _OPTIONS,
     )
 
 

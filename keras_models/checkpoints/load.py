@@ -61,7 +61,7 @@ def load_weights(model: Any, arrays: Mapping[str, np.ndarray], *, origin: str) -
     if problems:
         raise InputError(
             f"{origin}: expected the {len(variables)} arrays of {model.name}, got {len(arrays)}: "
-            f"{', '.join(problems)}. Are these the weights of another network?"
+            f"{', '.join(problems)}. Are these the weights of another network or width?"
         )
     for name, variable in variables.items():
         variable.assign(arrays[name].astype(variable.dtype.as_numpy_dtype))
@@ -111,8 +111,8 @@ def _with_layer_names(model: Any, arrays: Mapping[str, np.ndarray]) -> dict[str,
     names = _counted_paths(model)
     renamed = {}
     for key, array in arrays.items():
-        layer, _, weight = key.rpartition("/")
-        renamed[f"{names.get(layer, layer)}/{weight}"] = array
+        layer, slash, weight = key.rpartition("/")
+        renamed[f"{names.get(layer, layer)}{slash}{weight}"] = array
     return renamed
 
 

@@ -39,7 +39,13 @@ def shufflenet_v1(arrays: Mapping[str, np.ndarray]) -> Imported | None:
         models=("shufflenet_v1",),
         arrays=convert(arrays, _layers(_V1_UNIT)),
         preprocessing=PREPROCESSING,
-        options={"variant": "megvii", "groups": groups, "padding": "symmetric"},
+        options={
+            "variant": "megvii",
+            "groups": groups,
+            "stem": "imagenet",
+            "shuffle": True,
+            "padding": "symmetric",
+        },
     )
 
 
@@ -52,7 +58,12 @@ def shufflenet_v2(arrays: Mapping[str, np.ndarray]) -> Imported | None:
         models=("shufflenet_v2",),
         arrays=convert(arrays, _layers(_V2_UNIT)),
         preprocessing=PREPROCESSING,
-        options={"variant": "megvii", "padding": "symmetric"},
+        options={
+            "variant": "megvii",
+            "stem": "imagenet",
+            "residual": False,
+            "padding": "symmetric",
+        },
     )
 
 

@@ -80,6 +80,9 @@ def read(path: Path, *, max_bytes: int) -> dict[str, np.ndarray]:
             with zipfile.ZipFile(stream) as archive:
                 return _read_zip(archive, path.stat().st_size, max_bytes=max_bytes)
         stream.seek(0)
+        if stream.read(1) != b"\x80":  # a pickle of protocol 2 or later
+            raise InputError(f"it is neither an archive nor a pickle of torch.save; {ADVICE}.")
+        stream.seek(0)
         return _read_legacy(io.BytesIO(stream.read()), max_bytes=max_bytes)
 
 
@@ -88,6 +91,8 @@ def _read_zip(archive: zipfile.ZipFile, size: int, *, max_bytes: int) -> dict[st
     names = {info.filename for info in members}
     if len(names) < len(members):
         raise InputError("two of its members have one name.")
+    if any(name.endswith("/constants.pkl") for name in names):
+        raise InputError(f"it is a TorchScript program, not weights; {ADVICE}.")
     # PyTorch stores without compression, so nothing can be larger than the file.
     if any(info.compress_type != zipfile.ZIP_STORED for info in members):
         raise InputError(f"its members are compressed, which PyTorch never does; {ADVICE}.")
@@ -97,8 +102,6 @@ def _read_zip(archive: zipfile.ZipFile, size: int, *, max_bytes: int) -> dict[st
     if len(pickles) != 1:
         raise InputError(f"expected one data.pkl in this archive, found {len(pickles)}.")
     folder = pickles[0].removesuffix("data.pkl")
-    if f"{folder}constants.pkl" in names:
-        raise InputError(f"it is a TorchScript program, not weights; {ADVICE}.")
     order = b"little"
     if f"{folder}byteorder" in names:
         order = archive.read(f"{folder}byteorder")
@@ -253,6 +256,10 @@ _NAMES: Mapping[str, Callable[..., object]] = {
     # Beside the weights in checkpoints of training scripts.
     "argparse Namespace": _other,
     "collections Counter": _other,
+    "numpy dtype": _other,
+    "numpy.core.multiarray scalar": _other,
+    "numpy._core.multiarray scalar": _other,
+    "_codecs encode": _other,  # the bytes of such a scalar
     "torch Size": _other,
     "torch device": _other,
 }

@@ -51,7 +51,12 @@ def shufflenet_v2(arrays: Mapping[str, np.ndarray]) -> Imported | None:
         models=("shufflenet_v2",),
         arrays=convert(arrays, {**with_batch_norms(convolutions), "fc": "classifier"}),
         preprocessing=replace(IMAGENET, crop_fraction=224 / 232) if wide else IMAGENET,
-        options={"variant": "torchvision", "padding": "symmetric"},
+        options={
+            "variant": "torchvision",
+            "stem": "imagenet",
+            "residual": False,
+            "padding": "symmetric",
+        },
     )
 
 

@@ -7,6 +7,7 @@ import tf_keras as keras
 from convert.calibrate import BINS, Histogram, Range, collect, estimate
 from convert.inputs import Inputs
 from convert.settings import Estimator
+from keras_models.errors import InputError
 
 ESTIMATORS = list(Estimator)
 RNG = np.random.default_rng(0)
@@ -163,3 +164,14 @@ def test_what_a_relu_gives_wastes_no_steps_below_zero(estimator: Estimator) -> N
     for name in ("rectified", "rectified with an outlier"):
         assert estimate(histogram(SAMPLES[name]), estimator).low == 0
     assert estimate(histogram(SAMPLES["negative"]), estimator).high == 0
+
+
+def test_a_network_that_gives_no_finite_numbers_is_refused_by_its_layer() -> None:
+    inputs = keras.Input((4, 4, 3), name="image")
+    x = keras.layers.Conv2D(2, 1, kernel_initializer="ones", name="fine")(inputs)
+    x = keras.layers.Conv2D(2, 1, name="diverged")(x)
+    model = keras.Model(inputs, x)
+    model.get_layer("diverged").set_weights([np.full((1, 1, 2, 2), 3e38), np.zeros(2)])
+    data = Inputs("test", np.full((2, 4, 4, 3), 3, np.float32))
+    with pytest.raises(InputError, match="Expected diverged to give finite numbers, got others"):
+        collect(model, [["fine"], ["diverged"]], data)

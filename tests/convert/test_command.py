@@ -52,6 +52,12 @@ FOUND_AT_ONCE = {  # mistake: (words, exit code, what the line says)
         1,
         "--io_dtype int8 needs --precision int8, got int16x8",
     ),
+    "an option given twice": (
+        [*MOBILENET, "--option=width=0.5"],
+        2,
+        "--width and --option width=0.5: expected one of them",
+    ),
+    "an option without a value": ([*MOBILENET, "--option=width"], 1, "expected NAME=VALUE"),
     "resolution 0": ([*MOBILENET, "--resolution=0"], 1, "at least 1, got 0"),
     "infinite multiplier": ([*MOBILENET, "--resolution_multiplier=inf"], 1, "got inf"),
     "multiplier that is no number": (["--config=@nan.toml"], 1, "at least 1, got nan"),
@@ -110,7 +116,7 @@ FOUND_WITH_THE_NETWORK = {  # mistake: (words, what the line says)
     ),
     "weights of another network": (
         [*SHUFFLENET, "--weights=@mobilenet12.h5"],
-        "Are these the weights of another network?",
+        "Are these the weights of another network or width?",
     ),
     "weights for other classes": (
         [*MOBILENET, "--weights=@mobilenet12.h5"],
@@ -154,7 +160,11 @@ FOUND_WITH_THE_NETWORK = {  # mistake: (words, what the line says)
     ),
     "weights of another source": (
         [*MOBILENET, f"--weights={NARROW}", "--source=torchvision"],
-        "narrow.pth: expected the weights of a network of torchvision, found others",
+        "narrow.pth: expected the weights of a network of torchvision, found those of megvii shuff",
+    ),
+    "variances below zero": (
+        [*MOBILENET, "--weights=@variance.npz"],
+        "variance.npz: expected variances in conv1_bn/moving_variance, got negative numbers",
     ),
     "unknown source": (
         [*MOBILENET, f"--weights={NARROW}", "--source=caffe"],
@@ -225,11 +235,12 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / name).write_text(text)
     (folder / "torch.pth").write_bytes(b"PK\3\4\xff")
     (folder / "network.onnx").write_bytes(b"onnx")
-    (folder / "program.pth").write_bytes(b"cos\nsystem\n(S'touch executed'\ntR.")
+    (folder / "program.pth").write_bytes(b"\x80\x02cos\nsystem\n(S'touch executed'\ntR.")
     model = registry.create("mobilenet_v1", width=0.25, input_shape=(32, 32, 3), num_classes=12)
     model.save_weights(folder / "mobilenet12.h5")
     whole = (folder / "mobilenet12.h5").read_bytes()
     (folder / "half.h5").write_bytes(whole[: len(whole) // 2])
+    np.savez(folder / "variance.npz", **{"conv1_bn/moving_variance": np.full(8, -1, np.float32)})
     np.savez(folder / "nan.npz", **{"conv1/kernel": np.full((3, 3, 3, 8), np.nan, np.float32)})
     return folder
 

@@ -11,6 +11,7 @@ from convert import export, quantize, verify
 from convert.calibrate import Range
 from convert.inputs import Inputs
 from convert.settings import Precision, Quantization
+from keras_models.errors import InputError
 
 HAS_OLD_RUNTIME = importlib.util.find_spec("tflite_runtime") is not None
 OPERATORS = {  # of the small toy: a layer each, the shuffle three
@@ -189,3 +190,10 @@ def test_running_a_file_gives_the_logits_it_stands_for(
     np.testing.assert_allclose(steps, np.round(steps), atol=1e-3)
     assert steps.min() >= -128
     assert steps.max() <= 127
+
+
+def test_a_network_whose_logits_are_no_numbers_is_refused(small: Any, fresh: Inputs) -> None:
+    diverged = keras.models.clone_model(small.model)
+    diverged.set_weights([np.full_like(w, 3e38) for w in small.model.get_weights()])
+    with pytest.raises(InputError, match="Expected the float network to give finite logits"):
+        verify.fidelity(small.int8, diverged, small.deployed, fresh)

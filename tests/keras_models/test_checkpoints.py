@@ -337,7 +337,7 @@ def test_load_refuses_another_network_s_weights_and_changes_nothing() -> None:
         "4 missing (stem/kernel; stem_bn/beta; depthwise/bias; ...), 1 left over (extra/kernel), "
         "1 of another shape (classifier/kernel: (4, 5) instead of (4, 3)), "
         "1 of another type (a_branch/kernel: int8 instead of float32). "
-        "Are these the weights of another network?"
+        "Are these the weights of another network or width?"
     )
     for actual, expected in zip(model.get_weights(), before, strict=True):
         np.testing.assert_array_equal(actual, expected)

@@ -335,7 +335,7 @@ def test_options_left_open_are_those_of_the_builder() -> None:
             "at 224, 192, 160, 128; width=0.75 at ",
         ),
         ("efficientnet_v2_s", 224, {}, "efficientnet_v2_s at 224 has no .* there are: at 384."),
-        ("alexnet", 224, {}, "alexnet at 224 has no .*: none of this network."),
+        ("alexnet", 224, {}, "alexnet has no official ImageNet weights that can be downloaded."),
     ],
 )
 def test_networks_without_official_weights_are_told_which_have_some(

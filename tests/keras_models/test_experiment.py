@@ -45,6 +45,18 @@ class Experiment:
     seed: int = 0
 
 
+@dataclass(frozen=True)
+class Stage:
+    name: str
+    sides: int | tuple[int, ...] = ()
+    model: Model = Model("none")
+
+
+@dataclass(frozen=True)
+class Plan:
+    stage: tuple[Stage, ...] = ()
+
+
 def load(text: str, overrides: tuple[str, ...] = ()) -> Experiment:
     Path("a.toml").write_text(text, encoding="utf-8")
     return experiment.load("a.toml", Experiment, overrides)
@@ -168,3 +180,50 @@ def test_wrong_syntax_is_one_line_with_its_position() -> None:
 def test_an_absent_file_is_named() -> None:
     with pytest.raises(InputError, match=r"^b\.toml: expected a TOML file \(No such file"):
         experiment.load("b.toml", Experiment)
+
+
+def load_plan(text: str, overrides: tuple[str, ...] = ()) -> Plan:
+    Path("a.toml").write_text(text, encoding="utf-8")
+    return experiment.load("a.toml", Plan, overrides)
+
+
+def test_an_array_of_tables_becomes_a_tuple_of_dataclasses() -> None:
+    plan = load_plan("""
+        [[stage]]
+        name = "a"
+        sides = [224, 192]
+        [[stage]]
+        name = "b"
+        sides = 128
+        model.name = "net"
+        model.width = 0.5
+        """)
+    assert plan == Plan((Stage("a", (224, 192)), Stage("b", 128, Model("net", 0.5))))
+    assert experiment.build(experiment.to_dict(plan), Plan) == plan
+    assert load_plan("") == Plan()
+    assert load_plan("", ('stage=[{name = "c"}]',)) == Plan((Stage("c"),))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            '[[stage]]\nname = "a"\n[[stage]]\nnam = "b"\n',
+            "a.toml [stage 2]: unknown key 'nam'. Did you mean 'name'?",
+        ),
+        ("[[stage]]\n", "a.toml [stage 1]: missing key 'name'."),
+        (
+            '[[stage]]\nname = "a"\nmodel.width = 1\n',
+            "a.toml [stage 1.model]: missing key 'name'.",
+        ),
+        (
+            '[stage]\nname = "a"\n',
+            "a.toml: expected 'stage' to be an array of tables: [[stage]].",
+        ),
+        ("stage = [1]\n", "a.toml: expected 'stage' to be an array of tables: [[stage]]."),
+    ],
+)
+def test_a_wrong_table_of_an_array_is_named_by_its_number(text: str, message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        load_plan(text)
+    assert str(caught.value) == message

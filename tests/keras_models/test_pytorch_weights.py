@@ -72,7 +72,13 @@ def test_networks_compute_what_pytorch_computes(network: str) -> None:
 def test_files_of_pytorch_are_read_recognized_and_compute_the_same(name: str) -> None:
     weights = checkpoints.read_weights(GOLDEN / name)
     assert weights.source == "megvii shufflenet_v1"
-    assert weights.options == {"variant": "megvii", "groups": 3, "padding": "symmetric"}
+    assert weights.options == {
+        "variant": "megvii",
+        "groups": 3,
+        "stem": "imagenet",
+        "shuffle": True,
+        "padding": "symmetric",
+    }
     with np.load(GOLDEN / "logits.npz") as golden:
         expected = golden["narrow/64"]
     assert_close(logits(weights, 64, width=0.1, num_classes=10, allow_any_width=True), expected)
