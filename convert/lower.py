@@ -90,15 +90,26 @@ class _Padded:
 
 @dataclass(frozen=True)
 class _Concat:
-    """A concat of convolutions that nothing else reads."""
+    """A concat of values that nothing else reads."""
 
     layer: keras.layers.Layer
-    inputs: list[_Convolution]
+    inputs: list[Any]
+
+    def rectified(self, relu: keras.layers.Layer) -> "_Concat":
+        """What is rectified before a concat need not be behind it."""
+        inputs = []
+        for i, value in enumerate(self.inputs):
+            if _is_open(value):
+                inputs.append(value.activated(_fused_name(relu)))
+            else:
+                config = relu.get_config() | {"name": f"{relu.name}_{i}"}
+                inputs.append(keras.layers.ReLU.from_config(config)(_tensor(value)))
+        return replace(self, inputs=inputs)
 
     @cached_property
     def tensor(self) -> Tensor:
         """The concat in the deployment form."""
-        return graph.copy(self.layer, [value.tensor for value in self.inputs])
+        return graph.copy(self.layer, [_tensor(value) for value in self.inputs])
 
 
 def lower(model: keras.Model, *, integer: bool = False) -> keras.Model:
@@ -142,10 +153,10 @@ def _lower_layer(
             return value.scaled(*_factor_and_offset(layer))
         case keras.layers.ReLU() if open_end and _fuses(layer):
             return value.activated(_fused_name(layer))
-        case keras.layers.Concatenate() if only_reader and all(map(_is_open, inputs)):
+        case keras.layers.Concatenate() if only_reader:
             return _Concat(layer, inputs)
         case keras.layers.ReLU() if only_reader and isinstance(value, _Concat) and _fuses(layer):
-            return replace(value, inputs=[v.activated(_fused_name(layer)) for v in value.inputs])
+            return value.rectified(layer)
         case keras.layers.AveragePooling2D(padding="valid"):
             return _average_pool(layer, value)
         case keras.layers.MaxPooling2D() if isinstance(value, _Padded):

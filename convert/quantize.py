@@ -29,7 +29,6 @@ MOVES_VALUES = (
     ChannelSlice,
     keras.layers.Concatenate,
     keras.layers.MaxPooling2D,
-    keras.layers.ReLU,
     keras.layers.Reshape,
     keras.layers.ZeroPadding2D,
     RowPadding,

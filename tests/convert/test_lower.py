@@ -261,6 +261,21 @@ def test_a_relu_behind_a_concat_moves_into_the_convolutions_before_it() -> None:
     assert_same_function(deployed, model)
 
 
+def test_a_relu_behind_a_concat_moves_before_whatever_is_no_convolution() -> None:
+    inputs = keras.Input((8, 8, 4))
+    pool = average_pool(inputs, name="pool")
+    branch = layers.Conv2D(6, 3, 2, "same", name="branch")(inputs)
+    scaled = layers.Multiply(name="scaled")([branch, branch])
+    x = layers.ReLU(name="relu")(layers.Concatenate(name="concat")([pool, scaled]))
+    model = disturb(keras.Model(inputs, x))
+    model.set_weights([w - 0.7 for w in model.get_weights()])
+    deployed = lower(model)
+    names = [layer.name for layer in deployed.layers[1:]]
+    assert names[-1] == "concat"
+    assert "relu_1" in names
+    assert_same_function(deployed, model)
+
+
 def test_a_relu_stays_behind_a_concat_that_another_layer_reads_too() -> None:
     inputs = keras.Input((8, 8, 4))
     concat = layers.Concatenate()([layers.Conv2D(3, 1)(inputs), layers.Conv2D(3, 1)(inputs)])
