@@ -1,0 +1,166 @@
+"""Starts processes: the commands of the set-up, and QEMU with a guest that answers requests."""
+
+import json
+import os
+import select
+import shlex
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import android_bench
+from android_bench.emulated import cores
+from android_bench.targets import TargetError
+
+QEMU = "qemu-aarch64"
+ROOT, SITE, COUNTER = "root", "site", "counter.so"  # in the folder that the set-up makes
+START_TIMEOUT_S = 120.0  # 2 s on an idle machine
+ANSWER_TIMEOUT_S = 3600.0  # the largest networks take a minute for an inference
+
+
+def run(command: Sequence[str], *, timeout_s: float, cwd: Path | None = None) -> str:
+    """Runs a command and returns its standard output."""
+    said = shlex.join(command)
+    try:
+        done = subprocess.run(
+            command,
+            cwd=cwd,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=timeout_s,
+            stdin=subprocess.DEVNULL,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise TargetError(f"`{said}` did not end in {timeout_s:.0f} s") from error
+    except OSError as error:
+        raise TargetError(f"`{said}` cannot be started: {error.strerror}") from error
+    if done.returncode:
+        stderr = " ".join(done.stderr.split())[-500:] or "nothing on standard error"
+        raise TargetError(f"`{said}` left with {done.returncode}: {stderr}")
+    return done.stdout
+
+
+class Guest:
+    """A guest process on an emulated core, with at most one model at a time."""
+
+    def __init__(self, core: cores.Core, system: Path, *, write_bytecode: bool = False) -> None:
+        """Starts it.
+
+        Args:
+          core: What it runs on.
+          system: The folder that the set-up made.
+          write_bytecode: Let Python save what it compiles: in the set-up, once for all.
+        """
+        # Both are kept as long as the guest.
+        self._folder = tempfile.TemporaryDirectory(prefix="emulated-")
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115
+        self.folder = Path(self._folder.name)
+        self._answers, theirs = os.pipe()
+        self._received = b""
+        self.counted: list[Mapping[str, int]] = []  # in each interval of the last request
+        self.process: subprocess.Popen[bytes] | None = None
+        try:
+            cores.make_root(core, system=system / ROOT, into=self.folder / ROOT)
+            self.process = subprocess.Popen(
+                _command(core, system, root=self.folder / ROOT, answers=theirs),
+                stdin=subprocess.PIPE,
+                stdout=self._stderr,  # native code prints there
+                stderr=self._stderr,
+                pass_fds=[theirs],
+                cwd=self.folder,
+                env=_environment(system, write_bytecode=write_bytecode),
+                start_new_session=True,  # Ctrl-C is ours to handle
+            )
+            os.close(theirs)
+            theirs = -1
+            self.start = self.ask("start", timeout_s=START_TIMEOUT_S)
+            if not self.counted:
+                raise TargetError("expected the counts of the first interval, got none")
+        except BaseException as error:  # Ctrl-C too: no guest is left behind
+            self.close()
+            if isinstance(error, OSError):
+                raise TargetError(f"{QEMU} cannot be started: {error}") from error
+            raise
+        finally:
+            if theirs >= 0:
+                os.close(theirs)
+
+    def ask(self, verb: str, *, timeout_s: float = ANSWER_TIMEOUT_S, **arguments: Any) -> Any:
+        """Sends one request and waits for its answer."""
+        assert self.process is not None
+        assert self.process.stdin is not None
+        request = json.dumps({"do": verb, **arguments}) + "\n"
+        deadline = time.monotonic() + timeout_s
+        self.counted = []
+        try:
+            self.process.stdin.write(request.encode())
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            raise TargetError(self._last_words()) from None
+        while True:
+            reply = json.loads(self._line(deadline, timeout_s))
+            if "counted" in reply:
+                self.counted.append(reply["counted"])
+            elif "error" in reply:
+                raise TargetError(" ".join(reply["error"].split()))
+            else:
+                return reply["answer"]
+
+    def close(self) -> None:
+        """Ends the guest, which has nothing to save."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.communicate()
+        if self._answers >= 0:
+            os.close(self._answers)
+            self._answers = -1
+        self._stderr.close()
+        self._folder.cleanup()
+
+    def _line(self, deadline: float, timeout_s: float) -> bytes:
+        while b"\n" not in self._received:
+            left = max(0.0, deadline - time.monotonic())
+            if not select.select([self._answers], [], [], left)[0]:
+                raise TargetError(f"the emulated process gave no answer in {timeout_s:.0f} s")
+            received = os.read(self._answers, 1 << 16)
+            if not received:
+                raise TargetError(self._last_words())
+            self._received += received
+        line, _, self._received = self._received.partition(b"\n")
+        return line
+
+    def _last_words(self) -> str:
+        assert self.process is not None
+        code = self.process.wait()
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"left with {code}"
+        self._stderr.seek(0)
+        lines = self._stderr.read().decode(errors="replace").split("\n")
+        said = [line.strip() for line in lines if line.strip() and not line.startswith("INFO")]
+        return f"the emulated process {how}" + (f"; it last said: {said[-1]}" if said else "")
+
+
+def _command(core: cores.Core, system: Path, *, root: Path, answers: int) -> list[str]:
+    counter = str(system / COUNTER).replace(",", ",,")  # a comma ends QEMU's option
+    return [
+        *(QEMU, "-cpu", core.qemu_cpu, "-L", str(root)),
+        *("-plugin", f"{counter},fd={answers}"),
+        *(str(system / ROOT / "usr/bin/python3.11"), "-S"),
+        *("-m", "android_bench.emulated.guest", str(answers)),
+    ]
+
+
+def _environment(system: Path, *, write_bytecode: bool) -> dict[str, str]:
+    """All that the guest sees: the host's own variables would move its memory about."""
+    project = Path(android_bench.__file__).resolve().parents[1]
+    return {
+        "PATH": os.defpath,
+        "PYTHONPATH": f"{system / SITE}{os.pathsep}{project}",
+        "PYTHONHASHSEED": "0",
+        "OPENBLAS_NUM_THREADS": "1",  # NumPy's; a thread for each core of the host otherwise
+        **({} if write_bytecode else {"PYTHONDONTWRITEBYTECODE": "1"}),
+    }

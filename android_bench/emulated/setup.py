@@ -1,0 +1,309 @@
+"""Downloads and builds the emulated ARM system, once, in the user's cache.
+
+Of the host it changes one thing: it installs `qemu-user` where that is missing and it may.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import platform
+import re
+import shutil
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from android_bench.emulated import cores, process
+from android_bench.targets import TargetError
+from keras_models.checkpoints.download import cache_folder
+from keras_models.errors import InputError
+
+SUITE = "bookworm"  # Debian 12: the release with Python 3.11, which LiteRT's wheel is for
+MIRROR = "SHUFFLELITE_DEBIAN_MIRROR"  # environment variable, for hosts that are no Debian
+KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+PACKAGES = (
+    "libc6",
+    "libexpat1",
+    "libffi8",
+    "libgcc-s1",
+    "libpython3.11-minimal",
+    "libpython3.11-stdlib",
+    "libstdc++6",
+    "python3.11-minimal",
+    "zlib1g",
+)
+WHEELS = {  # LiteRT's interpreter imports no other package; the hashes are SHA-256
+    "ai-edge-litert==2.3.0": "853fc608f96da87bd5f3458465dfb9abbf18d5ae6b94eceacead407146f175ae",
+    "numpy==1.26.4": "7ab55401287bfec946ced39700c053796e7cc0e3acbef09993a9ad2adba6ca6e",
+}
+PLATFORMS = ("manylinux_2_28", "manylinux_2_27", "manylinux_2_17", "manylinux2014")
+UNUSED = "libLiteRtWebGpuAccelerator.so"  # a third of LiteRT's wheel
+SOURCE = Path(__file__).with_name("counter.c")
+OLDEST, TOO_NEW = (7, 2), (9, 0)  # of QEMU: version 9 has another plugin interface
+COMMAND = "python -m android_bench setup emulated"
+DOWNLOAD_TIMEOUT_S = 600.0
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class System:
+    """A whole set-up."""
+
+    folder: Path
+    qemu_version: str
+    digest: str  # of the names and hashes of all that it holds
+
+
+def setup(progress: Progress) -> Path:
+    """Makes the system, or finds it made; returns its folder.
+
+    Args:
+      progress: Called with a line for each step.
+
+    Raises:
+      InputError: This host cannot, and what it needs.
+    """
+    if sys.platform != "linux" or platform.machine() != "x86_64":
+        raise InputError(
+            f"the emulated target needs Linux on x86-64, got {sys.platform} on "
+            f"{platform.machine()}; on an ARM machine, measure with --target host"
+        )
+    try:
+        if not shutil.which(process.QEMU):
+            _install_qemu(progress)
+        version = qemu_version()
+        folder = _folder(version)
+        with _alone_in(folder.parent):
+            if folder.is_dir():
+                progress(f"already set up: {folder}")
+            else:
+                _make(folder, version, progress)
+    except TargetError as error:
+        raise InputError(f"the emulated target cannot be set up: {error}") from error
+    return folder
+
+
+def is_ready() -> bool:
+    """Whether this version's system is set up."""
+    try:
+        return _folder(qemu_version()).is_dir()
+    except (InputError, TargetError):
+        return False
+
+
+def find() -> System:
+    """The system that was set up; raises InputError where there is none."""
+    try:
+        version = qemu_version()
+    except TargetError as error:
+        raise InputError(f"the emulated target is not set up ({error}): run `{COMMAND}`") from error
+    folder = _folder(version)
+    if not folder.is_dir():
+        raise InputError(f"the emulated target is not set up: run `{COMMAND}`")
+    manifest = (folder / "manifest.json").read_bytes()
+    return System(folder, version, hashlib.sha256(manifest).hexdigest()[:12])
+
+
+def qemu_version() -> str:
+    """The version of the installed QEMU, if the counter knows it."""
+    said = process.run([process.QEMU, "--version"], timeout_s=60)
+    text = said.splitlines()[0] if said else ""
+    found = re.search(r"version (\d+)\.(\d+)(\.\d+)?", text)
+    if not found:
+        raise TargetError(f"expected `{process.QEMU} --version` to tell one, got {text!r}")
+    number = (int(found[1]), int(found[2]))
+    if not OLDEST <= number < TOO_NEW:
+        raise InputError(
+            f"expected QEMU 7.2 to 8, whose plugin interface (version 1) the counter knows, got "
+            f"{found[0].removeprefix('version ')}; install Debian 12's qemu-user"
+        )
+    return found[0].removeprefix("version ")
+
+
+def _check_tools() -> None:
+    for tool, package in (("apt-get", "apt"), ("dpkg", "dpkg"), ("gcc", "gcc")):
+        if not shutil.which(tool):
+            raise InputError(
+                f"the emulated target needs {tool}, found none; install the package {package}"
+                + ("" if tool == "gcc" else ", or use a Debian or Ubuntu system or container")
+            )
+    if not KEYRING.is_file():
+        raise InputError(
+            f"the emulated target needs Debian's keys, {KEYRING}, found no such file; install the "
+            "package debian-archive-keyring"
+        )
+
+
+def _install_qemu(progress: Progress) -> None:
+    if os.geteuid():
+        raise InputError(
+            f"the emulated target needs {process.QEMU}, found none; as root, run "
+            "`apt-get install qemu-user` (qemu-user-static has no plugins), then set up again"
+        )
+    if not shutil.which("apt-get"):
+        raise InputError(
+            f"the emulated target needs {process.QEMU}, found none; install QEMU 7.2's emulators "
+            "of Linux programs, with plugins"
+        )
+    progress("installing qemu-user")
+    install = ["apt-get", "install", "--yes", "--no-install-recommends", "qemu-user"]
+    try:
+        process.run(install, timeout_s=DOWNLOAD_TIMEOUT_S)
+    except TargetError:  # the lists of packages may be old, or not there yet
+        process.run(["apt-get", "update"], timeout_s=DOWNLOAD_TIMEOUT_S)
+        process.run(install, timeout_s=DOWNLOAD_TIMEOUT_S)
+
+
+def _folder(version: str) -> Path:
+    parts = (SUITE, PACKAGES, sorted(WHEELS.items()), SOURCE.read_text(), version)
+    key = hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+    return cache_folder() / "emulated" / key
+
+
+@contextlib.contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    import fcntl  # not on Windows, which is refused before
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise InputError(
+            f"{folder}: cannot be made ({error.strerror}); set XDG_CACHE_HOME to another folder."
+        ) from error
+    try:
+        with contextlib.suppress(OSError):  # a network's file system may have no locks
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _make(folder: Path, version: str, progress: Progress) -> None:
+    _check_tools()
+    if "-plugin" not in process.run([process.QEMU, "--help"], timeout_s=60):
+        raise InputError(
+            f"the emulated target needs a {process.QEMU} with plugins, got one without; install "
+            "Debian 12's or Ubuntu 24.04's qemu-user"
+        )
+    for dead in folder.parent.glob("*.part"):  # killed: we are alone here
+        shutil.rmtree(dead, ignore_errors=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, suffix=".part") as name:
+        part = Path(name)
+        whole, downloads = part / "system", part / "downloads"
+        whole.mkdir()
+        downloads.mkdir()
+        progress(f"downloading {len(PACKAGES)} packages of Debian for arm64")
+        packages = _packages(part / "apt", downloads, into=whole / process.ROOT)
+        progress(f"downloading {' and '.join(WHEELS)} for aarch64")
+        wheels = _wheels(downloads, into=whole / process.SITE)
+        progress("compiling the counter")
+        _compile(whole / process.COUNTER)
+        progress("starting it")
+        _try(whole)
+        manifest = {"qemu": version, "packages": packages, "wheels": wheels}
+        (whole / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
+        whole.rename(folder)
+    progress(f"set up: {folder}")
+
+
+def _packages(state: Path, downloads: Path, *, into: Path) -> dict[str, str]:
+    """Unpacks the packages through an apt of their own; file name -> SHA-256."""
+    (state / "lists/partial").mkdir(parents=True)
+    (state / "cache/archives/partial").mkdir(parents=True)
+    (state / "status").touch()
+    (state / "sources.list").write_text(f"deb [signed-by={KEYRING}] {_mirror()} {SUITE} main\n")
+    config = state / "apt.conf"
+    config.write_text(_APT_CONFIG.format(state=state))
+    apt = ["apt-get", f"--config-file={config}", "--quiet"]
+    process.run([*apt, "update"], timeout_s=DOWNLOAD_TIMEOUT_S)
+    process.run([*apt, "download", *PACKAGES], timeout_s=DOWNLOAD_TIMEOUT_S, cwd=downloads)
+    found = sorted(downloads.glob("*.deb"))
+    for package in found:
+        process.run(["dpkg", "--extract", str(package), str(into)], timeout_s=300)
+    return {package.name: _sha256(package) for package in found}
+
+
+# The host's settings hold too (a proxy, say), but not what it does after an update.
+_APT_CONFIG = """
+APT::Architecture "arm64";
+#clear APT::Architectures;
+APT::Architectures {{ "arm64"; }};
+APT::Sandbox::User "root";
+APT::Default-Release "";
+Acquire::Languages "none";
+Dir::State "{state}";
+Dir::State::status "{state}/status";
+Dir::Cache "{state}/cache";
+Dir::Etc::sourcelist "{state}/sources.list";
+Dir::Etc::sourceparts "/dev/null";
+Dir::Etc::preferences "/dev/null";
+Dir::Etc::preferencesparts "/dev/null";
+#clear APT::Update;
+#clear DPkg::Post-Invoke;
+"""
+
+
+def _mirror() -> str:
+    """The host's own Debian mirror: others may be out of its reach."""
+    targets = process.run(
+        ["apt-get", "indextargets", "--format", "$(REPO_URI)", "Identifier: Packages"],
+        timeout_s=60,
+    )
+    own = [uri for uri in targets.split() if uri.endswith("/debian/")]
+    mirror = os.environ.get(MIRROR) or next(iter(own), None)
+    if mirror is None:
+        raise InputError(
+            "expected a Debian mirror among apt's sources, found none: set "
+            f"{MIRROR} to the address of one (https://www.debian.org/mirror/list)"
+        )
+    return mirror
+
+
+def _wheels(downloads: Path, *, into: Path) -> dict[str, str]:
+    """Unpacks the wheels; file name -> SHA-256."""
+    requirements = downloads / "requirements.txt"
+    lines = (f"{name} --hash=sha256:{digest}\n" for name, digest in WHEELS.items())
+    requirements.write_text("".join(lines))
+    process.run(
+        [
+            *(sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"),
+            *("--no-deps", "--only-binary=:all:", "--require-hashes"),
+            *("--python-version", "311", "--implementation", "cp"),
+            *(f"--platform={name}_aarch64" for name in PLATFORMS),
+            *("--dest", str(downloads), "--requirement", str(requirements)),
+        ],
+        timeout_s=DOWNLOAD_TIMEOUT_S,
+    )
+    found = sorted(downloads.glob("*.whl"))
+    for wheel in found:
+        with zipfile.ZipFile(wheel) as archive:
+            wanted = [name for name in archive.namelist() if Path(name).name != UNUSED]
+            archive.extractall(into, wanted)
+    return {wheel.name: _sha256(wheel) for wheel in found}
+
+
+def _compile(target: Path) -> None:
+    flags = ["-shared", "-fPIC", "-O2", "-Wall", "-Werror"]
+    process.run(["gcc", *flags, "-o", str(target), str(SOURCE)], timeout_s=120)
+
+
+def _try(system: Path) -> None:
+    """Starts a guest: it must take itself for the core that it is told to be."""
+    core = cores.CORES["a53"]
+    guest = process.Guest(core, system, write_bytecode=True)
+    guest.close()
+    if guest.start["cpuinfo"] != cores.files(core)["proc/cpuinfo"]:
+        raise InputError(
+            f"the emulated target needs a {process.QEMU} that leaves /proc/cpuinfo to us (7.2), "
+            "got one that writes its own; install Debian 12's qemu-user"
+        )
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
