@@ -1,0 +1,664 @@
+"""Prints what the benchmark tools print, from random durations: the parser's independent oracle.
+
+Every number that a tool tells is computed here from the durations themselves, in the way and with
+the rounding of the tool's version.  Run it to write the corpus beside it anew:
+
+  python tests/android_bench/outputs/printer.py
+"""
+
+import json
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Version:
+    """How a version of a tool writes."""
+
+    prefix: bool = True  # severities
+    percentiles: bool = True
+    headline: str = "new"  # "old", "oldest"
+    footprint: str = "Memory footprint delta from the start of the tool (MB)"
+    signature: bool = True
+    rss: bool = True
+    compiled: bool = False
+    source: bool = False  # LiteRT's logger names its source file
+    colon: str = ":"
+    applied: str = "new"
+    logcat: str = ""
+    profile: str = "new"  # "start": a column of starts; "2.1.6", "2.2": LiteRT's own tables
+    type_width: int = 40
+    end: str = "\n"
+
+
+OLD = Version(
+    prefix=False,
+    percentiles=False,
+    footprint="Peak memory footprint (MB)",
+    signature=False,
+    rss=False,
+    applied="old",
+    profile="start",
+    type_width=24,
+)
+VERSIONS = {
+    "tf2.2_no_stats": replace(OLD, headline="oldest"),
+    "tf2.2": replace(OLD, headline="old"),
+    "tf2.4": replace(OLD, colon=" :"),
+    "tf2.8": replace(OLD, footprint=Version.footprint, applied="new"),
+    "tf2.12": Version(percentiles=False, signature=False, rss=False, type_width=24),
+    "tf2.18": Version(percentiles=False, rss=False, type_width=36),
+    "litert1.1": Version(),
+    "litert2.2": Version(end="\r\n"),
+    "compiled_model2.0": Version(compiled=True),
+    "compiled_model2.1.0": Version(compiled=True, source=True),
+    "compiled_model2.1.6": Version(compiled=True, source=True, profile="2.1.6"),
+    "compiled_model2.2": Version(compiled=True, source=True, profile="2.2"),
+    "apk_threadtime": Version(prefix=False, logcat="threadtime"),
+    "apk_time": Version(prefix=False, logcat="time", rss=False),
+    "apk_compiled_model": Version(prefix=False, compiled=True, logcat="threadtime", source=True),
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """What really happened."""
+
+    graph: str
+    warmup_us: Sequence[int]
+    regular_us: Sequence[int]
+    warmup_loop: tuple[int, float, float]  # at least runs, at least seconds, at most seconds
+    regular_loop: tuple[int, float, float]
+    init_us: int
+    size_bytes: int
+    init_kb: int
+    overall_kb: int
+    peak_mb: float | None
+    delegate: str | None = None  # asked for
+    outcome: str | None = None
+    kernels: int | None = None
+    nodes: int = 60
+    noise: Sequence[str] = ()
+
+
+def g(value: float) -> str:
+    """A number by C++'s `<<`: six significant digits."""
+    return f"{value:g}"
+
+
+def percentile(values: Sequence[int], percent: int) -> int:
+    return sorted(values)[len(values) * percent // 100]
+
+
+def deviation(values: Sequence[int]) -> int:
+    """The tool cuts the variance to a whole number, and its root again."""
+    if not values or min(values) == max(values):
+        return 0
+    avg = sum(values) / len(values)
+    return int(math.sqrt(int(sum(float(v) * v for v in values) / len(values) - avg * avg)))
+
+
+def statistics(values: Sequence[int], *, percentiles: bool) -> str:
+    if not values:
+        tail = " p5=0 median=0 p95=0" if percentiles else ""
+        return f"count=0{tail}"
+    text = f"count={len(values)}"
+    if min(values) == max(values):
+        text += f" curr={values[-1]}" + ("(all same)" if len(values) > 1 else "")
+    else:
+        text += f" first={values[0]} curr={values[-1]} min={min(values)} max={max(values)}"
+        text += f" avg={g(sum(values) / len(values))} std={deviation(values)}"
+    if percentiles:
+        text += " p5={} median={} p95={}".format(*(percentile(values, p) for p in (5, 50, 95)))
+    return text
+
+
+def average(values: Sequence[int]) -> float:
+    return sum(values) / len(values) if values else 0
+
+
+def lines(run: Run, version: Version) -> list[tuple[str, str]]:
+    """The output as (stream or severity, line)."""
+    said: list[tuple[str, str]] = []
+
+    def say(text: str, severity: str = "INFO", stream: str = "out") -> None:
+        prefix = f"{severity}: " if version.prefix else ""
+        said.append((stream, prefix + text))
+
+    def litert(text: str) -> None:
+        source = "[benchmark_litert_model.h:89] " if version.source else ""
+        severity = "" if version.logcat else "INFO: "  # LiteRT never writes without
+        for number, part in enumerate(text.split("\n")):
+            said.append(("err", (severity + source if number == 0 else "") + part))
+
+    def runtime(text: str, severity: str = "INFO") -> None:
+        said.append(("err", text if version.logcat else f"{severity}: {text}"))
+
+    def parameter(name: str, value: object) -> None:
+        say(f"{name}{version.colon} [{value}]")
+
+    if not version.logcat:
+        say("STARTING!")
+    if run.delegate == "unknown_flag":
+        say("Unconsumed cmdline flags: --use_gpu=true", "WARN")
+    if version.headline == "new":
+        say("Log parameter values verbosely: [0]")
+    say(f"Min num runs: [{run.regular_loop[0]}]")
+    say("Num threads: [2]")
+    say(f"Min warmup runs: [{run.warmup_loop[0]}]")
+    if not version.compiled:
+        say(f"Graph: [{run.graph}]")
+        if version.signature:
+            say("Signature to run: []")
+    if run.delegate and not version.compiled and run.delegate != "unknown_flag":
+        say("#threads used for CPU inference: [2]")
+        parameter(
+            {"xnnpack": "Use xnnpack", "gpu": "Use gpu", "nnapi": "Use NNAPI"}[run.delegate], 1
+        )
+    if version.compiled:
+        litert(f"Loading model from: {run.graph}")
+    else:
+        say(f"Loaded model {run.graph}")
+    runtime("Initialized TensorFlow Lite runtime.")
+    for line in run.noise:
+        runtime(line)
+    _delegate(run, version, say, runtime)
+    say(f"The input model file size (MB): {g(run.size_bytes / 1e6)}")
+    say(f"Initialized session in {g(run.init_us / 1e3)}ms.")
+    for loop, values in ((run.warmup_loop, run.warmup_us), (run.regular_loop, run.regular_us)):
+        say(
+            f"Running benchmark for at least {loop[0]} iterations and at least {g(loop[1])} seconds"
+            f" but terminate if exceeding {g(loop[2])} seconds."
+        )
+        say(statistics(values, percentiles=version.percentiles))
+        said.append(("out", ""))
+    if version.compiled:
+        _results(run, litert)
+        return said
+    first = run.warmup_us[0] if run.warmup_us else 0
+    warmup, regular = g(average(run.warmup_us)), g(average(run.regular_us))
+    if version.headline == "new":
+        say(
+            f"Inference timings in us: Init: {run.init_us}, First inference: {first},"
+            f" Warmup (avg): {warmup}, Inference (avg): {regular}"
+        )
+    else:
+        word = "Inference" if version.headline == "old" else "no stats"
+        say(
+            f"Average inference timings in us: Warmup: {warmup}, Init: {run.init_us},"
+            f" {word}: {regular}"
+        )
+    if version.headline != "oldest":
+        say("Note: as the benchmark tool itself affects memory footprint, it is APPROXIMATE.")
+        say(f"{version.footprint}: init={g(run.init_kb / 1024)} overall={g(run.overall_kb / 1024)}")
+    if run.peak_mb is not None and version.headline == "new":
+        say(f"Overall peak memory footprint (MB) via periodic monitoring: {g(run.peak_mb)}")
+        if version.rss:
+            say("Memory status at the end of exeution:")
+            say("- VmRSS              : 25 MB")
+            say("+ RssAnnon           : 18 MB")
+            say("+ RssFile + RssShmem : 7 MB")
+    return said
+
+
+def _delegate(run: Run, version: Version, say, runtime) -> None:
+    runtime_name = {
+        "xnnpack": "TfLiteXNNPackDelegate",
+        "gpu": "LITERT_CL" if version.compiled else "TfLiteGpuDelegateV2",
+        "nnapi": "TfLiteNnapiDelegate",
+    }.get(run.delegate or "")
+    told = {"xnnpack": "XNNPACK", "gpu": "GPU", "nnapi": "NNAPI"}.get(run.delegate or "")
+    if runtime_name is None or run.outcome is None:
+        runtime("Created TensorFlow Lite XNNPACK delegate for CPU.")
+        return
+    if run.outcome in ("whole", "partial"):
+        taken = run.nodes if run.outcome == "whole" else run.nodes - 7
+        parts = 1 if run.outcome == "whole" else 2 * (run.kernels or 1)
+        runtime(
+            f"Replacing {taken} out of {run.nodes} node(s) with delegate ({runtime_name}) node,"
+            f" yielding {parts} partitions for subgraph 0 (main).",
+            "VERBOSE",
+        )
+    if run.delegate != "xnnpack" and run.outcome != "whole":
+        runtime("Created TensorFlow Lite XNNPACK delegate for CPU.")
+    if version.compiled:
+        return
+    new = version.applied == "new"
+    verb, how = ("Explicitly applied", "by") if new else ("Applied", "w/")
+    if run.outcome == "whole":
+        say(
+            f"{verb} {told} delegate, and the model graph will be completely executed {how} the"
+            " delegate."
+        )
+    elif run.outcome == "partial":
+        many = f" w/ {run.kernels} delegate kernels" if new else ""
+        say(
+            f"{verb} {told} delegate, and the model graph will be partially executed {how} the"
+            f" delegate{many}."
+        )
+    elif run.outcome == "declined":
+        say(
+            f"Though {told} delegate is explicitly applied, the model graph will not be executed"
+            " by the delegate."
+        )
+    elif run.outcome == "unavailable":
+        say(f"{told} acceleration is unsupported on this platform.", "WARN")
+
+
+def _results(run: Run, litert) -> None:
+    def ms(us: float) -> str:
+        return f"{us / 1000:.2f}"
+
+    warmup, regular = run.warmup_us, run.regular_us
+    litert("\n========== BENCHMARK RESULTS ==========")
+    litert("Signature name:       serving_default")
+    litert(f"Model initialization: {ms(run.init_us)} ms")
+    litert(f"Warmup (first):       {ms(warmup[0] if warmup else 0)} ms")
+    litert(f"Warmup (avg):         {ms(average(warmup))} ms ({len(warmup)} runs)")
+    litert(f"Inference (avg):      {ms(average(regular))} ms ({len(regular)} runs)")
+    litert(f"Inference (min):      {ms(min(regular))} ms")
+    litert(f"Inference (max):      {ms(max(regular))} ms")
+    litert(f"Inference (std):      {ms(deviation(regular))}")
+    litert("Throughput:           12.34 MB/s")
+    litert("\nMemory Usage:")
+    litert(f"Init footprint:       {run.init_kb / 1024:.2f} MB")
+    litert(f"Overall footprint:    {run.overall_kb / 1024:.2f} MB")
+    if run.peak_mb is None:
+        litert("Peak memory usage not available. (peak_mem_mb <= 0)")
+    else:
+        litert(f"Peak memory:          {run.peak_mb:.2f} MB")
+    litert("======================================\n")
+
+
+def text(run: Run, version: Version, *, pid: int = 4321, profile: "Profile | None" = None) -> str:
+    """All of the output."""
+    said = [line for _, line in lines(run, version)]
+    if profile is not None:
+        said += profile_lines(profile, version)
+    if version.logcat:
+        return logcat(said, version, pid=pid)
+    return "".join(line + version.end for line in said)
+
+
+def logcat(said: Sequence[str], version: Version, *, pid: int) -> str:
+    if version.logcat == "threadtime":
+        head = "11-02 08:15:04.407 {pid:5} {pid:5} I {tag}  : "
+    else:
+        head = "11-02 08:15:04.407 I/{tag}  ({pid:5}): "
+    return "--------- beginning of main\n" + "".join(
+        head.format(pid=pid, tag="litert" if "[benchmark_litert" in line else "tflite")
+        + line
+        + "\n"
+        for line in said
+    )
+
+
+def random_us(rng: random.Random, size: int, base: float) -> list[int]:
+    """Durations around `base` with a tail; now and then all are equal."""
+    if rng.random() < 0.1:
+        return [int(base) + 1] * size
+    spread = rng.choice([0.001, 0.02, 0.3])
+    values = [base * math.exp(abs(rng.gauss(0, spread))) for _ in range(size)]
+    if size > 2 and rng.random() < 0.3:
+        values[rng.randrange(size)] *= 12
+    return [int(value) + 1 for value in values]
+
+
+def random_loop(rng: random.Random, us: Sequence[int]) -> tuple[int, float, float]:
+    total_s = sum(us) / 1e6
+    kind = rng.random()
+    if kind < 0.5 or not us:
+        return len(us), 0, 150
+    if kind < 0.85:  # went on until the time was over
+        return rng.randint(1, len(us)), float(g(total_s * 1.01)), 150
+    return len(us) + rng.randint(1, 9), 1, float(g(total_s * 0.99))
+
+
+def random_run(rng: random.Random) -> Run:
+    base = math.exp(rng.uniform(math.log(40), math.log(3e6)))
+    warmup = random_us(rng, rng.choice([0, 1, 1, 2, 5]), base * 1.5)
+    regular = random_us(rng, rng.choice([1, 2, 3, 10, 20, 50, 50, 137]), base)
+    delegate = rng.choice([None, None, "xnnpack", "gpu", "nnapi", "unknown_flag"])
+    outcome = kernels = None
+    if delegate in ("xnnpack", "gpu", "nnapi"):
+        outcome = rng.choice(["whole", "partial", "declined", "unavailable"])
+        kernels = {"whole": 1, "partial": rng.randint(1, 9)}.get(outcome)
+    return Run(
+        graph=rng.choice(["/data/local/tmp/m.tflite", "/tmp/a b [avg=5]/count=3 é.tflite"]),
+        warmup_us=warmup,
+        regular_us=regular,
+        warmup_loop=random_loop(rng, warmup),
+        regular_loop=random_loop(rng, regular),
+        init_us=int(math.exp(rng.uniform(math.log(300), math.log(2e6)))),
+        size_bytes=rng.randint(10_000, 30_000_000),
+        init_kb=rng.randint(-500, 90_000),
+        overall_kb=rng.randint(100, 300_000),
+        peak_mb=rng.choice([None, rng.uniform(1, 900)]),
+        delegate=delegate,
+        outcome=outcome,
+        kernels=kernels,
+        noise=rng.choice([(), ("Loaded OpenCL library with dlopen.",)]),
+    )
+
+
+def truth(run: Run, version: Version) -> dict[str, object]:
+    """The fields of a result, from the durations."""
+    same = min(run.regular_us) == max(run.regular_us)
+    percents = version.percentiles or same
+    median, p5, p95 = (
+        percentile(run.regular_us, p) / 1000 if percents else None for p in (50, 5, 95)
+    )
+    footprints = version.headline != "oldest"
+    return {
+        "graph": run.graph,
+        "runs": len(run.regular_us),
+        "avg_ms": average(run.regular_us) / 1000,
+        "min_ms": min(run.regular_us) / 1000,
+        "max_ms": max(run.regular_us) / 1000,
+        "std_ms": deviation(run.regular_us) / 1000,
+        "median_ms": median,
+        "p5_ms": p5,
+        "p95_ms": p95,
+        "init_ms": run.init_us / 1000,
+        "first_ms": run.warmup_us[0] / 1000 if run.warmup_us else None,
+        "warmup_runs": len(run.warmup_us),
+        "warmup_ms": average(run.warmup_us) / 1000 if run.warmup_us else None,
+        "init_memory_mb": run.init_kb / 1024 if footprints else None,
+        "memory_mb": run.overall_kb / 1024 if footprints else None,
+        "peak_memory_mb": run.peak_mb if version.headline == "new" else None,
+        "model_size_mb": run.size_bytes / 1e6,
+    }
+
+
+# Profiles
+
+
+@dataclass(frozen=True)
+class Operator:
+    name: str
+    type: str
+    us: Sequence[Sequence[int]]  # runs, calls within a run
+
+
+@dataclass(frozen=True)
+class Profile:
+    operators: Sequence[Operator]
+    runs: int
+    initial: Sequence[Operator] = ()
+    subgraph: Sequence[Operator] = ()
+    internal: Sequence[Operator] = field(default_factory=tuple)
+
+
+TYPES = {
+    "CONV_2D": "[t{0};x, u{0}]:{0}",
+    "RESIZE_NEAREST_NEIGHBOR": "[net/t {0}]:{0}",
+    "TfLiteNnapiDelegate": "[]:{0}",
+    "Convolution (NHWC, QC8) IGEMM": "Delegate/Convolution (NHWC, QC8) IGEMM:{0}",
+    "convolution_2d 0 -> relu 1": "Delegate/convolution_2d 0 -> relu 1:{0}",
+    "depth_to_space 5": "Delegate/depth_to_space 5:{0}",
+}
+LITERT_TYPES = {
+    "CONV_2D": "[Builtin]:{0}",
+    "Delegate/Fully Connected (NC, QS8, QC8W) GEMM": "[Delegate]:{0}",
+    "Delegate/convolution_2d 0 -> relu 1": "[Delegate]:{0}",
+}
+
+
+def random_operators(
+    rng: random.Random, runs: int, types: dict[str, str], *, fractional: bool
+) -> list[Operator]:
+    found = []
+    for index in range(rng.randint(1, 14)):
+        type_ = rng.choice(list(types))
+        base = math.exp(rng.uniform(0, math.log(20_000)))
+        calls = rng.choice([1, 1, 1, 1, 3, 13])
+        us = [random_us(rng, calls, base) for _ in range(runs)]
+        if fractional and rng.random() < 0.1:
+            us[0] = us[0][1:]  # not called in each run
+        found.append(Operator(types[type_].format(index), type_, us))
+    return found
+
+
+def random_profile(rng: random.Random, *, runs: int | None = None) -> Profile:
+    """A profile of the classic tool; of LiteRT's where `runs` is given."""
+    if runs is not None:
+        return Profile(random_operators(rng, runs, LITERT_TYPES, fractional=False), runs)
+    runs = rng.choice([1, 2, 10, 50])
+    initial = [
+        Operator("ModifyGraphWithDelegate/0", "ModifyGraphWithDelegate", [[rng.randint(1, 10**6)]]),
+        Operator("AllocateTensors/0", "AllocateTensors", [[rng.randint(1, 99), rng.randint(1, 9)]]),
+    ]
+    extra = {"subgraph": (), "internal": ()}
+    for name in extra:
+        if rng.random() < 0.15:
+            extra[name] = random_operators(rng, runs, TYPES, fractional=False)
+    operators = random_operators(rng, runs, TYPES, fractional=runs > 1)
+    if not any(us for op in operators for us in op.us):
+        return random_profile(rng)
+    return Profile(operators, runs, rng.choice([(), initial]), **extra)
+
+
+def expected(operators: Sequence[Operator], runs: int) -> list[tuple[str, str, float, int]]:
+    """(name, type, ms per inference, whole calls per inference)."""
+    found = []
+    for op in operators:
+        flat = [us for one in op.us for us in one]
+        if flat:
+            found.append((op.name, op.type, sum(flat) / runs / 1000, len(flat) // runs))
+    return found
+
+
+def profile_lines(profile: Profile, version: Version) -> list[str]:
+    """The tables in the output."""
+    if version.profile in ("2.1.6", "2.2"):
+        return ["INFO: [benchmark_litert_model.h:192] ", *_litert(profile, version)]
+    prefix = "INFO: " if version.prefix else ""
+    said = []
+    if not version.compiled:
+        if profile.initial:
+            said.append(prefix + "Profiling Info for Benchmark Initialization:")
+            said += [*_tables(profile.initial, 1, version, csv=False), "", ""]
+        said.append(prefix + "Operator-wise Profiling Info for Regular Benchmark Runs:")
+    return [*said, *_graphs(profile, version, csv=False), "", ""]
+
+
+def csv(profile: Profile, version: Version) -> str:
+    said = []
+    if profile.initial:
+        said.append("Profiling Info for Benchmark Initialization:")
+        said += [*_tables(profile.initial, 1, version, csv=True), "", ""]
+    said.append("Operator-wise Profiling Info for Regular Benchmark Runs:")
+    said += [*_graphs(profile, version, csv=True), "", ""]
+    return "".join(line + version.end for line in said)
+
+
+def _graphs(profile: Profile, version: Version, *, csv: bool) -> list[str]:
+    said = ["Primary graph (name: main) profile:"] if profile.subgraph else []
+    said += _tables(profile.operators, profile.runs, version, csv=csv)
+    if profile.subgraph:
+        title = "Subgraph (index: 1, name: body) "
+        said += [f"{title}profile:"]
+        said += _tables(profile.subgraph, profile.runs, version, csv=csv, title=title)
+    if profile.internal:
+        said += ["Delegate internal: "]
+        said += _tables(profile.internal, profile.runs, version, csv=csv)
+    return said
+
+
+def _field(value: object, width: int) -> str:
+    return "\t" + (f"{value:.3f}" if isinstance(value, float) else str(value)).rjust(width)
+
+
+def _tables(
+    operators: Sequence[Operator], runs: int, version: Version, *, csv: bool, title: str = ""
+) -> list[str]:
+    start = version.profile == "start"
+    rule = "=" * 30
+    flat = {op.name: [us for one in op.us for us in one] for op in operators}
+    operators = [op for op in operators if flat[op.name]]
+    per_run = [sum(sum(op.us[run]) for op in operators) for run in range(runs)]
+    total = sum(per_run)
+    width = version.type_width
+
+    def row(op: Operator, before: int) -> str:
+        us = flat[op.name]
+        share = sum(us) * 100 / total if total else math.nan
+        cdf = (before + sum(us)) * 100 / total if total else math.nan
+        first, avg, calls = us[0] / 1000, sum(us) / len(us) / 1000, len(us) // runs
+        if csv:
+            name = op.name if start else op.name.replace(",", "\t")
+            starts = ["12.5"] if start else []
+            numbers = [g(first), g(avg), g(share) + "%", g(cdf) + "%", "0", str(calls)]
+            return ", ".join([op.type, *starts, *numbers, name])
+        starts = _field(12.5, 17) if start else ""
+        return (
+            _field(op.type, width)
+            + starts
+            + _field(first, 9)
+            + _field(avg, 9)
+            + _field(share, 7)
+            + "%"
+            + _field(cdf, 7)
+            + "%"
+            + _field(0.0, 10)
+            + _field(calls, 9)
+            + "\t"
+            + op.name
+        )
+
+    columns = ["[start]", "[first]"] if start else ["[first]"]
+    heading = _field("[node type]", width) + "".join(
+        _field(name, 9) for name in [*columns, "[avg ms]", "[%]", "[cdf%]", "[mem KB]"]
+    )
+    heading += _field("[times called]", 9) + "\t[Name]"
+    if csv:
+        starts = "start, " if start else ""
+        heading = f"node type, {starts}first, avg_ms, %, cdf%, mem KB, times called, name"
+    said = []
+    slowest = sorted(operators, key=lambda op: -sum(flat[op.name]) / len(flat[op.name]))[:10]
+    for name, chosen in (("Run Order", operators), ("Top by Computation Time", slowest)):
+        said += [f"{rule} {name} {rule}", heading]
+        before = 0
+        for op in chosen:
+            said.append(row(op, before))
+            before += sum(flat[op.name])
+        said.append("")
+    said += [f"Number of nodes executed: {len(operators)}", f"{rule} Summary by node type {rule}"]
+    if csv:
+        said.append("node type, count, avg_ms, avg %, cdf %, mem KB, times called")
+    else:
+        names = ["[count]", "[avg ms]", "[avg %]", "[cdf %]", "[mem KB]", "[times called]"]
+        said.append(_field("[Node type]", width) + "".join(_field(name, 10) for name in names))
+    types = sorted({op.type for op in operators})
+    cut = {t: sum(sum(flat[op.name]) // runs for op in operators if op.type == t) for t in types}
+    everything, cdf = sum(cut.values()), 0.0
+    for type_ in sorted(types, key=lambda t: -cut[t]):
+        share = cut[type_] * 100 / everything if everything else math.nan
+        cdf += share
+        own = [op for op in operators if op.type == type_]
+        calls = sum(len(flat[op.name]) // runs for op in own)
+        ms = cut[type_] / 1000
+        if csv:
+            said.append(f"{type_}, {len(own)}, {g(ms)}, {g(share)}%, {g(cdf)}%, 0, {calls}")
+        else:
+            said.append(
+                _field(type_, width)
+                + _field(len(own), 9)
+                + _field(ms, 10)
+                + _field(share, 10)
+                + "%"
+                + _field(cdf, 10)
+                + "%"
+                + _field(0.0, 10)
+                + _field(calls, 9)
+            )
+    said += ["", f"{title}Timings (microseconds): {statistics(per_run, percentiles=False)}"]
+    return [*said, "Memory (bytes): count=0", f"{len(operators)} nodes observed", ""]
+
+
+def _litert(profile: Profile, version: Version) -> list[str]:
+    new = version.profile == "2.2"
+    total = sum(us for op in profile.operators for one in op.us for us in one)
+
+    def title(name: str, width: int) -> str:
+        if not new:
+            return f"{'=' * 30} {name} {'=' * 30}"
+        left = (width - len(name) - 2) // 2
+        return "=" * left + f" {name} " + "=" * (width - len(name) - 2 - left)
+
+    width, start = (60, f" {'[start]':>10}") if new else (30, "")
+    heading = f"{'[node type]':>{width}}{start}" + "".join(
+        f" {name:>10}" for name in ("[first]", "[avg ms]", "[%]", "[cdf%]", "[mem KB]")
+    )
+    heading += (
+        f" {'[times called]':>14}   [Name]" if new else f" {'[times called]':>10} {'[Name]':>10}"
+    )
+    said = []
+    slowest = sorted(profile.operators, key=lambda op: -sum(map(sum, op.us)))
+    for name, chosen in (("Run Order", profile.operators), ("Top by Computation Time", slowest)):
+        said += [title(name, 150), heading]
+        before = 0
+        for op in chosen:
+            own, calls = sum(map(sum, op.us)), sum(map(len, op.us))
+            before += own
+            starts = f" {1.25:10.3f}" if new else ""
+            said.append(
+                f"{op.type:>{width}}{starts} {op.us[0][0] / 1000:10.3f} {own / calls / 1000:10.3f}"
+                f" {own * 100 / total:9.3f}% {before * 100 / total:9.3f}% {0:10.3f}"
+                + (f" {calls:14}   {op.name}" if new else f" {calls:10} {op.name}")
+            )
+        said.append("")
+    said += [f"Number of nodes executed: {len(profile.operators)}", *([""] if new else [])]
+    said.append(title("Summary by node type", 130))
+    said.append(f"{'[Node type]':>{width}} {'[count]':>10} {'[avg ms]':>10} {'[times called]':>14}")
+    for type_ in sorted({op.type for op in profile.operators}):
+        own_ops = [op for op in profile.operators if op.type == type_]
+        own = sum(sum(map(sum, op.us)) for op in own_ops)
+        calls = sum(sum(map(len, op.us)) for op in own_ops)
+        share = own * 100 / total
+        said.append(
+            f"{type_:>{width}} {len(own_ops):10} {own / calls / 1000:10.3f} {share:9.3f}%"
+            f" {share:9.3f}% {0:10.3f} {calls:14}"
+        )
+    delegated = ["Op Name      Count    Avg(us)", "Delegate/Convolution 12 3.25 1 9 39"]
+    if new:
+        said += ["", title("Delegate Statistics", 135), *delegated]
+    said += ["", f"Timings (microseconds): count={len(profile.operators)} curr={total}"]
+    said += ["Memory (bytes): count=0", f"{len(profile.operators)} nodes observed"]
+    return said + ([] if new else ["", "Delegate Statistics:", *delegated])
+
+
+def corpus() -> dict[str, str]:
+    """One output of each version with a profile, some profiles as CSV, and the truth of all."""
+    files = {}
+    truths = {}
+    for number, (name, version) in enumerate(VERSIONS.items()):
+        rng = random.Random(number)
+        run = replace(
+            random_run(rng),
+            regular_us=[rng.randint(5000, 6000) for _ in range(50)],
+            regular_loop=(50, 0, 150),
+        )
+        litert = version.profile in ("2.1.6", "2.2")
+        runs = len(run.warmup_us) + len(run.regular_us)
+        profile = random_profile(rng, runs=runs if litert else None)
+        shown = profile if not version.logcat else None
+        files[f"{name}.txt"] = text(run, version, profile=shown)
+        truths[f"{name}.txt"] = {
+            **truth(run, version),
+            "delegate": [run.delegate, run.outcome, run.kernels],
+            "profile": expected(profile.operators, profile.runs) if shown else None,
+        }
+        if name in ("tf2.8", "litert1.1"):
+            files[f"{name}.csv"] = csv(profile, version)
+            truths[f"{name}.csv"] = {"profile": expected(profile.operators, profile.runs)}
+    files["truth.json"] = json.dumps(truths, indent=1) + "\n"
+    return files
+
+
+if __name__ == "__main__":
+    for name, content in corpus().items():
+        Path(__file__).with_name(name).write_bytes(content.encode())
