@@ -9,6 +9,7 @@ from typing import Protocol
 from keras_models.errors import InputError
 
 NAMES = ("host", "adb", "adb-apk", "ssh", "emulated")
+DEVICE_OPTIONS = ("cores", "benchmark_binary", "delegate", "profile")
 
 
 class TargetError(Exception):
@@ -110,12 +111,39 @@ class Target(Protocol):
 
 
 def open_target(spec: str, *, options: Options) -> Target:
-    """The target that `--target` names: host, adb[:SERIAL], ssh:USER@HOST, emulated:CORE."""
-    name = spec.partition(":")[0]
+    """The target that `--target` names, with what is asked of it.
+
+    Raises:
+      InputError: Unknown, not there, or asked for what it does not have.
+    """
+    name, _, where = spec.partition(":")
     if spec == "host":
+        _refuse(spec, options, *DEVICE_OPTIONS)
         from android_bench.targets.host import HostTarget
 
         return HostTarget(runtime=options.runtime, threads=options.threads)
+    if name == "emulated":
+        _refuse(spec, options, "runtime", "threads", *DEVICE_OPTIONS)
+        from android_bench.targets.emulated import EmulatedTarget
+
+        return EmulatedTarget(where)
+    if name in ("adb", "adb-apk"):
+        _refuse(spec, options, "runtime")
+        from android_bench.targets import adb
+
+        return adb.open_target(where, options=options, apk=name == "adb-apk")
+    if name == "ssh":
+        _refuse(spec, options, "runtime")
+        from android_bench.targets import ssh
+
+        return ssh.open_target(where, options=options)
     near = difflib.get_close_matches(name, NAMES, n=1)
-    hint = f"Did you mean {near[0]!r}? " if near and near[0] != name else ""
+    hint = f"Did you mean {near[0]!r}? " if near and near[0] != spec else ""
     raise InputError(f"Unknown target {spec!r}. {hint}Known: {', '.join(NAMES)}.")
+
+
+def _refuse(spec: str, options: Options, *names: str) -> None:
+    usual = Options()
+    for name in names:
+        if getattr(options, name) != getattr(usual, name):
+            raise InputError(f"The target {spec} has no --{name}: leave it out.")

@@ -1,0 +1,308 @@
+"""Android devices, through the adb server: the native benchmark tool, or its APK."""
+
+import os
+import re
+import shlex
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import adbutils
+from adbutils import AdbError
+
+from android_bench import device
+from android_bench.targets import Options, TargetError, shell
+from android_bench.targets.shell import DroppedError, Output, ShellTarget, last_line
+from keras_models.errors import InputError
+
+PACKAGE = "org.tensorflow.lite.benchmark"
+ACTIVITY = f"{PACKAGE}/.BenchmarkModelActivity"
+POLL_S = 0.5
+_STATES = {  # what `adb devices` says, and what to do
+    "unauthorized": (
+        "does not trust this computer: unlock it and allow USB debugging in the dialog it shows;"
+        " without one, revoke the authorizations in its developer options and connect it again"
+    ),
+    "authorizing": "is about to be authorized: try again in a moment",
+    "offline": "does not answer (offline): unplug it and connect it again, or restart it",
+    "no": "may not be accessed by this user (no permissions): see the udev rules of your system",
+    "recovery": "is in recovery mode: restart it",
+    "bootloader": "is in its bootloader: restart it",
+    "sideload": "waits for a sideload: restart it",
+}
+_BROKEN = re.compile(
+    r"closed|EOF|fault|offline|not found|no devices|reset|Broken pipe|Connection|connect failed",
+    re.IGNORECASE,
+)
+
+
+def serials() -> list[str]:
+    """The devices that can be used now: one target each, which may run side by side."""
+    return [serial for serial, state in _states().items() if state == "device"]
+
+
+def open_target(serial: str, *, options: Options, apk: bool = False) -> ShellTarget:
+    """Opens a device.
+
+    Args:
+      serial: As `adb devices` tells; empty: $ANDROID_SERIAL, else the only one.
+      options: What is asked of it.
+      apk: Measure in the benchmark APK in place of the native tool.
+
+    Raises:
+      InputError: There is no such device, or it cannot be used.
+    """
+    try:
+        connection = AdbShell(_choose(serial or os.environ.get("ANDROID_SERIAL", "")), apk=apk)
+        return (ApkTarget if apk else ShellTarget)(connection, options=options)
+    except TargetError as error:
+        raise InputError(str(error)) from error
+
+
+class _Device(adbutils.AdbDevice):
+    """adbutils' device, whose sockets are closed also when the server refuses."""
+
+    def open_transport(
+        self, command: str | None = None, timeout: float | None = 60.0
+    ) -> adbutils.AdbConnection:
+        """Connects to the device, or asks the server about it."""
+        connection = self._client.make_connection(timeout=timeout)
+        try:
+            ask = f"host-serial:{self.serial}:{command}" if command else ""
+            connection.send_command(ask or f"host:transport:{self.serial}")
+            connection.check_okay()
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+
+class AdbShell:
+    """The connection to a device through the adb server."""
+
+    system = "android"
+    folders = ("/data/local/tmp",)
+
+    def __init__(self, serial: str, *, apk: bool = False) -> None:
+        self.serial = serial
+        self.name = f"{'adb-apk' if apk else 'adb'}:{serial}"
+        self._device = _Device(adbutils.AdbClient(), serial)
+        try:
+            self._v2 = "shell_v2" in self._device.get_features().split(",")
+        except (AdbError, OSError) as error:
+            raise self._broken(error) from error
+
+    def run(self, command: str, *, timeout_s: float = 60.0) -> Output:
+        """Runs a command of the device's shell."""
+        try:
+            # Silence on the line for that long, which a benchmark's longest phase stays below.
+            result = self._device.shell2(command, timeout=timeout_s, v2=self._v2)
+        except adbutils.AdbTimeout as error:
+            raise TargetError(
+                f"{self.name}: expected an answer within {timeout_s:g} s, got none; it may hang or"
+                " sleep: wake it up"
+            ) from error
+        except (AdbError, OSError, EOFError, ValueError) as error:
+            raise self._broken(error) from error
+        return Output(result.output.replace("\r\n", "\n"), result.returncode)
+
+    def push(self, path: Path, to: str) -> None:
+        """Pushes a file."""
+        # adbutils has no timeout here and keeps to itself what the device answers: a full disk.
+        size_mb = path.stat().st_size / 1e6
+        words = [adbutils.adb_path(), "-s", self.serial, "push", str(path.resolve()), to]
+        code, said = _start(words, timeout_s=60 + size_mb)
+        if code == 0:
+            return
+        if "No space left" in said:
+            raise TargetError(
+                f"{self.name}: no space left for {path.name} ({size_mb:.1f} MB) in"
+                f" {self.folders[0]}; free some on the device"
+            )
+        if self.serial not in serials() or (_BROKEN.search(said) and "remote" not in said):
+            raise self._broken(said)
+        raise TargetError(f"{self.name}: adb push of {path.name} left with {code}: {said}")
+
+    def wait(self, *, timeout_s: float) -> None:
+        """Waits for the device to come back."""
+        end = time.monotonic() + timeout_s
+        while True:
+            try:
+                state = _states().get(self.serial)
+            except InputError as error:
+                raise TargetError(str(error)) from error
+            if state == "device" and self._answers():  # adb may not yet know that it is gone
+                return
+            if time.monotonic() >= end:
+                raise TargetError(
+                    f"{self.name}: expected it back within {timeout_s:g} s, but it"
+                    f" {_STATES.get(state or '', 'is not connected: connect it again')}"
+                )
+            if ":" in self.serial:  # a device in the network: adb does not look for it for long
+                try:
+                    if state is not None:
+                        adbutils.AdbClient().disconnect(self.serial)
+                    adbutils.AdbClient().connect(self.serial, timeout=5)
+                except (AdbError, OSError):
+                    pass
+            time.sleep(POLL_S)
+
+    def close(self) -> None:
+        """Nothing is held: the adb server is the user's."""
+
+    def _answers(self) -> bool:
+        try:
+            return self.run("true", timeout_s=10).code == 0
+        except TargetError:
+            return False
+
+    def _broken(self, reason: object) -> TargetError:
+        try:
+            state = _states().get(self.serial)
+        except InputError as error:
+            return TargetError(str(error))
+        if state == "device":
+            return DroppedError(f"{self.name}: the connection broke ({_line(reason)})")
+        return DroppedError(
+            f"{self.name}: it {_STATES.get(state or '', 'is not connected: connect it again')}"
+        )
+
+
+class ApkTarget(ShellTarget):
+    """The benchmark tool inside an app, whose threads Android schedules as those of any app."""
+
+    writes_files = False
+
+    def __init__(self, connection: AdbShell, *, options: Options) -> None:
+        self._install = False
+        super().__init__(connection, options=options, system="apk")
+
+    def choose_cores(self) -> device.Choice:
+        """None: an app's process cannot be kept to cores from outside."""
+        if self.options.cores is not None:
+            raise InputError("--cores: Android places an app's threads; use --target=adb")
+        return device.Choice(notes=("measured in an app, on cores that Android chooses",))
+
+    def prepare(self) -> None:
+        """Installs the app, unless it is there already and no other is asked for."""
+        self.make_folder()
+        there = "package:" in self.shell.run(f"pm path {PACKAGE}").text
+        if there and self.options.benchmark_binary is None:
+            return
+        remote = f"{self.folder}/benchmark.apk"
+        self.push(self.tool.path, remote)
+        self._install = not there
+        output = self.again(lambda: self.shell.run(f"pm install -r -d -g {remote}", timeout_s=300))
+        if "Success" not in output.text:
+            raise TargetError(
+                f"{self.name}: expected Android to install {self.tool.path.name}, got"
+                f" {last_line(output.text)}"
+            )
+        self.forget(remote)
+
+    def execute(self, words: Sequence[str]) -> Output:
+        """Starts the app with these flags, and reads what it says from the log."""
+        return self.again(lambda: self._start_app(words), before=self._stop_app)
+
+    def clean_up(self) -> None:
+        """Removes the app, if it was not there before."""
+        self._stop_app()
+        if self._install and "package:" in self.shell.run(f"pm path {PACKAGE}").text:
+            self.ask(f"pm uninstall {PACKAGE}")
+
+    def _stop_app(self) -> None:
+        self.shell.run(f"am force-stop {PACKAGE}")
+
+    def _start_app(self, words: Sequence[str]) -> Output:
+        # A line of our own in the log: clearing it would take what others need.
+        token = f"begins-{time.monotonic_ns():x}"
+        self.ask(f"log -t shufflelite {token}")
+        # The app divides its flags at blanks.
+        start = ["am", "start", "-S", "-n", ACTIVITY, "--es", "args", shlex.join(words)]
+        said = self.ask(f"{device.quote(start)} 2>&1")
+        if "Error" in said:
+            raise TargetError(f"{self.name}: the app does not start: {last_line(said)}")
+        end, gone = time.monotonic() + shell.RUN_S, False
+        while True:
+            text = self.ask(
+                "logcat -d -v threadtime -s tflite:V litert:V shufflelite:V AndroidRuntime:E"
+                " libc:F DEBUG:F"
+            ).rpartition(token)[2]
+            crash = re.search(r"(?:Fatal signal|FATAL EXCEPTION).*", text)
+            if crash:
+                self._stop_app()
+                raise TargetError(f"{self.name}: the app crashed: {crash[0].strip()}")
+            if "Inference timings in us" in text or "Benchmarking failed" in text:
+                time.sleep(POLL_S)  # what follows these lines: memory, profile
+                return Output(text, 0)
+            if gone or time.monotonic() >= end:
+                self._stop_app()
+                how = (
+                    "its process is gone; memory may be short"
+                    if gone
+                    else f"after {shell.RUN_S:g} s"
+                )
+                raise TargetError(f"{self.name}: the app told no result: {how}")
+            time.sleep(POLL_S)
+            gone = self.shell.run(f"pidof {PACKAGE}").code == 1  # old phones have no pidof: 127
+
+
+def _choose(serial: str) -> str:
+    states = _states()
+    usable = [one for one, state in states.items() if state == "device"]
+    if not serial and len(usable) > 1:
+        known = ", ".join(f"--target=adb:{one}" for one in usable)
+        raise InputError(f"several devices are connected: choose with {known}")
+    if not serial:
+        serial = (usable or list(states) or [""])[0]
+    if not serial:
+        raise InputError(
+            "no device is connected: connect one, switch on USB debugging in its developer"
+            " options, and look at `adb devices`"
+        )
+    if serial not in states:
+        known = ", ".join(f"{one} ({state})" for one, state in states.items()) or "none"
+        hint = f"; try `adb connect {serial}` first" if ":" in serial else ""
+        raise InputError(f"adb knows no device {serial!r}, but: {known}{hint}")
+    if states[serial] != "device":
+        state = states[serial]
+        raise InputError(f"adb:{serial} {_STATES.get(state, f'is in state {state!r}: restart it')}")
+    return serial
+
+
+def _states() -> dict[str, str]:
+    """All devices of the adb server, which is started where there is none: serials and states."""
+    try:
+        return {info.serial: info.state for info in adbutils.AdbClient().list()}
+    except (AdbError, OSError, subprocess.SubprocessError) as error:
+        raise InputError(
+            f"the adb server cannot be reached or started ({_line(error)}); try `adb start-server`"
+        ) from error
+
+
+def _start(words: Sequence[str], *, timeout_s: float) -> tuple[int, str]:
+    """Runs the adb client; returns its exit code and what was wrong."""
+    try:
+        ran = subprocess.run(
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            timeout=timeout_s,
+            start_new_session=True,  # Ctrl-C is ours to handle
+        )
+    except subprocess.TimeoutExpired as error:
+        raise TargetError(
+            f"{shlex.join(words)}: expected an end within {timeout_s:g} s, got none"
+        ) from error
+    except OSError as error:
+        raise TargetError(f"{words[0]}: cannot be started: {error.strerror}") from error
+    wrong = [line for line in ran.stdout.splitlines() if "error:" in line]  # a summary may follow
+    return ran.returncode, last_line("\n".join(wrong) or ran.stdout)
+
+
+def _line(reason: object) -> str:
+    return " ".join(str(reason).split()) or type(reason).__name__

@@ -1,0 +1,197 @@
+"""ARM Linux boards (and any other Linux machine) through the OpenSSH client."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+from android_bench.targets import Options, TargetError
+from android_bench.targets.shell import DroppedError, Output, ShellTarget, last_line
+from keras_models.errors import InputError
+
+CONNECT_S = 30.0
+_READY = "shufflelite-is-connected"
+_HINTS = {  # what ssh says, and what to do
+    "Permission denied": "it must let you in without a password: see ssh-copy-id and ssh-agent",
+    "REMOTE HOST IDENTIFICATION": "its key has changed: find out why, then ssh-keygen -R {host}",
+    "Host key verification failed": "connect once by hand (ssh {host}) to check its key",
+    "Could not resolve": "check the name, or add it to ~/.ssh/config",
+    "Connection refused": "start its SSH server, or check the port",
+    "timed out": "check that it is switched on and in the network",
+    "No route to host": "check that it is switched on and in the network",
+}
+
+
+def open_target(where: str, *, options: Options) -> ShellTarget:
+    """Opens a machine.
+
+    Args:
+      where: [USER@]HOST[:PORT], where HOST may be a name of ~/.ssh/config.
+      options: What is asked of it.
+
+    Raises:
+      InputError: It cannot be reached or used.
+    """
+    try:
+        return ShellTarget(SshShell(where), options=options)
+    except TargetError as error:
+        raise InputError(str(error)) from error
+
+
+class SshShell:
+    """One connection of the OpenSSH client, which all commands share.
+
+    It is held by a process whose input is a pipe of ours: it ends with us, however we end.
+    """
+
+    system = "linux"
+    folders = ("/tmp", "/var/tmp", ".")  # "." is the user's home
+
+    def __init__(self, where: str) -> None:
+        # A leading - would be an option of ssh's.
+        parts = re.fullmatch(
+            r"((?:[^\s@-][^\s@]*@)?(?:\[[\w:.%]+\]|[\w.]+[\w.-]*))(?::(\d+))?", where
+        )
+        if not parts:
+            raise InputError(f"--target=ssh:{where}: expected ssh:[USER@]HOST[:PORT]")
+        self.name = f"ssh:{where}"
+        self._host = parts[1].replace("[", "").replace("]", "")
+        if shutil.which("ssh") is None:
+            raise InputError(f"{self.name}: needs the OpenSSH client; install it (openssh-client)")
+        self._folder = tempfile.mkdtemp(prefix="shufflelite-ssh-")
+        # The names of Unix sockets end at 104 to 108 bytes, and ssh expands % and more.
+        if not re.fullmatch(r"[\w./-]{1,60}", self._folder):
+            os.rmdir(self._folder)
+            self._folder = tempfile.mkdtemp(prefix="shufflelite-ssh-", dir="/tmp")
+        self._words = [
+            *("ssh", "-T", "-o", "BatchMode=yes", "-o", f"ConnectTimeout={CONNECT_S / 2:.0f}"),
+            *("-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=3"),
+            *("-o", "ClearAllForwardings=yes", "-o", "LogLevel=ERROR"),
+            *("-o", f"ControlPath={self._folder}/s"),
+            *(("-p", parts[2]) if parts[2] else ()),
+        ]
+        self._master: subprocess.Popen[bytes] | None = None
+        try:
+            self._connect()
+        except BaseException:
+            self.close()
+            raise
+
+    def run(self, command: str, *, timeout_s: float = 60.0) -> Output:
+        """Runs a command of the machine's sh."""
+        return self._run(f"({command}) 2>&1", stdin=None, timeout_s=timeout_s)
+
+    def push(self, path: Path, to: str) -> None:
+        """Copies a file to the machine."""
+        size_mb = path.stat().st_size / 1e6
+        with path.open("rb") as file:
+            output = self._run(f"cat 2>&1 > {shlex.quote(to)}", stdin=file, timeout_s=60 + size_mb)
+        if "No space left" in output.text:
+            raise TargetError(
+                f"{self.name}: no space left for {path.name} ({size_mb:.1f} MB); free some in"
+                f" {to.rpartition('/')[0]}"
+            )
+        if output.code:
+            raise TargetError(
+                f"{self.name}: writing {to} left with {output.code}: {last_line(output.text)}"
+            )
+
+    def wait(self, *, timeout_s: float) -> None:
+        """Connects anew, until it succeeds."""
+        end = time.monotonic() + timeout_s
+        while True:
+            try:
+                self._connect()
+                return
+            except DroppedError as error:
+                if time.monotonic() >= end:
+                    raise TargetError(
+                        f"{self.name}: expected it back within {timeout_s:g} s; {error}"
+                    ) from error
+            time.sleep(0.5)
+
+    def close(self) -> None:
+        """Ends the connection."""
+        self._disconnect()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _run(self, command: str, *, stdin: BinaryIO | None, timeout_s: float) -> Output:
+        # The login shell may be any; sh reads the command.
+        remote = f"exec sh -c {shlex.quote(command)}"
+        code, out, err = self._start([remote], stdin=stdin, timeout_s=timeout_s)
+        # 255 is ssh's own failure, unless it is the command's, which is silent on that stream.
+        if code == 255 and (err.strip() or self._master is None or self._master.poll() is not None):
+            raise DroppedError(
+                f"{self.name}: the connection broke ({last_line(err) or 'it ended'})"
+            )
+        return Output(out, code)
+
+    def _start(
+        self, command: Sequence[str], *, stdin: BinaryIO | None, timeout_s: float
+    ) -> tuple[int, str, str]:
+        """Runs the client through the shared connection; returns its code, output and errors."""
+        words = [*self._words, "-o", "ControlMaster=no", "--", self._host, *command]
+        # Files, not pipes: whatever the command leaves in the background would keep a pipe open.
+        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+            try:
+                ran = subprocess.run(
+                    words,
+                    stdin=stdin or subprocess.DEVNULL,
+                    stdout=out,
+                    stderr=err,
+                    timeout=timeout_s,
+                    start_new_session=True,  # Ctrl-C is ours to handle
+                )
+            except subprocess.TimeoutExpired as error:
+                raise TargetError(
+                    f"{self.name}: expected an end within {timeout_s:g} s, got none"
+                ) from error
+            texts = []
+            for file in (out, err):
+                file.seek(0)
+                texts.append(file.read().decode(errors="replace"))
+        return ran.returncode, texts[0], texts[1]
+
+    def _connect(self) -> None:
+        """Starts the process that holds the connection, and waits until it does."""
+        self._disconnect()
+        words = [*self._words, "-o", "ControlMaster=yes", "--", self._host]
+        with tempfile.TemporaryFile() as err:
+            self._master = subprocess.Popen(
+                [*words, f"exec sh -c 'echo {_READY}; cat > /dev/null'"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=err,
+                start_new_session=True,
+            )
+            assert self._master.stdout is not None
+            limit = threading.Timer(CONNECT_S, self._master.kill)
+            limit.start()
+            try:
+                for line in self._master.stdout:  # what login scripts print comes first
+                    if line.strip() == _READY.encode():
+                        return
+            finally:
+                limit.cancel()
+            err.seek(0)
+            said = err.read().decode(errors="replace")
+        self._disconnect()
+        host = self._host
+        hint = next((hint.format(host=host) for key, hint in _HINTS.items() if key in said), "")
+        reason = last_line(said) or f"no connection within {CONNECT_S:g} s"
+        raise DroppedError(f"{self.name}: {reason}{'; ' if hint else ''}{hint}")
+
+    def _disconnect(self) -> None:
+        if self._master is not None:
+            self._master.kill()
+            self._master.communicate()
+            self._master = None
+        # A killed client leaves its socket behind.
+        Path(self._folder, "s").unlink(missing_ok=True)

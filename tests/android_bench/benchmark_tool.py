@@ -1,0 +1,233 @@
+"""The benchmark tool for tests: runs the model by LiteRT on this host, prints as the tool prints.
+
+Formats: tflite/tools/benchmark/benchmark_model.cc and benchmark_tflite_model.cc of LiteRT, and
+litert/tools/benchmark_litert_model.h for the tool of LiteRT's CompiledModel.  `write` makes a
+program of this file.
+"""
+
+import os
+import resource
+import statistics
+import sys
+import time
+from pathlib import Path
+
+FORM = "new"  # "old": TF 2.8, "compiled": the tool of CompiledModel
+BEHAVIOUR = ""  # "crash", "hang", "declines", "fails" or "slow"
+
+
+def write(path: Path, *, form: str = "new", behaviour: str = "") -> Path:
+    """Writes the program."""
+    text = Path(__file__).read_text()
+    for name, value in (("FORM", form), ("BEHAVIOUR", behaviour)):
+        text = text.replace(f'\n{name} = "', f"\n{name} = {value!r}  # ", 1)
+    path.write_text(f"#!{sys.executable}\n{text}")
+    path.chmod(0o755)
+    return path
+
+
+def say(line: str) -> None:
+    """One line of the tool's log."""
+    if FORM == "old":
+        print(line, file=sys.stderr, flush=True)
+    else:
+        print(f"INFO: {line}", flush=True)
+
+
+def stat(times_us: list[int]) -> str:
+    """A line of figures in us."""
+    ordered = sorted(times_us)
+    text = f"count={len(ordered)}"
+    if ordered[0] == ordered[-1]:
+        text += f" curr={ordered[0]:.0f}" + "(all same)" * (len(ordered) > 1)
+    else:
+        text += (
+            f" first={times_us[0]:.0f} curr={times_us[-1]:.0f} min={ordered[0]:.0f}"
+            f" max={ordered[-1]:.0f} avg={statistics.fmean(ordered):g}"
+            f" std={int(statistics.pstdev(ordered))}"
+        )
+    if FORM != "old":
+        p5, median, p95 = (ordered[len(ordered) * p // 100] for p in (5, 50, 95))
+        text += f" p5={p5:.0f} median={median:.0f} p95={p95:.0f}"
+    return text
+
+
+def main() -> int:
+    """Runs the model that --graph names."""
+    given = dict(word.removeprefix("--").partition("=")[::2] for word in sys.argv[1:])
+    graph, runs = given["graph"], int(given.get("num_runs", 50))
+    print("STARTING!", file=sys.stderr if FORM == "old" else sys.stdout, flush=True)
+    say("Log parameter values verbosely: [0]")
+    say(f"Min num runs: [{runs}]")
+    say(f"Num threads: [{given.get('num_threads', 1)}]")
+    say(f"Graph: [{graph}]")
+    if given.get("enable_op_profiling") == "true":
+        say("Enable op profiling: [1]")
+    asked = next((name for name in ("gpu", "nnapi", "xnnpack") if given.get(f"use_{name}")), None)
+    if BEHAVIOUR == "crash":
+        os.abort()
+    if BEHAVIOUR == "hang":
+        time.sleep(600)
+    try:
+        from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+        start = time.perf_counter()
+        interpreter = Interpreter(
+            graph,
+            num_threads=int(given.get("num_threads", 1)),
+            experimental_op_resolver_type=(
+                OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+                if given.get("use_xnnpack") == "false"
+                else OpResolverType.AUTO
+            ),
+        )
+        say(f"Loaded model {graph}")
+        interpreter.allocate_tensors()
+        if BEHAVIOUR == "fails":
+            raise RuntimeError("Failed to allocate tensors!")
+    except (RuntimeError, ValueError) as error:
+        print(f"ERROR: {error}", file=sys.stderr)
+        print("ERROR: Benchmarking failed.", file=sys.stderr)
+        return 1
+    init_us = int((time.perf_counter() - start) * 1e6)
+    if asked and given[f"use_{asked}"] == "true":
+        name = {"gpu": "GPU", "nnapi": "NNAPI", "xnnpack": "XNNPACK"}[asked]
+        if BEHAVIOUR == "declines":
+            say(
+                f"Though {name} delegate is explicitly applied, the model graph will not be"
+                " executed by the delegate."
+            )
+        else:
+            say(
+                f"Explicitly applied {name} delegate, and the model graph will be completely"
+                " executed by the delegate."
+            )
+    say(f"The input model file size (MB): {os.path.getsize(graph) / 1e6:g}")
+    say(f"Initialized session in {init_us / 1e3:g}ms.")
+
+    def invoke(count: int) -> list[int]:
+        times = []
+        for _ in range(count):
+            begin = time.perf_counter()
+            interpreter.invoke()
+            if BEHAVIOUR == "slow":
+                time.sleep(0.1)
+            times.append(int((time.perf_counter() - begin) * 1e6))
+        return times
+
+    def phase(count: int, seconds: float) -> list[int]:
+        say(
+            f"Running benchmark for at least {count} iterations and at least {seconds:g} seconds"
+            " but terminate if exceeding 150 seconds."
+        )
+        times = invoke(count)
+        say(stat(times))
+        say("")
+        return times
+
+    warmup = phase(int(given.get("warmup_runs", 1)), float(given.get("warmup_min_secs", 0.5)))
+    timed = phase(runs, float(given.get("min_secs", 1)))
+    average = statistics.fmean(timed)
+    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    if FORM == "compiled":
+        lines = [
+            "\n========== BENCHMARK RESULTS ==========",
+            f"Model initialization: {init_us / 1e3:.2f} ms",
+            f"Warmup (first):       {warmup[0] / 1e3:.2f} ms",
+            f"Warmup (avg):         {statistics.fmean(warmup) / 1e3:.2f} ms ({len(warmup)} runs)",
+            f"Inference (avg):      {average / 1e3:.2f} ms ({len(timed)} runs)",
+            f"Inference (min):      {min(timed) / 1e3:.2f} ms",
+            f"Inference (max):      {max(timed) / 1e3:.2f} ms",
+            f"Inference (std):      {statistics.pstdev(timed) / 1e3:.2f}",
+            "\nMemory Usage:",
+            "Init footprint:       25.60 MB",
+            "Overall footprint:    32.40 MB",
+            f"Peak memory:          {peak_mb:.2f} MB",
+            "======================================",
+        ]
+        for line in lines:
+            print(f"INFO: {line}", file=sys.stderr, flush=True)
+        return 0
+    say(
+        f"Inference timings in us: Init: {init_us:.0f}, First inference: {warmup[0]:.0f},"
+        f" Warmup (avg): {statistics.fmean(warmup):g}, Inference (avg): {average:g}"
+    )
+    say(
+        "Note: as the benchmark tool itself affects memory footprint, the following is only"
+        " APPROXIMATE to the actual memory footprint of the model at runtime. Take the information"
+        " at your discretion."
+    )
+    say(
+        f"Memory footprint delta from the start of the tool (MB): init=2.5 overall={peak_mb / 10:g}"
+    )
+    if given.get("report_peak_memory_footprint") == "true":
+        say(f"Overall peak memory footprint (MB) via periodic monitoring: {peak_mb:g}")
+    if given.get("enable_op_profiling") == "true":
+        profile(interpreter, given)
+    return 0
+
+
+def profile(interpreter: object, given: dict[str, str]) -> None:
+    """Prints tables of the operators; node i took i + 1 us."""
+    nodes = [
+        (node["op_name"], i + 1, f"[layer_{i}]:{i}")
+        for i, node in enumerate(interpreter._get_ops_details())  # type: ignore[attr-defined]
+        if node["op_name"] != "DELEGATE"
+    ]
+    total = sum(us for _, us, _ in nodes)
+    file = given.get("profiling_output_csv_file") or given.get("op_profiling_output_file")
+    tab, form, digits = (", ", "{}", "g") if file else ("\t", "[{}]", ".3f")
+
+    def row(*cells: str) -> str:
+        return tab.join(cells) if file else tab + tab.join(cells)
+
+    def head(text: str) -> str:
+        cells = text.split("|")
+        return row(*(form.format(cell) for cell in cells))
+
+    rows, done = {}, 0
+    for type_, us, name in nodes:
+        done += us
+        shares = (f"{100 * part / total:{digits}}%" for part in (us, done))
+        times = f"{us / 1e3:.3f}", f"{us / 1e3:.3f}"
+        rows[us] = row(type_, *times, *shares, "0.000", "1", name)
+    types = {type_: [us for other, us, _ in nodes if other == type_] for type_, _, _ in nodes}
+    summary, done = [], 0
+    for type_, all_us in types.items():
+        us = sum(all_us)
+        done += us
+        shares = (f"{100 * part / total:{digits}}%" for part in (us, done))
+        summary.append(
+            row(type_, f"{len(all_us)}", f"{us / 1e3:.3f}", *shares, "0.000", f"{len(all_us)}")
+        )
+    average, share = ("avg_ms", "avg_ms") if file else ("avg ms", "avg ms")
+    heading = head(
+        f"node type|first|{average}|%|cdf%|mem KB|times called|{'n' if file else 'N'}ame"
+    )
+    kinds = head(f"{'n' if file else 'N'}ode type|count|{share}|avg %|cdf %|mem KB|times called")
+    rule = "=" * 30
+    table = [
+        *(f"{rule} Run Order {rule}", heading, *rows.values(), ""),
+        *(f"{rule} Top by Computation Time {rule}", heading),
+        *(*(rows[us] for us in sorted(rows, reverse=True)[:10]), ""),
+        *(f"Number of nodes executed: {len(nodes)}", f"{rule} Summary by node type {rule}"),
+        *(kinds, *summary, ""),
+        *(f"Timings (microseconds): count=1 curr={total}", "Memory (bytes): count=0"),
+        f"{len(nodes)} nodes observed",
+    ]
+    say = "" if file or FORM == "old" else "INFO: "
+    lines = []
+    for title in (
+        "Profiling Info for Benchmark Initialization:",
+        "Operator-wise Profiling Info for Regular Benchmark Runs:",
+    ):
+        lines += [f"{say}{title}", *table, "", ""]
+    text = "\n".join(lines) + "\n"
+    if file:
+        Path(file).write_text(text)
+    else:
+        print(text, end="", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,254 @@
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from android_bench import device
+from android_bench.device import Core, Layout, State
+from keras_models.errors import InputError
+
+PIXEL_6 = "".join(
+    f"/sys/devices/system/cpu/cpu{core}/cpufreq/cpuinfo_max_freq={khz}\n"
+    for core, khz in enumerate([1803000] * 4 + [2253000] * 2 + [2802000] * 2)
+)
+
+
+def layout(*cores: Core, taskset: bool = True) -> Layout:
+    return Layout(cores, "cpu", "fingerprint", ("arm64-v8a",), taskset)
+
+
+def of_kinds(*kinds: tuple[int, int]) -> Layout:
+    """Cores numbered on: (how many, frequency in MHz) of each kind."""
+    each = [mhz * 1000 for count, mhz in kinds for _ in range(count)]
+    return layout(*(Core(number, khz) for number, khz in enumerate(each)))
+
+
+def test_the_scripts_run_in_a_plain_shell_and_are_understood() -> None:
+    told = [
+        subprocess.run(["sh", "-c", script], capture_output=True, text=True, timeout=60)
+        for script in (device.LAYOUT, device.STATE)
+    ]
+    assert [one.returncode for one in told] == [0, 0]
+    assert [one.stderr for one in told] == ["", ""]
+    here = device.parse_layout(told[0].stdout)
+    online = Path("/sys/devices/system/cpu/online").read_text()
+    assert device.span(core.number for core in here.cores) == online.strip()
+    assert here.cpu
+    state = device.parse_state(told[1].stdout)
+    assert state.load_average is not None
+
+
+def test_a_phone_is_told_by_its_properties() -> None:
+    text = (
+        "/sys/devices/system/cpu/online=0-7\n"
+        + PIXEL_6
+        + "ro.product.manufacturer=Google\nro.product.model=Pixel 6\nro.soc.manufacturer=Google\n"
+        "ro.soc.model=GS101\nro.build.fingerprint=google/oriole:14\n"
+        "ro.product.cpu.abilist=arm64-v8a,armeabi-v7a,armeabi\nmachine=aarch64\ntaskset=yes\n"
+        + "".join(
+            f"processor\t: {core}\nCPU part\t: {part}\n\n"
+            for core, part in enumerate(["0xd05"] * 4 + ["0xd41"] * 2 + ["0xd44"] * 2)
+        )
+    )
+    for ends in ("\n", "\r\n"):  # adb of old phones
+        found = device.parse_layout(text.replace("\n", ends))
+        assert found.cpu == "Google Pixel 6 (Google GS101)"
+        assert found.fingerprint == "google/oriole:14"
+        assert found.abis == ("arm64-v8a", "armeabi-v7a", "armeabi")
+        assert found.cores[0] == Core(0, 1803000, None, "0xd05")
+        assert found.cores[7] == Core(7, 2802000, None, "0xd44")
+        # As a benchmark rig keeps its runs to one kind on this phone: masks c0, 30 and 0f.
+        assert device.choose(found, wanted=None, threads=1).cores == (6, 7)
+        assert device.choose(found, wanted=None, threads=4).cores == (0, 1, 2, 3)
+
+
+def test_a_board_is_told_by_its_device_tree() -> None:
+    text = (
+        "/sys/firmware/devicetree/base/model=Raspberry Pi 4 Model B Rev 1.4\0\n"
+        "machine=aarch64\nkernel=Linux 6.1.0\n"
+        + "".join(f"processor\t: {core}\nCPU part\t: 0xd08\n\n" for core in range(4))
+    )
+    found = device.parse_layout(text)
+    assert found.cpu == "Raspberry Pi 4 Model B Rev 1.4"
+    assert found.fingerprint == "Raspberry Pi 4 Model B Rev 1.4 Linux 6.1.0 aarch64"
+    assert found.abis == ("aarch64",)
+    assert [core.number for core in found.cores] == [0, 1, 2, 3]
+    assert not found.taskset
+
+
+@pytest.mark.parametrize(
+    ("wanted", "threads", "cores"),
+    [
+        (None, 1, (7,)),
+        ("big", 1, (7,)),
+        ("big", 2, (4, 5, 6)),
+        ("big", 4, (0, 1, 2, 3)),
+        ("big", 5, ()),
+        ("little", 1, (0, 1, 2, 3)),
+        ("0,2-3", 1, (0, 2, 3)),
+    ],
+)
+def test_cores_of_one_kind_are_chosen_that_hold_all_threads(
+    wanted: str | None, threads: int, cores: tuple[int, ...]
+) -> None:
+    pixel_8 = of_kinds((4, 1704), (3, 2367), (1, 2914))
+    assert device.choose(pixel_8, wanted=wanted, threads=threads).cores == cores
+
+
+def test_equal_clocks_do_not_make_one_kind_of_different_cores() -> None:
+    # Snapdragon 8 Gen 2: two A715 and two A710 of one frequency.
+    parts = ["0xd46"] * 3 + ["0xd4d"] * 2 + ["0xd47"] * 2 + ["0xd4e"]
+    khz = [2016000] * 3 + [2803200] * 4 + [3187200]
+    cores = tuple(Core(n, f, None, p) for n, (f, p) in enumerate(zip(khz, parts, strict=True)))
+    assert [len(kind) for kind in device.kinds(cores)] == [3, 2, 2, 1]
+
+
+def test_what_a_choice_means_is_noted() -> None:
+    phone = of_kinds((4, 1704), (4, 2367))
+    assert device.choose(phone, wanted="3-4", threads=1).notes == ("cores of 2 kinds: 0-3, 4-7",)
+    assert device.choose(phone, wanted="7", threads=2).notes == ("2 threads share 1 cores",)
+    assert device.choose(phone, wanted=None, threads=8).notes == ("cores of 2 kinds: 0-3, 4-7",)
+    assert device.choose(phone, wanted=None, threads=4) == device.Choice((4, 5, 6, 7))
+
+
+def test_a_board_of_one_kind_needs_no_taskset() -> None:
+    board = Layout(tuple(Core(n, 1500000) for n in range(4)), "", "", ("aarch64",), taskset=False)
+    assert device.choose(board, wanted=None, threads=1) == device.Choice()
+    with pytest.raises(InputError, match="--cores=2: the device has no taskset; leave --cores"):
+        device.choose(board, wanted="2", threads=1)
+
+
+def test_a_phone_without_taskset_is_noted() -> None:
+    phone = layout(Core(0, 1000), Core(1, 2000), taskset=False)
+    assert device.choose(phone, wanted=None, threads=1).notes == (
+        "not kept to cores of one kind: the device has no taskset",
+    )
+
+
+@pytest.mark.parametrize("wanted", ["8", "7-4", "0-", "big,little", "-1", "", "0-99999", "bog"])
+def test_cores_that_are_not_there_are_refused(wanted: str) -> None:
+    with pytest.raises(InputError, match="expected big, little or numbers of 0-3, which are"):
+        device.choose(of_kinds((4, 1000)), wanted=wanted, threads=1)
+
+
+def test_an_offline_core_is_not_chosen() -> None:
+    told = PIXEL_6 + "/sys/devices/system/cpu/online=0-5\n"
+    assert device.choose(device.parse_layout(told), wanted=None, threads=1).cores == ()
+    told += "taskset=yes\n"
+    assert device.choose(device.parse_layout(told), wanted=None, threads=1).cores == (4, 5)
+
+
+@pytest.mark.parametrize(("cores", "mask"), [((7,), "80"), ((4, 5, 6, 7), "f0"), ((0, 8), "101")])
+def test_masks_are_hexadecimal(cores: tuple[int, ...], mask: str) -> None:
+    assert device.pinned(["tool", "-x"], cores) == ["taskset", mask, "tool", "-x"]
+
+
+def test_without_cores_there_is_no_taskset() -> None:
+    assert device.pinned(["tool"], ()) == ["tool"]
+
+
+@pytest.mark.parametrize("text", ["0", "0-3", "0-3,6", "1,3,5-7"])
+def test_spans_are_read_and_written(text: str) -> None:
+    assert device.span(device.numbers(text)) == text
+
+
+def zones(*pairs: tuple[str, str]) -> str:
+    return "".join(
+        f"/sys/class/thermal/thermal_zone{n}/type={kind}\n/sys/class/thermal/thermal_zone{n}/temp={t}\n"
+        for n, (kind, t) in enumerate(pairs)
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (zones(("battery", "30000"), ("BIG", "45000"), ("LITTLE", "43100")), 45.0),
+        (zones(("soc", "87000"), ("cpu-0-0-usr", "41200")), 41.2),  # soc: the battery's charge
+        (zones(("soc-thermal", "52000")), 52.0),
+        (zones(("cpu-thermal", "48312")), 48.3),
+        (zones(("mtktscpu", "39")), 39.0),
+        (zones(("cpu-1-0", "-274000"), ("cpu-1-1", "40000")), 40.0),  # switched off
+        (zones(("gpu-cpu-cluster", "90000")), None),
+        (zones(("battery", "30000")), None),
+        ("", None),
+        (
+            "Cached temperatures:\n\tTemperature{mValue=99.0, mType=0, mName=AP, mStatus=0}\n"
+            "Current temperatures from HAL:\n"
+            "\tTemperature{mValue=NaN, mType=0, mName=A, mStatus=0}\n"
+            "\tTemperature{mValue=31.4, mType=0, mName=AP, mStatus=0}\n"
+            "\tTemperature{mValue=60.0, mType=2, mName=BAT, mStatus=0}\n",
+            31.4,
+        ),
+    ],
+)
+def test_the_temperature_is_that_of_the_hottest_core(text: str, expected: float | None) -> None:
+    assert device.parse_state(text).temperature_c == expected
+
+
+def test_governors_and_throttling_are_those_of_the_cores_in_use() -> None:
+    cpu = "/sys/devices/system/cpu/cpu"
+    text = "".join(
+        f"{cpu}{n}/cpufreq/scaling_governor={governor}\n"
+        f"{cpu}{n}/cpufreq/cpuinfo_max_freq=2000000\n"
+        f"{cpu}{n}/cpufreq/scaling_max_freq={limit}\n"
+        for n, (governor, limit) in enumerate(
+            [("powersave", 1000000), ("schedutil", 2000000), ("schedutil", 1500000)]
+        )
+    )
+    state = device.parse_state(text + "  Thermal Status: 2\n")
+    assert device.governor(state, (1, 2)) == "schedutil"
+    assert device.governor(state, ()) == "powersave, schedutil"
+    assert device.throttling(state, (1, 2)) == [
+        "throttled: cores 2 held to 1.50 of 2.00 GHz",
+        "throttled: Android's thermal status is moderate",
+    ]
+    assert device.throttling(device.parse_state(text), (1,)) == []
+    assert device.governor(State(), ()) is None
+
+
+class Clock:
+    """A device that cools down by a degree a second."""
+
+    def __init__(self, start_c: float) -> None:
+        self.now, self.start_c = 0.0, start_c
+
+    def read(self) -> float:
+        return self.start_c - self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def cool(device_: Clock, *, goal_c: float | None, limit_s: float) -> float | None:
+    return device.cool_down(
+        device_.read,
+        goal_c=goal_c,
+        limit_s=limit_s,
+        clock=lambda: device_.now,
+        sleep=device_.sleep,
+    )
+
+
+def test_cooling_ends_at_the_goal_or_at_the_limit() -> None:
+    hot = Clock(50.0)
+    assert cool(hot, goal_c=41.0, limit_s=60.0) == 40.0  # asked every two seconds
+    assert hot.now == 10.0
+    hotter = Clock(90.0)
+    assert cool(hotter, goal_c=41.0, limit_s=15.0) == 75.0
+    assert hotter.now == 15.0
+    assert cool(Clock(50.0), goal_c=None, limit_s=60.0) == 50.0
+    assert device.cool_down(lambda: None, goal_c=1.0, limit_s=60.0) is None
+
+
+@pytest.mark.parametrize(
+    "word", ["a b", "a'b", '"', "$(touch x)", "`x`", "a\nb", "\\", "*", "~", "é", "-n", ""]
+)
+def test_a_remote_shell_takes_words_as_they_are(word: str) -> None:
+    command = device.quote(["printf", "%s", word])
+    ran = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=60)
+    assert ran.stdout == word
+    nested = device.quote(["sh", "-c", command])
+    assert shlex.split(nested)[2] == command
+    ran = subprocess.run(["sh", "-c", nested], capture_output=True, text=True, timeout=60)
+    assert ran.stdout == word

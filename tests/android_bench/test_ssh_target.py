@@ -1,0 +1,440 @@
+"""The real OpenSSH client against a real OpenSSH server on this host."""
+
+import contextlib
+import getpass
+import os
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from android_bench.targets import Options, Round, TargetError, shell, ssh
+from android_bench.targets.shell import ShellTarget
+from keras_models.errors import InputError
+from tests.android_bench import benchmark_tool
+
+ROOT = Path(__file__).parents[2]
+SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+HOSTILE = "a 'b' $(touch owned) \"c\"; #\\ é\n.tflite"
+CONFIG = """
+Host board
+  HostName 127.0.0.1
+  Port {port}
+  User {user}
+  IdentityFile {folder}/key
+  IdentitiesOnly yes
+  UserKnownHostsFile {folder}/known_hosts
+  GlobalKnownHostsFile /dev/null
+  HostKeyAlias board
+  Compression yes
+Host stranger
+  HostName 127.0.0.1
+  Port {port}
+  User {user}
+  IdentityFile {folder}/other
+  IdentitiesOnly yes
+  UserKnownHostsFile {folder}/known_hosts
+  GlobalKnownHostsFile /dev/null
+  HostKeyAlias board
+Host changed
+  HostName 127.0.0.1
+  Port {port}
+  UserKnownHostsFile {folder}/wrong_hosts
+  GlobalKnownHostsFile /dev/null
+  HostKeyAlias board
+Host unknown
+  HostName 127.0.0.1
+  Port {port}
+  UserKnownHostsFile {folder}/nowhere
+  GlobalKnownHostsFile /dev/null
+Host absent
+  HostName 127.0.0.1
+  Port 1
+"""
+
+
+class Wire:
+    """Carries connections to the server, and can be cut."""
+
+    def __init__(self, port: int) -> None:
+        self.to = port
+        self.away_until = 0.0
+        self.delay_s = 0.0
+        self._sockets: list[socket.socket] = []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def cut(self, *, away_s: float) -> None:
+        """Breaks all connections, and refuses new ones for a time."""
+        self.away_until = time.monotonic() + away_s
+        for connection in self._sockets:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+            connection.close()
+        self._sockets.clear()
+
+    def close(self) -> None:
+        self.cut(away_s=3600)
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                near, _ = self._listener.accept()
+                if time.monotonic() < self.away_until:
+                    near.close()
+                    continue
+                far = socket.create_connection(("127.0.0.1", self.to))
+                self._sockets += [near, far]
+                for source, sink in ((near, far), (far, near)):
+                    threading.Thread(target=self._carry, args=(source, sink), daemon=True).start()
+
+    def _carry(self, source: socket.socket, sink: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                time.sleep(self.delay_s)
+                sink.sendall(data)
+        for one in (source, sink):
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+            one.close()
+
+
+@dataclass
+class Server:
+    """The SSH server and the folder of its keys."""
+
+    folder: Path
+    port: int
+    process: subprocess.Popen[bytes]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    if SSHD is None or shutil.which("ssh") is None:
+        pytest.skip("needs openssh-server and openssh-client")
+    folder = tmp_path_factory.mktemp("ssh")
+    for name in ("key", "other", "host", "wrong"):
+        command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)]
+        subprocess.run(command, check=True, timeout=60)
+    shutil.copy(folder / "key.pub", folder / "authorized_keys")
+    for name, key in (("known_hosts", "host"), ("wrong_hosts", "wrong")):
+        (folder / name).write_text(f"board {(folder / f'{key}.pub').read_text()}")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    (folder / "sshd_config").write_text(
+        f"Port {port}\nListenAddress 127.0.0.1\nHostKey {folder}/host\nPidFile none\nUsePAM no\n"
+        f"AuthorizedKeysFile {folder}/authorized_keys\nStrictModes no\n"
+        "PasswordAuthentication no\nPermitRootLogin prohibit-password\n"
+    )
+    chroot = Path("/run/sshd")  # sshd of root insists on it
+    made = os.geteuid() == 0 and not chroot.exists()
+    if made:
+        chroot.mkdir(mode=0o755)
+    command = [SSHD, "-D", "-E", str(folder / "log"), "-f", str(folder / "sshd_config")]
+    process = subprocess.Popen(command)
+    for _ in range(100):
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+            break
+        time.sleep(0.1)
+    yield Server(folder, port, process)
+    process.terminate()
+    process.wait(timeout=10)
+    if made:
+        chroot.rmdir()
+
+
+@pytest.fixture
+def wire(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Wire]:
+    """The wire to the server, and a client whose configuration knows it by names."""
+    wire = Wire(server.port)
+    config = tmp_path / "config"
+    user = getpass.getuser()
+    config.write_text(CONFIG.format(port=wire.port, user=user, folder=server.folder))
+    program = tmp_path / "bin/ssh"
+    program.parent.mkdir()
+    real = shutil.which("ssh")
+    program.write_text(f'#!/bin/sh\nexec {real} -F {shlex.quote(str(config))} "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.setattr(shell, "RETURN_S", 20.0)
+    monkeypatch.setattr(shell, "COOL_DOWN_S", 0.1)
+    before = set(Path("/tmp").glob("shufflelite-ssh-*"))
+    yield wire
+    wire.close()
+    left = [*(tmp_path / "tmp").iterdir(), *(set(Path("/tmp").glob("shufflelite-ssh-*")) - before)]
+    assert left == []  # no socket, no file of output
+
+
+@pytest.fixture
+def tool(tmp_path: Path) -> Path:
+    return benchmark_tool.write(tmp_path / "benchmark_model")
+
+
+def of_folder(folder: str) -> list[str]:
+    """Command lines of the processes that hold a path of the folder."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            if folder in line:
+                found.append(line)
+    return found
+
+
+def assert_clean(folder: str) -> None:
+    end = time.monotonic() + 5  # a killed process takes a moment
+    while of_folder(folder) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert of_folder(folder) == []
+    assert not Path(folder).exists()
+
+
+@contextlib.contextmanager
+def opened(tool: Path | str, where: str = "board", **options: object) -> Iterator[ShellTarget]:
+    asked = Options(benchmark_binary=str(tool), **options)  # type: ignore[arg-type]
+    target = ssh.open_target(where, options=asked)
+    folder = ""
+    try:
+        target.make_folder()
+        folder = target.folder
+        yield target
+    finally:
+        folder = target.folder or folder
+        target.close()
+        assert_clean(folder)
+
+
+def measured(tool: Path | str, model: Path, *, runs: int = 3, **options: object) -> Round:
+    with opened(tool, **options) as target:
+        session = target.load(model, warmup=1, seed=0)
+        try:
+            return session.measure(runs=runs)
+        finally:
+            session.close()
+
+
+def refused(tool: Path, model: Path, **options: object) -> str:
+    """The one line that says why it could not be measured."""
+    with pytest.raises((TargetError, InputError)) as caught:
+        measured(tool, model, **options)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def is_sound(round_: Round, *, runs: int) -> bool:
+    ordered = 0 < round_.min_ms <= round_.p5_ms <= round_.median_ms <= round_.p95_ms
+    return ordered and round_.runs == runs
+
+
+def test_models_are_measured(
+    wire: Wire, tool: Path, toys: Mapping[str, Path], tmp_path: Path
+) -> None:
+    hostile = tmp_path / HOSTILE
+    shutil.copy(toys["int8"], hostile)
+    with opened(tool, profile=True, delegate="xnnpack") as target:
+        sessions = [target.load(path, warmup=1, seed=0) for path in (toys["float"], hostile)]
+        assert all(is_sound(session.measure(runs=4), runs=4) for session in sessions)
+        facts = sessions[1].finish()
+        machine = target.machine()
+        for session in sessions:
+            session.close()
+        assert [path.name for path in Path(target.folder).iterdir()] == ["benchmark_model"]
+    assert facts.delegate_partitions == 1
+    assert len(facts.profile) == 5
+    assert machine.fingerprint is not None
+    assert os.uname().release in machine.fingerprint
+    assert not (tmp_path / "owned").exists()
+
+
+@pytest.mark.slow
+def test_the_board_s_own_litert_benchmark_is_used(
+    wire: Wire, toys: Mapping[str, Path], server: Server, tmp_path: Path
+) -> None:
+    program = Path(sys.executable).parent / "litert-benchmark"
+    if not program.exists():
+        pytest.skip("needs litert-benchmark of ai-edge-litert 2.3")
+    with pytest.raises(InputError, match="has no litert-benchmark in its PATH; install it"):
+        ssh.open_target("board", options=Options(benchmark_binary="litert-benchmark"))
+    config = server.folder / "authorized_keys"
+    plain = config.read_text()
+    environment = f'environment="PATH={program.parent}:/usr/bin:/bin" '
+    try:
+        config.write_text(environment + plain)
+        with (server.folder / "sshd_config").open("a") as file:
+            file.write("PermitUserEnvironment yes\n")
+        server.process.send_signal(signal.SIGHUP)
+        time.sleep(1)
+        assert is_sound(measured("litert-benchmark", toys["heavy"]), runs=3)
+    finally:
+        config.write_text(plain)
+
+
+@pytest.mark.slow
+def test_a_slow_wire_is_waited_for(wire: Wire, tool: Path, toys: Mapping[str, Path]) -> None:
+    wire.delay_s = 0.03
+    assert is_sound(measured(tool, toys["int8"]), runs=3)
+
+
+def test_a_broken_connection_that_comes_back_costs_nothing(
+    wire: Wire, toys: Mapping[str, Path], tmp_path: Path
+) -> None:
+    slow = benchmark_tool.write(tmp_path / "slow", behaviour="slow")
+    with opened(slow) as target:
+        session = target.load(toys["int8"], warmup=0, seed=0)
+        cut = threading.Timer(1.0, wire.cut, kwargs={"away_s": 1.0})
+        cut.start()
+        assert is_sound(session.measure(runs=20), runs=20)
+        cut.join()
+        assert len(of_folder(f"{target.folder}/1.tflite")) == 0  # the run that was cut off
+        cut = threading.Timer(0.0, wire.cut, kwargs={"away_s": 1.0})
+        cut.start()
+        cut.join()  # closing comes upon a broken connection
+
+
+def test_a_board_that_stays_away_is_one_line(
+    wire: Wire, tool: Path, toys: Mapping[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shell, "RETURN_S", 1.0)
+    target = ssh.open_target("board", options=Options(benchmark_binary=str(tool)))
+    session = target.load(toys["int8"], warmup=0, seed=0)
+    folder = target.folder
+    wire.cut(away_s=3600)
+    with pytest.raises(TargetError, match="expected it back within 1 s; ssh:board: "):
+        session.measure(runs=1)
+    session.close()
+    with pytest.raises(TargetError, match=f"{folder} stays on the device: remove it"):
+        target.close()
+    shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [
+        ("stranger", "Permission denied .* ssh-copy-id"),
+        ("changed", "its key has changed: find out why, then ssh-keygen -R changed"),
+        ("unknown", r"Host key verification failed\.; connect once by hand \(ssh unknown\)"),
+        ("absent", "Connection refused; start its SSH server"),
+        ("no-such-host.invalid", "Could not resolve .* check the name"),
+        ("-oProxyCommand=touch owned", r"expected ssh:\[USER@\]HOST\[:PORT\]"),
+        ("me@-oProxyCommand=x", r"expected ssh:\[USER@\]HOST\[:PORT\]"),
+        ("", r"expected ssh:\[USER@\]HOST\[:PORT\]"),
+    ],
+)
+def test_a_board_that_does_not_let_us_in_is_one_line(
+    where: str, message: str, wire: Wire, tool: Path
+) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        ssh.open_target(where, options=Options(benchmark_binary=str(tool)))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "message"),
+    [
+        ("crash", "the tool died of SIGABRT"),
+        ("fails", "Failed to allocate tensors"),
+        pytest.param("hang", "expected an end within 3 s, got none", marks=pytest.mark.slow),
+    ],
+)
+def test_a_tool_that_fails_is_one_line(
+    behaviour: str,
+    message: str,
+    wire: Wire,
+    toys: Mapping[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(shell, "RUN_S", 3.0)
+    program = benchmark_tool.write(tmp_path / "tool", behaviour=behaviour)
+    assert message in refused(program, toys["int8"])
+
+
+def test_a_program_for_other_processors_is_refused(
+    wire: Wire, toys: Mapping[str, Path], tmp_path: Path
+) -> None:
+    program = tmp_path / "program"
+    program.write_bytes(b"\x7fELF\x01\x01\x01" + bytes(9) + b"\x02\x00\xf3\x00" + bytes(64))
+    with pytest.raises(InputError, match="got one for riscv"):
+        measured(program, toys["int8"])
+    program.write_bytes(b"\x01\x02\x03\x04" * 64)
+    assert "is it for this system and processor?" in refused(program, toys["int8"])
+
+
+def test_a_full_disk_is_named(
+    wire: Wire, tool: Path, toys: Mapping[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("needs /dev/full")
+    with opened(tool) as target:
+        push = target.shell.push
+        with pytest.raises(TargetError, match=r"no space left for int8\.tflite .*; free some"):
+            push(toys["int8"], "/dev/full")
+
+
+INTERRUPTED = """
+import sys
+from pathlib import Path
+from android_bench.targets import Options, ssh
+from keras_models import cli
+
+def main(argv):
+    target = ssh.open_target(argv[1], options=Options(benchmark_binary=argv[2]))
+    try:
+        session = target.load(Path(argv[3]), warmup=0, seed=0)
+        print(target.folder, flush=True)
+        session.measure(runs=100)
+        session.close()
+    finally:
+        target.close()
+    return 0
+
+cli.run(main, name="bench")
+"""
+
+
+@pytest.mark.parametrize(
+    "how", ["once", *(pytest.param(how, marks=pytest.mark.slow) for how in ("often", "killed"))]
+)
+def test_ctrl_c_leaves_nothing_behind(
+    how: str, wire: Wire, toys: Mapping[str, Path], tmp_path: Path
+) -> None:
+    slow = benchmark_tool.write(tmp_path / "slow", behaviour="slow")
+    command = [sys.executable, "-c", INTERRUPTED, "board", str(slow), str(toys["int8"])]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
+    ) as bench:
+        assert bench.stdout is not None
+        folder = bench.stdout.readline().strip()
+        time.sleep(1.0)
+        assert of_folder(folder)
+        for _ in range(30 if how == "often" else 1):
+            bench.send_signal(signal.SIGKILL if how == "killed" else signal.SIGINT)
+            time.sleep(0.05)
+        _, said = bench.communicate(timeout=60)
+    if how == "killed":  # no program can clean up then; but its connection ends
+        end = time.monotonic() + 10
+        while of_folder("ControlPath=/tmp/shufflelite-ssh-") and time.monotonic() < end:
+            time.sleep(0.1)
+        assert of_folder("ControlPath=/tmp/shufflelite-ssh-") == []
+        for left in (folder, *Path("/tmp").glob("shufflelite-ssh-*")):
+            shutil.rmtree(left)
+        return
+    assert said == "bench: interrupted; no file was left half-written\n"
+    assert bench.returncode == 130
+    assert_clean(folder)
