@@ -1,34 +1,58 @@
-"""Measures TFLite files on a target, interleaved in one run, and compares them.
+"""Measures TFLite files on this machine, on phones, ARM boards and emulated ARM cores.
 
 The models take turns, round by round, so that noise reaches them alike: read the ratios to the
 first model. Give a file twice to see how far two equal models differ on your machine.
 
 Prints a table and appends one JSON line for each model, with all there is to know, to --out.
-The columns: first, the first inference after loading (init); ratio, with its spread over the
-rounds; peak, the growth of the process's peak memory since just before loading; ops, operators
-of the file; parts, delegate partitions; out, operators that no delegate took.
+The columns: first, the first inference after loading (init); M instr, millions of instructions
+on an emulated core, which are no time; ratio, with its spread over the rounds; peak, the growth
+of the process's peak memory since just before loading; ops, operators of the file; parts,
+delegate partitions; out, operators that no delegate took.
 
-Example:
+Targets: host; adb or adb:SERIAL (a phone, with the benchmark tool), adb-apk[:SERIAL] (inside the
+benchmark app); ssh:USER@HOST (an ARM board); emulated:a53, a55, a76 or i8mm.
+
+Leaves with 0 when done, 1 when a model or the command failed, 2 for wrong flags, and 3 when
+something is slower than --baseline allows.
+
+Examples:
   python -m android_bench --models build/*/model.tflite --target host --threads 1
+  python -m android_bench setup emulated
+  python -m android_bench --models build/*/model.tflite --target emulated:a53
+  python -m android_bench --sweep configs/shufflenet_vs_mobilenet.toml --target host
 """
 
+import contextlib
 import shlex
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from absl import app, flags
 
 from keras_models import cli
+from keras_models.progress import Progress
+
+if TYPE_CHECKING:
+    from android_bench.results import Row
+    from android_bench.targets import Target
 
 _MODELS = flags.DEFINE_multi_string(
     "models", [], "The .tflite files: paths or patterns, separated by blanks or commas."
 )
-_TARGET = flags.DEFINE_string("target", "host", "Where to measure: host.")
+_SWEEP = flags.DEFINE_string("sweep", None, "TOML file of networks to convert and measure.")
+_TARGET = flags.DEFINE_multi_string("target", ["host"], "Where to measure; may be repeated.")
 _RUNTIME = flags.DEFINE_enum(
     "runtime", "litert", ["litert", "tflite-runtime"], "The runtime on the host."
 )
 _THREADS = flags.DEFINE_integer("threads", 1, "Threads of the runtime.", lower_bound=1)
+_DELEGATE = flags.DEFINE_enum(
+    "delegate", None, ["xnnpack", "gpu", "nnapi", "none"], "Delegate on devices."
+)
+_CORES = flags.DEFINE_string("cores", None, "Cores on devices: big (default), little, or 4-7.")
+_BINARY = flags.DEFINE_string("benchmark_binary", None, "The benchmark tool for devices.")
+_PROFILE = flags.DEFINE_boolean("profile", False, "Also time each operator, where that is told.")
 _WARMUP = flags.DEFINE_integer("warmup", 5, "Untimed runs after the first.", lower_bound=0)
 _RUNS = flags.DEFINE_integer("runs", 10, "Timed runs of a model in a round.", lower_bound=1)
 _ROUNDS = flags.DEFINE_integer("rounds", 20, "Rounds over all models.", lower_bound=1)
@@ -37,55 +61,162 @@ _MAX_SECONDS = flags.DEFINE_float(
 )
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of the random inputs.", lower_bound=0)
 _OUT = flags.DEFINE_string("out", "results/android_bench.jsonl", "Rows are appended here.")
+_CACHE = flags.DEFINE_string("cache", "build/sweep", "Folder of what --sweep converts.")
+_PICTURES = flags.DEFINE_string("pictures", None, "Folder for pictures of --sweep's results.")
+_BASELINE = flags.DEFINE_string("baseline", None, "Rows of an earlier run, to compare with.")
+_MAX_REGRESSION = flags.DEFINE_string(
+    "max_regression", "5%", "How much slower than --baseline a model may be."
+)
 _JSON = flags.DEFINE_boolean("json", False, "Print the rows as a JSON list, not as a table.")
 
 
 def main(argv: list[str]) -> int:
-    """Checks everything, measures, then writes.
+    """Sets up, or measures files or a sweep; then compares.
 
     Args:
       argv: The words that are not flags; absl leaves all paths after `--models A` in it.
     """
+    if argv[1:2] == ["setup"] and not _MODELS.value:
+        return _set_up(argv[2:])
     words = [*_MODELS.value, *argv[1:]]
-    if not words:
-        raise app.UsageError("expected --models with one .tflite file or more, got none")
-    import dataclasses  # all late: --help waits for none of them
-    import json
+    if bool(words) == (_SWEEP.value is not None):
+        raise app.UsageError("expected either --models with .tflite files or --sweep with one file")
+    from android_bench import compare, markdown, results  # late: --help waits for none of them
 
+    limit = compare.parse_limit(_MAX_REGRESSION.value)
+    baseline = None if _BASELINE.value is None else results.read(Path(_BASELINE.value))
+    results.check_writable(Path(_OUT.value))
+    rows, failed = _sweep() if _SWEEP.value else _measure(words)
+    if _JSON.value:
+        import dataclasses
+        import json
+
+        print(json.dumps([dataclasses.asdict(row) for row in rows], indent=2))
+    if baseline is None:
+        return cli.FAILED if failed else cli.DONE
+    found = compare.compare(baseline, rows, limit=limit)
+    print(markdown.comparison_table(found), end="", file=sys.stderr if _JSON.value else sys.stdout)
+    for change in found.slower:
+        print(
+            f"android_bench: slower: {change.model} on {change.target}: {change.growth:+.1%} "
+            f"{change.measure}, limit {limit:.1%}",
+            file=sys.stderr,
+        )
+    if failed:
+        return cli.FAILED
+    return cli.DONE if found.passed else cli.GATE_MISSED
+
+
+def _set_up(words: Sequence[str]) -> int:
+    if words != ["emulated"]:
+        raise app.UsageError(f"expected setup emulated, got setup {' '.join(words)}".rstrip())
+    from android_bench.emulated import setup
+
+    folder = setup.setup(lambda line: print(f"android_bench: {line}", file=sys.stderr))
+    print(folder)
+    return cli.DONE
+
+
+def _measure(words: Sequence[str]) -> tuple[list["Row"], bool]:
+    """Measures files on each target; returns the rows and whether a model failed."""
     from android_bench import measure, model_file, results
-    from android_bench.targets import Options, open_target
+    from android_bench.sweep import Measure, plan_for
 
-    options = Options(runtime=_RUNTIME.value, threads=_THREADS.value)
-    target = open_target(_TARGET.value, options=options)
-    models = model_file.read_all(words)
-    out = Path(_OUT.value)
-    results.check_writable(out)
-    plan = measure.Plan(
+    asked = Measure(
         rounds=_ROUNDS.value,
         runs=_RUNS.value,
         warmup=_WARMUP.value,
         seed=_SEED.value,
         max_seconds=_MAX_SECONDS.value,
     )
-    done = measure.run(target, models, plan=plan, track=_track)
-    for name, reason in done.failures.items():
-        print(f"android_bench: {name}: {reason}", file=sys.stderr)
-    rows = results.rows(
-        done,
-        plan=plan,
-        target=_TARGET.value,
+    rows: list[Row] = []
+    failed = False
+    with _targets() as targets:
+        models = model_file.read_all(words)
+        for name, target in targets.items():
+            plan = plan_for(asked, target=name)
+            done = measure.run(target, models, plan=plan, track=_track)
+            for model, reason in done.failures.items():
+                print(f"android_bench: {model}: {reason}", file=sys.stderr)
+            failed = failed or bool(done.failures)
+            new = results.rows(
+                done,
+                plan=plan,
+                target=name,
+                runtime=_RUNTIME.value,
+                threads=_THREADS.value,
+                command=_command(),
+            )
+            if new:
+                results.append(Path(_OUT.value), new)
+                print(f"android_bench: rows added to {_OUT.value}: {len(new)}", file=sys.stderr)
+                if not _JSON.value:
+                    results.print_table(new, file=sys.stdout)
+            rows += new
+    return rows, failed
+
+
+def _sweep() -> tuple[list["Row"], bool]:
+    """Converts and measures a sweep; prints its tables, draws its pictures."""
+    from android_bench import markdown, plots, sweep
+
+    asked = sweep.load(_SWEEP.value)
+    with _targets() as targets:
+        done = sweep.run(
+            asked,
+            places=[sweep.Place(name, target) for name, target in targets.items()],
+            cache=Path(_CACHE.value),
+            out=Path(_OUT.value),
+            runtime=_RUNTIME.value,
+            threads=_THREADS.value,
+            profile=_PROFILE.value,
+            command=_command(),
+            progress=Progress("android_bench"),
+            track=_track,
+        )
+    notes = sweep.notes(asked)
+    if done.rows and not _JSON.value:
+        if asked.claim:
+            print(markdown.claims_table(asked.claim, done.rows, done.models, notes), end="")
+        else:
+            print(markdown.sweep_table(done.rows, notes), end="")
+    if done.rows and _PICTURES.value is not None:
+        for path in plots.draw(done.rows, Path(_PICTURES.value)):
+            print(f"android_bench: drew {path}", file=sys.stderr)
+    return list(done.rows), bool(done.failures)
+
+
+@contextlib.contextmanager
+def _targets() -> Iterator[dict[str, "Target"]]:
+    from android_bench.targets import Options, open_target
+
+    options = Options(
         runtime=_RUNTIME.value,
         threads=_THREADS.value,
-        command=shlex.join(["python", "-m", "android_bench", *sys.argv[1:]]),
+        profile=_PROFILE.value,
+        cores=_CORES.value,
+        benchmark_binary=_BINARY.value,
+        delegate=_DELEGATE.value,
     )
-    if rows:
-        results.append(out, rows)
-        print(f"android_bench: rows added to {out}: {len(rows)}", file=sys.stderr)
-    if _JSON.value:
-        print(json.dumps([dataclasses.asdict(row) for row in rows], indent=2))
-    elif rows:
-        results.print_table(rows, file=sys.stdout)
-    return cli.FAILED if done.failures else cli.DONE
+    with contextlib.ExitStack() as stack:
+        opened = {}
+        for spec in dict.fromkeys(_TARGET.value):
+            opened[spec] = open_target(spec, options=options)
+            stack.callback(_close, opened[spec])
+        yield opened
+
+
+def _close(target: "Target") -> None:
+    from android_bench.targets import TargetError
+
+    try:
+        target.close()
+    except TargetError as error:  # names what stayed on the device
+        print(f"android_bench: {error}", file=sys.stderr)
+
+
+def _command() -> str:
+    return shlex.join(["python", "-m", "android_bench", *sys.argv[1:]])
 
 
 def _track(steps: range, label: str) -> Iterable[int]:

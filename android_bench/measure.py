@@ -106,7 +106,11 @@ def run(target: Target, models: Sequence[ModelFile], *, plan: Plan, track: Track
                 facts[index] = alive[index].finish()
 
     measured = [Measured(models[i], facts[i], rounds[i]) for i in sorted(facts)]
-    return Run(measured, failures, before, target.machine())
+    try:
+        after = target.machine()
+    except TargetError:  # gone: what was measured stays
+        after = before
+    return Run(measured, failures, before, after)
 
 
 def order(count: int, *, round_: int) -> list[int]:

@@ -150,8 +150,13 @@ def append(path: Path, new: Sequence[Row]) -> None:
 
 def read(path: Path) -> list[Row]:
     """All rows of a file, without those that a killed run left half written."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", "not UTF-8")
+        raise InputError(f"{path}: expected rows of an earlier run ({reason})") from error
     found = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(lines, start=1):
         place = f"{path}:{number}"
         try:
             fields = json.loads(line)
@@ -165,6 +170,48 @@ def read(path: Path) -> list[Row]:
             found.append(Row(**fields))
         except TypeError as error:
             raise InputError(f"{place}: not a row of schema {SCHEMA}: {error}") from error
+    return found
+
+
+def write(path: Path, data: bytes) -> None:
+    """Writes a file of its own, as a picture or a table: whole, or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        partial.write_bytes(data)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def device(row: Row) -> str:
+    """What the models ran on, for people: a phone by its fingerprint, all else by its CPU."""
+    is_phone = row.target.startswith("adb")
+    return (row.fingerprint or row.cpu) if is_phone else row.cpu
+
+
+def place(row: Row) -> tuple[Any, ...]:
+    """Where a row was measured: rows of one place are comparable.
+
+    A device is known by its fingerprint, an emulated core by its name: its fingerprint changes with
+    the runtime, of which it shall be told that it became slower.
+    """
+    kind = row.target.partition(":")[0]
+    where = row.target if kind == "emulated" else (row.fingerprint or row.cpu)
+    return kind, where, tuple(row.cores), row.runtime, row.threads
+
+
+def references(rows: Sequence[Row]) -> list[Row | None]:
+    """For each row the one that its ratio is to: a run's first, which is written before it.
+
+    None where the file does not hold it.
+    """
+    found: list[Row | None] = []
+    last: dict[tuple[Any, ...], Row] = {}
+    for row in rows:
+        if row.model == row.ratio_to:
+            last[(*place(row), row.model)] = row
+        found.append(last.get((*place(row), row.ratio_to)))
     return found
 
 

@@ -59,7 +59,28 @@ def test_a_model_that_fails_is_one_line_and_the_others_are_measured(
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        ([], 2, "expected --models"),
+        ([], 2, "expected either --models with .tflite files or --sweep with one file"),
+        (["--models", "a.tflite", "--sweep=b.toml"], 2, "expected either --models"),
+        (["setup"], 2, "expected setup emulated, got setup"),
+        (["setup", "phone"], 2, "expected setup emulated, got setup phone"),
+        (["--sweep=nowhere.toml"], 1, "nowhere.toml: expected a TOML file"),
+        (["--models", "a.tflite", "--max_regression=5"], 1, "as a percentage such as 5%, got '5'"),
+        (
+            ["--models", "a.tflite", "--baseline=nowhere.jsonl"],
+            1,
+            "nowhere.jsonl: expected rows of an earlier run",
+        ),
+        (["--models", "a.tflite", "--target=emulated:a99"], 1, "Unknown emulated core 'a99'"),
+        (
+            ["--models", "a.tflite", "--target=emulated:a53", "--threads=2"],
+            1,
+            "The target emulated:a53 has no --threads: leave it out",
+        ),
+        (
+            ["--models", "a.tflite", "--cores=big"],
+            1,
+            "The target host has no --cores: leave it out",
+        ),
         (["--models", "a.tflite", "--threads=0"], 2, "threads"),
         (["--models", "a.tflite", "--runtime=torch"], 2, "runtime"),
         (["--models", "a.tflite", "--round=3"], 2, "round"),
@@ -73,6 +94,23 @@ def test_mistakes_are_one_line(words: list[str], code: int, message: str) -> Non
     (line,) = ran.stderr.splitlines()
     assert line.startswith("android_bench: ")
     assert message in line
+
+
+def test_what_got_slower_than_the_baseline_leaves_with_3(
+    toys: Mapping[str, Path], tmp_path: Path
+) -> None:
+    out, baseline = tmp_path / "rows.jsonl", tmp_path / "baseline.jsonl"
+    words = ["--models", toys["int8"], toys["heavy"], "--rounds=4", "--runs=4", "--out", out]
+    assert bench(*words).returncode == 0
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    for factor, code in ((1, 0), (100, 0), (0.01, 3)):
+        figures = ("ratio", "ratio_p5", "ratio_p95", "median_ms", "p5_ms", "p95_ms", "min_ms")
+        changed = [{**row, **{name: row[name] * factor for name in figures}} for row in rows[1:]]
+        baseline.write_text("".join(json.dumps(row) + "\n" for row in [rows[0], *changed]))
+        ran = bench(*words, "--baseline", baseline, "--max_regression=400%")
+        assert ran.returncode == code, ran.stderr
+        slower = [line for line in ran.stderr.splitlines() if "slower: heavy on host: " in line]
+        assert len(slower) == (code == 3)
 
 
 def test_help_imports_neither_tensorflow_nor_a_runtime() -> None:

@@ -1,0 +1,202 @@
+"""Tables of sweeps, claims and comparisons in Markdown."""
+
+from collections.abc import Mapping, Sequence
+
+from android_bench import claims, results
+from android_bench.builds import Wanted
+from android_bench.claims import Claim
+from android_bench.compare import Comparison
+from android_bench.results import Row
+
+COLUMN_OPTIONS = ("width", "groups")  # that have a column of their own
+
+
+def table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> str:
+    """A table whose first `left` columns are aligned left, the others right."""
+    rule = ["---"] * left + ["---:"] * (len(headings) - left)
+    return "\n".join(f"| {' | '.join(map(_cell, row))} |" for row in (headings, rule, *rows))
+
+
+def sweep_table(rows: Sequence[Row], notes: Sequence[str]) -> str:
+    """All networks, one a line, what is known of them, and their costs on each target."""
+    targets = list(dict.fromkeys(row.target for row in rows))
+    models = list(dict.fromkeys(row.model for row in rows))
+    by_model = {model: [row for row in rows if row.model == model] for model in models}
+    heads = [by_model[model][0] for model in models]
+    columns = {
+        "model": [label(row) for row in heads],
+        "width": [_option(row, "width") for row in heads],
+        "resolution": [_told(row, "resolution") for row in heads],
+        "groups": [_option(row, "groups") for row in heads],
+        "M multiply-adds": [_millions(row, "multiply_adds", 1) for row in heads],
+        "M parameters": [_millions(row, "params", 2) for row in heads],
+        "size kB": [f"{row.size_bytes / 1000:.0f}" for row in heads],
+        "operators": [str(sum(row.operators.values())) for row in heads],
+        "partitions": [
+            _number(next(filter(None, (row.delegate_partitions for row in by_model[model])), None))
+            for model in models
+        ],
+        "published top-1 %": [_percent(row, "published_top1") for row in heads],
+        "measured top-1 %": [_percent(row, "top1") for row in heads],
+    }
+    for target in targets:
+        of_target = {row.model: row for row in rows if row.target == target}
+        cells = [_cost_cells(of_target.get(model)) for model in models]
+        for name in dict.fromkeys(name for cell in cells for name in cell):
+            columns[f"{target} {name}"] = [cell.get(name, "-") for cell in cells]
+    columns = {name: cells for name, cells in columns.items() if set(cells) != {"-"}}
+    lines = [table([*columns], list(zip(*columns.values(), strict=True)))]
+    return "\n\n".join([*lines, *_foot(rows, notes)]) + "\n"
+
+
+def claims_table(
+    asked: Sequence[Claim], rows: Sequence[Row], models: Mapping[Wanted, str], notes: Sequence[str]
+) -> str:
+    """Each claim, the paper's figure, and ours on each target."""
+    targets = list(dict.fromkeys(row.target for row in rows))
+    found = {(row.target, row.model): row for row in rows}
+    footnotes = list(dict.fromkeys(claim.note for claim in asked if claim.note))
+    lines = []
+    for claim in asked:
+        names = [models.get(side.wanted) for side in (claim.numerator, claim.denominator)]
+        pairs = [[found.get((target, str(name))) for name in names] for target in targets]
+        cells = [_figure(claim, *pair) for pair in pairs]
+        mark = f" [{footnotes.index(claim.note) + 1}]" if claim.note else ""
+        if claim.quantity != "cost":  # counted: the same wherever the files were measured
+            cells = [next((cell for cell in cells if cell != "-"), "-"), *["" for _ in targets]]
+        else:
+            cells = ["", *cells]
+        figure = "-".join(f"{value:g}" for value in claim.figure)
+        figure = f"{figure}{'' if claim.is_exponent else 'x'}" if figure else "no figure"
+        lines.append([f"{claim.text}{mark}", claim.place, figure, *cells])
+    counted = {row.target for row in rows if _counts(row)}
+    units = [f"{t}, {'instructions' if t in counted else 'time'}" for t in targets]
+    text = [table(["claim", "where", "the paper's", "counted", *units], lines, left=2)]
+    text += [f"[{number}] {note}" for number, note in enumerate(footnotes, start=1)]
+    return "\n\n".join([*text, *_foot(rows, notes)]) + "\n"
+
+
+def comparison_table(found: Comparison) -> str:
+    """Then and now, the worst first, and what had nothing to be compared with."""
+    lines = [
+        [
+            change.model,
+            change.target,
+            change.measure,
+            _amount(change.before, change.measure),
+            _amount(change.after, change.measure),
+            f"{100 * change.growth:+.2f} %",
+            "SLOWER" if change in found.slower else "" if change.apart else "within the noise",
+        ]
+        for change in sorted(found.changes, key=lambda change: -change.growth)
+    ]
+    headings = ["model", "target", "compared by", "before", "now", "change", "verdict"]
+    text = [table(headings, lines, left=3)]
+    text += [f"Not the same: {difference}." for difference in found.differences]
+    if found.missing:
+        text.append(f"In the baseline, and not measured now: {', '.join(found.missing)}.")
+    if found.new:
+        text.append(f"Not in the baseline: {', '.join(found.new)}.")
+    return "\n\n".join(text) + "\n"
+
+
+def label(row: Row) -> str:
+    """The network's name and what has no column of its own; else the row's."""
+    if row.network is None:
+        return row.model
+    options = row.network["options"]
+    others = (
+        name if value is True else f"{name}={value}"
+        for name, value in options.items()
+        if name not in COLUMN_OPTIONS
+    )
+    return " ".join([row.network["name"], *others])
+
+
+def _cost_cells(row: Row | None) -> dict[str, str]:
+    if row is None:
+        return {}
+    spread = f"{row.ratio:.2f} ({row.ratio_p5:.2f}-{row.ratio_p95:.2f})"
+    if row.instructions is not None:
+        return {
+            "M instructions": f"{sum(row.instructions.values()) / 1e6:.1f}",
+            "ratio": f"{row.ratio:.2f}",
+        }
+    return {
+        "ms": _number(row.median_ms, 2),
+        "ratio (p5-p95)": "1" if row.model == row.ratio_to else spread,
+        "peak MB": _number(row.peak_memory_mb, 1),
+    }
+
+
+def _foot(rows: Sequence[Row], notes: Sequence[str]) -> list[str]:
+    lines = []
+    for target in dict.fromkeys(row.target for row in rows):
+        same = [row for row in rows if row.target == target]
+        head = same[0]
+        dates = sorted({row.date_utc[:10] for row in same})
+        told = [
+            results.device(head),
+            f"{head.runtime} {head.runtime_version or ''}".strip(),
+            f"{head.threads} thread{'s' * (head.threads != 1)}",
+            f"{head.rounds} rounds" + ("" if _counts(head) else f" of {head.runs} runs"),
+            " to ".join(dict.fromkeys((dates[0], dates[-1]))),
+            *dict.fromkeys(note for row in same for note in row.notes),
+        ]
+        lines.append(f"{target}: {', '.join(told)}.")
+    if rows:
+        head = rows[0]
+        lines.append(
+            f"Ratios are to {head.ratio_to}, within the same round: median, and p5-p95 over the "
+            "rounds. "
+            + ("Instructions are no time. " if any(map(_counts, rows)) else "")
+            + f"ShuffleLite {head.shufflelite_version or '(not installed)'}, "
+            f"Python {head.python_version}."
+        )
+    if notes:
+        lines.append(" ".join(notes))
+    return lines
+
+
+def _figure(claim: Claim, numerator: Row | None, denominator: Row | None) -> str:
+    if numerator is None or denominator is None:
+        return "-"
+    if numerator.network is None or denominator.network is None:
+        return "-"
+    value = claims.ours(claim, numerator, denominator)
+    return f"{value:.2f}{'' if claim.is_exponent else 'x'}"
+
+
+def _counts(row: Row) -> bool:
+    return row.instructions is not None
+
+
+def _amount(value: float, measure: str) -> str:
+    return f"{value / 1e6:.3f} M" if measure == "instructions" else f"{value:.3f}"
+
+
+def _option(row: Row, name: str) -> str:
+    if row.network is None or name not in row.network["options"]:
+        return "-"
+    return f"{row.network['options'][name]:g}"
+
+
+def _told(row: Row, name: str) -> str:
+    value = row.network and row.network[name]
+    return "-" if value is None else f"{value:g}"
+
+
+def _percent(row: Row, name: str) -> str:
+    return _number(row.network[name] if row.network else None, 1)
+
+
+def _millions(row: Row, name: str, digits: int) -> str:
+    return "-" if row.network is None else f"{row.network[name] / 1e6:.{digits}f}"
+
+
+def _number(value: float | None, digits: int = 0) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")

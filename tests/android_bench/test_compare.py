@@ -1,0 +1,157 @@
+import pytest
+
+from android_bench import compare, markdown
+from android_bench.compare import Comparison
+from android_bench.results import Row
+from keras_models.errors import InputError
+from tests.android_bench.rows import row
+
+BASE = row("base")
+
+
+def timed(model: str = "base", *, ms: float, spread: float = 0.01, ratio_to: str = "base") -> Row:
+    span = {"p5_ms": ms * (1 - spread), "median_ms": ms, "p95_ms": ms * (1 + spread)}
+    return row(model, **span, ratio_to=ratio_to)
+
+
+def related(ratio: float, *, spread: float = 0.01) -> Row:
+    ends = {"ratio_p5": ratio * (1 - spread), "ratio_p95": ratio * (1 + spread)}
+    return row("net", ratio=ratio, **ends)
+
+
+def counted(dot: int, load: int = 0, *, model: str = "net", target: str = "emulated:a53") -> Row:
+    return row(model, instructions={"dot": dot, "load": load}, target=target)
+
+
+def compared(before: list[Row], after: list[Row], limit: float = 0.05) -> Comparison:
+    return compare.compare(before, after, limit=limit)
+
+
+@pytest.mark.parametrize(("after", "slower"), [(1050, False), (1051, True), (900, False)])
+def test_instructions_are_compared_exactly_and_over_all_classes(after: int, slower: bool) -> None:
+    found = compared([counted(600, 400)], [counted(after - 500, 500)])
+    (change,) = found.changes
+    assert (change.measure, change.before, change.after) == ("instructions", 1000, after)
+    assert change.growth == pytest.approx(after / 1000 - 1)
+    assert (found.slower == [change]) is slower
+    assert found.passed is not slower
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "spread", "slower"),
+    [
+        (2.0, 2.2, 0.01, True),
+        (2.0, 2.2, 0.06, False),  # 2.068 now may be 2.12 then
+        (2.0, 2.08, 0.001, False),  # apart, and below the limit
+        (2.0, 1.5, 0.01, False),
+    ],
+)
+def test_times_are_slower_only_beyond_the_limit_and_the_spread_of_both(
+    before: float, after: float, spread: float, slower: bool
+) -> None:
+    found = compared([timed(ms=before, spread=spread)], [timed(ms=after, spread=spread)])
+    assert [change.measure for change in found.changes] == ["ms"]
+    assert found.passed is not slower
+
+
+def test_ratios_to_the_same_file_are_compared_and_not_milliseconds() -> None:
+    # The machine is half as fast today, which must show at the reference alone.
+    before = [timed(ms=1.0), related(2.0)]
+    after = [timed(ms=2.0), related(2.02)]
+    found = compared(before, after)
+    assert [(c.model, c.measure) for c in found.changes] == [("base", "ms"), ("net", "ratio")]
+    assert [change.model for change in found.slower] == ["base"]
+    assert [c.model for c in compared(before, [after[0], related(2.2)]).slower] == ["base", "net"]
+    assert compared(before, [before[0], related(2.2, spread=0.1)]).passed
+
+
+def test_milliseconds_are_compared_where_the_reference_is_another_file() -> None:
+    before = [BASE, timed("net", ms=3.0)]
+    after = [row("base", sha256="new"), timed("net", ms=3.3)]
+    (change,) = [change for change in compared(before, after).changes if change.model == "net"]
+    assert (change.measure, change.growth) == ("ms", pytest.approx(0.1))
+
+
+def test_the_last_row_of_a_model_counts() -> None:
+    assert compared([counted(500), counted(1000)], [counted(2000), counted(1000)]).passed
+
+
+def test_the_reference_of_a_row_is_the_one_before_it() -> None:
+    # Two runs in one file, to two files of the same name: the second run's is its own.
+    before = [row("base", sha256="old"), related(5.0), BASE, related(2.0)]
+    found = compared(before, [BASE, related(2.0)])
+    assert [(c.model, c.measure, c.growth) for c in found.changes][1] == ("net", "ratio", 0)
+
+
+def test_what_has_no_counterpart_is_named() -> None:
+    found = compared([BASE, row("gone"), counted(1)], [BASE, row("new")])
+    assert found.missing == ["gone on host"]  # nothing was measured on the emulated core
+    assert found.new == ["new on host"]
+    assert found.passed
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"cpu": "Another CPU"},
+        {"threads": 2},
+        {"runtime": "tflite-runtime"},
+        {"cores": [4, 5]},
+        {"target": "ssh:pi@board"},
+        {"fingerprint": "a phone"},
+    ],
+)
+def test_places_that_are_not_the_same_are_not_compared(other: dict[str, object]) -> None:
+    with pytest.raises(InputError, match="expected rows of the same place, runtime, threads"):
+        compared([row("base", **other)], [BASE])
+
+
+def test_a_phone_is_the_same_through_any_cable() -> None:
+    phone = {"fingerprint": "maker/phone/1:14"}
+    found = compared(
+        [row("base", target="adb:1234", **phone)], [row("base", target="adb", **phone)]
+    )
+    assert len(found.changes) == 1
+
+
+def test_a_core_is_the_same_after_its_runtime_was_upgraded_and_the_table_says_so() -> None:
+    old = counted(1000)
+    new = row("net", instructions={"dot": 1100}, runtime_version="2.4.0", fingerprint="other")
+    found = compared([old], [new])
+    assert not found.passed
+    assert found.differences == ["emulated:a53: runtime version was 2.3.0, is 2.4.0"]
+    assert "runtime version was 2.3.0, is 2.4.0." in markdown.comparison_table(found)
+    with pytest.raises(InputError):
+        compared([old], [counted(1000, target="emulated:a76")])
+
+
+def test_a_baseline_of_other_models_is_refused_with_its_names() -> None:
+    with pytest.raises(InputError, match="measured now, it has only one, two"):
+        compared([row("one"), row("two")], [row("three")])
+    with pytest.raises(InputError, match="got nothing, and measured host"):
+        compared([], [row("three")])
+
+
+def test_the_table_has_the_worst_first_and_a_verdict() -> None:
+    before = [BASE, related(2.0), counted(1_000_000)]
+    after = [timed(ms=2.1, spread=0.2), related(1.0), counted(1_500_000)]
+    lines = markdown.comparison_table(compared(before, after)).splitlines()
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines[2:5]]
+    assert cells == [
+        ["net", "emulated:a53", "instructions", "1.000 M", "1.500 M", "+50.00 %", "SLOWER"],
+        ["base", "host", "ms", "2.000", "2.100", "+5.00 %", "within the noise"],
+        ["net", "host", "ratio", "2.000", "1.000", "-50.00 %", ""],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "limit"), [("5%", 0.05), ("2.5 %", 0.025), ("0%", 0), (".5%", 0.005)]
+)
+def test_a_limit_is_a_percentage(text: str, limit: float) -> None:
+    assert compare.parse_limit(text) == pytest.approx(limit)
+
+
+@pytest.mark.parametrize("text", ["", "5", "%", "-5%", "five%", "5%5%", "nan%", "1e3%"])
+def test_any_other_limit_is_refused(text: str) -> None:
+    with pytest.raises(InputError, match="as a percentage such as 5%"):
+        compare.parse_limit(text)
