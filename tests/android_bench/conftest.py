@@ -1,9 +1,12 @@
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
+
+from android_bench.emulated import setup
+from keras_models.errors import InputError
 
 # In a process of its own: the tests themselves must be able to prove that nothing loads TensorFlow.
 CONVERT = """
@@ -63,3 +66,16 @@ def unrunnable(toys: Mapping[str, Path], tmp_path_factory: pytest.TempPathFactor
     path = tmp_path_factory.mktemp("unrunnable") / "unrunnable.tflite"
     path.write_bytes(builder.Output())
     return path
+
+
+@pytest.fixture(scope="session")
+def arm_system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[setup.System]:
+    """The emulated ARM system: the user's, or one made for these tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        if not setup.is_ready():
+            patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+            try:
+                setup.setup(print)
+            except InputError as error:
+                pytest.skip(str(error))
+        yield setup.find()

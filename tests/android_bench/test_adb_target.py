@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from android_bench.emulated import cores, process, setup
 from android_bench.targets import Options, Round, TargetError, adb, shell
 from android_bench.targets.shell import ShellTarget, ToolSession
 from keras_models.errors import InputError
@@ -441,6 +442,30 @@ def test_programs_run_under_an_emulator_of_the_phone(
     device.prefix = [str(emulator), "core a76"]
     assert is_sound(measured(device, tool, toys["int8"]), runs=3)
     assert "core a76" in (tmp_path / "log").read_text()
+
+
+@pytest.mark.slow
+def test_the_runtime_for_arm_runs_the_pushed_model(
+    device: Device,
+    tool: Path,
+    toys: Mapping[str, Path],
+    arm_system: setup.System,
+    tmp_path: Path,
+) -> None:
+    system, core = arm_system.folder, cores.find("a76")
+    cores.make_root(core, system=system / process.ROOT, into=tmp_path / "root")
+    python = system / process.ROOT / "usr/bin/python3.11"
+    assert python.read_bytes()[18:20] == b"\xb7\0"  # ELF's number of AArch64
+    emulator = tmp_path / "emulator"
+    emulator.write_text(
+        f'#!/bin/sh\necho "$@" >> "{tmp_path}/log"\n'
+        f'export PYTHONPATH="{system / process.SITE}" PYTHONDONTWRITEBYTECODE=1\n'
+        f'exec {process.QEMU} -cpu {core.qemu_cpu} -L "{tmp_path}/root" "{python}" -S "$@"\n'
+    )
+    emulator.chmod(0o755)
+    device.prefix = [str(emulator)]
+    assert is_sound(measured(device, tool, toys["int8"]), runs=3)
+    assert "--graph=" in (tmp_path / "log").read_text()
 
 
 INTERRUPTED = """

@@ -38,15 +38,8 @@ MULTIPLIES = {  # the instruction, and the multiply-adds that it does
 
 
 @pytest.fixture(scope="module", autouse=True)
-def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[setup.System]:
-    with pytest.MonkeyPatch.context() as patch:
-        if not setup.is_ready():
-            patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-            try:
-                setup.setup(print)
-            except InputError as error:
-                pytest.skip(str(error))
-        yield setup.find()
+def system(arm_system: setup.System) -> setup.System:
+    return arm_system
 
 
 @pytest.fixture(autouse=True)
