@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from google.protobuf import descriptor_pool
 
 from android_bench import benchmark_model
 from android_bench.benchmark_model import ParseError, Profile
@@ -325,8 +326,16 @@ def test_a_profile_cut_off_before_its_end_is_refused(name: str) -> None:
 # Proto files, written by LiteRT's own classes
 
 
+POOL = descriptor_pool.DescriptorPool()
+
+
 def messages(name: str) -> Any:
-    return pytest.importorskip(f"ai_edge_litert.{name}", reason="ai-edge-litert lacks its protos")
+    """LiteRT's own messages, in a pool of their own: TensorFlow has some of the same names."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(descriptor_pool, "Default", lambda: POOL)
+        return pytest.importorskip(
+            f"ai_edge_litert.{name}", reason="ai-edge-litert lacks its protos"
+        )
 
 
 def profile_proto(profile: Any) -> bytes:
