@@ -8,6 +8,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from keras_models.checkpoints import download
+from keras_models.checkpoints.atomic import replacing
 from keras_models.checkpoints.download import Official
 from keras_models.errors import InputError
 
@@ -85,9 +86,8 @@ def find(
         raise InputError(f"{error}; delete it to fetch it again") from error
     if not record.is_file():
         told = {"url": url, "sha256": sha256, "date_utc": _now()}
-        part = record.with_name(f"{record.name}.part")
-        part.write_text(json.dumps(told) + "\n")
-        part.replace(record)
+        with replacing(record) as temporary:
+            temporary.write_text(json.dumps(told) + "\n")
     recorded = json.loads(record.read_text()).get("sha256")
     if recorded != sha256:
         raise InputError(

@@ -7,7 +7,6 @@ is made again.
 import contextlib
 import functools
 import hashlib
-import importlib.metadata
 import importlib.util
 import io
 import json
@@ -92,7 +91,7 @@ def recipe(flags: Mapping[str, Option]) -> Recipe:
         if flag in OURS:
             raise InputError(f"[convert]: {flag!r} is set by the sweep itself: leave it out.")
     flags = {"precision": "int8", **flags}
-    versions = {name: _version(name) for name in VERSIONS}
+    versions = {name: results.version(name) for name in VERSIONS}
     return Recipe(
         flags=flags,
         inputs={name: _content(value) for name, value in sorted(flags.items())},
@@ -300,10 +299,3 @@ def _digest(content: Sequence[tuple[str, bytes]]) -> str:
 
 def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None

@@ -14,6 +14,7 @@ from typing import Any, TextIO
 from android_bench import measure, network
 from android_bench.targets import Counted
 from keras_models import cli
+from keras_models.checkpoints.atomic import replacing
 from keras_models.errors import InputError
 
 SCHEMA = 2  # to be raised when a field changes its meaning or goes away
@@ -78,10 +79,6 @@ def rows(
     done: measure.Run, *, plan: measure.Plan, target: str, runtime: str, threads: int, command: str
 ) -> list[Row]:
     """Rows of all measured models; ratios are to the first of them."""
-    try:
-        version = importlib.metadata.version("shufflelite")
-    except importlib.metadata.PackageNotFoundError:
-        version = None
     return [
         Row(
             schema=SCHEMA,
@@ -111,13 +108,21 @@ def rows(
             governor=done.before.governor,
             load_average_before=done.before.load_average,
             load_average_after=done.after.load_average,
-            shufflelite_version=version,
+            shufflelite_version=version("shufflelite"),
             python_version=platform.python_version(),
             command=command,
         )
         for one in done.measured
         for found in [network.of(one.model.path)]
     ]
+
+
+def version(package: str) -> str | None:
+    """The version of an installed package; None where it is not installed."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def _cost(rounds: Sequence[Any]) -> dict[str, Any]:
@@ -175,13 +180,8 @@ def read(path: Path) -> list[Row]:
 
 def write(path: Path, data: bytes) -> None:
     """Writes a file of its own, as a picture or a table: whole, or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_bytes(data)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
 
 
 def device(row: Row) -> str:

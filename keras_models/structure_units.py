@@ -12,6 +12,7 @@ import tf_keras as keras
 from keras_models.layers import (
     PADDINGS,
     Tensor,
+    activate,
     average_pool,
     batch_norm,
     check_option,
@@ -132,7 +133,7 @@ def _bottleneck_unit(
     )
     x = _conv_bn(x, channels, relu=False, name=f"{name}_expand")
     x = keras.layers.Add(name=f"{name}_add")([shortcut, x])
-    return keras.layers.ReLU(name=f"{name}_relu")(x)
+    return activate(x, "relu", name=name)
 
 
 def _xception_unit(x: Tensor, channels: int, *, strides: int, padding: str, name: str) -> Tensor:
@@ -148,7 +149,7 @@ def _xception_unit(x: Tensor, channels: int, *, strides: int, padding: str, name
         x = keras.layers.Concatenate(name=f"{name}_concat")([shortcut, x])
     else:
         x = keras.layers.Add(name=f"{name}_add")([shortcut, x])
-    return keras.layers.ReLU(name=f"{name}_relu")(x)
+    return activate(x, "relu", name=name)
 
 
 UNITS: dict[str, Callable[..., Tensor]] = {  # bottleneck ratios and cardinality: Section 4.2
@@ -177,7 +178,7 @@ def _conv_bn(
 ) -> Tensor:
     x = conv(x, filters, kernel=kernel, strides=strides, groups=groups, padding=padding, name=name)
     x = _batch_norm(x, name=name)
-    return keras.layers.ReLU(name=f"{name}_relu")(x) if relu else x
+    return activate(x, "relu", name=name) if relu else x
 
 
 def _batch_norm(x: Tensor, *, name: str) -> Tensor:
