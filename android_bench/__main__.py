@@ -9,8 +9,12 @@ on an emulated core, which are no time; ratio, with its spread over the rounds; 
 of the process's peak memory since just before loading; ops, operators of the file; parts,
 delegate partitions; out, operators that no delegate took.
 
+With --profile also what each operator costs, by type and the costliest of all: as the device's
+tool tells it; on the host and on emulated cores, each operator is cut out of the file and run.
+
 Targets: host; adb or adb:SERIAL (a phone, with the benchmark tool), adb-apk[:SERIAL] (inside the
-benchmark app); ssh:USER@HOST (an ARM board); emulated:a53, a55, a76 or i8mm.
+benchmark app); ssh:USER@HOST (an ARM board); emulated:a53, a55, a76 or i8mm. Several phones and
+boards are measured at the same time, then this machine's cores one by one.
 
 Leaves with 0 when done, 1 when a model or the command failed, 2 for wrong flags, and 3 when
 something is slower than --baseline allows.
@@ -25,6 +29,7 @@ Examples:
 import contextlib
 import shlex
 import sys
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,10 +43,13 @@ if TYPE_CHECKING:
     from android_bench.results import Row
     from android_bench.targets import Target
 
+COSTLIEST = 10  # operators of each file that are shown; the rows hold all
+
 _MODELS = flags.DEFINE_multi_string(
     "models", [], "The .tflite files: paths or patterns, separated by blanks or commas."
 )
 _SWEEP = flags.DEFINE_string("sweep", None, "TOML file of networks to convert and measure.")
+flags.DEFINE_multi_string("set", [], "section.key=value, a setting over the file of --sweep.")
 _TARGET = flags.DEFINE_multi_string("target", ["host"], "Where to measure; may be repeated.")
 _RUNTIME = flags.DEFINE_enum(
     "runtime", "litert", ["litert", "tflite-runtime"], "The runtime on the host."
@@ -52,7 +60,7 @@ _DELEGATE = flags.DEFINE_enum(
 )
 _CORES = flags.DEFINE_string("cores", None, "Cores on devices: big (default), little, or 4-7.")
 _BINARY = flags.DEFINE_string("benchmark_binary", None, "The benchmark tool for devices.")
-_PROFILE = flags.DEFINE_boolean("profile", False, "Also time each operator, where that is told.")
+_PROFILE = flags.DEFINE_boolean("profile", False, "Also the cost of each operator.")
 _WARMUP = flags.DEFINE_integer("warmup", 5, "Untimed runs after the first.", lower_bound=0)
 _RUNS = flags.DEFINE_integer("runs", 10, "Timed runs of a model in a round.", lower_bound=1)
 _ROUNDS = flags.DEFINE_integer("rounds", 20, "Rounds over all models.", lower_bound=1)
@@ -81,6 +89,8 @@ def main(argv: list[str]) -> int:
     words = [*_MODELS.value, *argv[1:]]
     if bool(words) == (_SWEEP.value is not None):
         raise app.UsageError("expected either --models with .tflite files or --sweep with one file")
+    if flags.FLAGS["set"].value and _SWEEP.value is None:
+        raise app.UsageError("--set belongs to --sweep: it changes that file's settings")
     from android_bench import compare, markdown, results  # late: --help waits for none of them
 
     limit = compare.parse_limit(_MAX_REGRESSION.value)
@@ -119,7 +129,7 @@ def _set_up(words: Sequence[str]) -> int:
 
 def _measure(words: Sequence[str]) -> tuple[list["Row"], bool]:
     """Measures files on each target; returns the rows and whether a model failed."""
-    from android_bench import measure, model_file, results
+    from android_bench import markdown, measure, model_file, results, side_by_side
     from android_bench.sweep import Measure, plan_for
 
     asked = Measure(
@@ -133,18 +143,24 @@ def _measure(words: Sequence[str]) -> tuple[list["Row"], bool]:
     failed = False
     with _targets() as targets:
         models = model_file.read_all(words)
-        for name, target in targets.items():
-            plan = plan_for(asked, target=name)
-            done = measure.run(target, models, plan=plan, track=_track)
-            for model, reason in done.failures.items():
-                print(f"android_bench: {model}: {reason}", file=sys.stderr)
-            failed = failed or bool(done.failures)
+
+        def work(name: str) -> measure.Run:
+            plan, track = plan_for(asked, target=name), measure.labelled(_track, name)
+            return measure.run(targets[name], models, plan=plan, track=track)
+
+        def done(name: str, run: measure.Run) -> None:
+            nonlocal failed
+            for model, reason in run.failures.items():
+                where = f" on {name}" if len(targets) > 1 else ""
+                print(f"android_bench: {model}{where}: {reason}", file=sys.stderr)
+            failed = failed or bool(run.failures)
             new = results.rows(
-                done,
-                plan=plan,
+                run,
+                plan=plan_for(asked, target=name),
                 target=name,
                 runtime=_RUNTIME.value,
                 threads=_THREADS.value,
+                delegate=_delegate(),
                 command=_command(),
             )
             if new:
@@ -152,7 +168,10 @@ def _measure(words: Sequence[str]) -> tuple[list["Row"], bool]:
                 print(f"android_bench: rows added to {_OUT.value}: {len(new)}", file=sys.stderr)
                 if not _JSON.value:
                     results.print_table(new, file=sys.stdout)
-            rows += new
+                    print(markdown.profile_tables(new, costliest=COSTLIEST), end="")
+            rows.extend(new)
+
+        side_by_side.run(targets, work, done=done)
     return rows, failed
 
 
@@ -160,11 +179,11 @@ def _sweep() -> tuple[list["Row"], bool]:
     """Converts and measures a sweep; prints its tables, draws its pictures."""
     from android_bench import markdown, plots, sweep
 
-    asked = sweep.load(_SWEEP.value)
+    asked = sweep.load(_SWEEP.value, flags.FLAGS["set"].value)
     with _targets() as targets:
         done = sweep.run(
             asked,
-            places=[sweep.Place(name, target) for name, target in targets.items()],
+            places=[sweep.Place(name, target, _delegate()) for name, target in targets.items()],
             cache=Path(_CACHE.value),
             out=Path(_OUT.value),
             runtime=_RUNTIME.value,
@@ -180,6 +199,7 @@ def _sweep() -> tuple[list["Row"], bool]:
             print(markdown.claims_table(asked.claim, done.rows, done.models, notes), end="")
         else:
             print(markdown.sweep_table(done.rows, notes), end="")
+        print(markdown.profile_tables(done.rows), end="")
     if done.rows and _PICTURES.value is not None:
         for path in plots.draw(done.rows, Path(_PICTURES.value)):
             print(f"android_bench: drew {path}", file=sys.stderr)
@@ -206,6 +226,12 @@ def _targets() -> Iterator[dict[str, "Target"]]:
         yield opened
 
 
+def _delegate() -> str:
+    from android_bench.targets import DEFAULT_DELEGATE
+
+    return _DELEGATE.value or DEFAULT_DELEGATE
+
+
 def _close(target: "Target") -> None:
     from android_bench.targets import TargetError
 
@@ -220,7 +246,7 @@ def _command() -> str:
 
 
 def _track(steps: range, label: str) -> Iterable[int]:
-    if not sys.stderr.isatty():
+    if not sys.stderr.isatty() or threading.current_thread() is not threading.main_thread():
         print(f"android_bench: {label}: {len(steps)}", file=sys.stderr)
         return steps
     from rich.console import Console

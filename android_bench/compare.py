@@ -147,7 +147,9 @@ def _differences(pairs: Sequence[tuple[Row, Row]]) -> list[str]:
 
 def _nothing_shared(baseline: Sequence[Row], new: Sequence[Row]) -> str:
     def told(rows: Sequence[Row]) -> str:
-        places = dict.fromkeys(f"{row.target} ({results.device(row)})" for row in rows)
+        places = dict.fromkeys(
+            f"{row.target} ({results.device(row)}, {row.delegate})" for row in rows
+        )
         return ", ".join(places) or "nothing"
 
     same_place = {results.place(row) for row in baseline} & {results.place(row) for row in new}
@@ -155,6 +157,6 @@ def _nothing_shared(baseline: Sequence[Row], new: Sequence[Row]) -> str:
         names = ", ".join(dict.fromkeys(row.model for row in baseline))
         return f"--baseline: expected a model that was measured now, it has only {names}."
     return (
-        f"--baseline: expected rows of the same place, runtime, threads and cores, got "
-        f"{told(baseline)}, and measured {told(new)}."
+        f"--baseline: expected rows of the same place, runtime, delegate, threads and cores, "
+        f"got {told(baseline)}, and measured {told(new)}."
     )

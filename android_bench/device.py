@@ -21,9 +21,10 @@ _TELL = (
 LAYOUT = (
     _TELL
     + "tell $c/online $c/cpu[0-9]*/cpufreq/cpuinfo_max_freq $c/cpu[0-9]*/cpu_capacity"
-    + " /sys/firmware/devicetree/base/model; "
-    + "for name in ro.product.manufacturer ro.product.model ro.soc.manufacturer ro.soc.model"
-    + " ro.board.platform ro.build.fingerprint ro.product.cpu.abilist ro.product.cpu.abi; do"
+    + " /proc/sys/kernel/random/boot_id /sys/firmware/devicetree/base/model; "
+    + "for name in ro.serialno ro.product.manufacturer ro.product.model ro.soc.manufacturer"
+    + " ro.soc.model ro.board.platform ro.build.fingerprint ro.product.cpu.abilist"
+    + " ro.product.cpu.abi; do"
     + ' v="$(getprop $name 2>/dev/null)"; [ -n "$v" ] && echo "$name=$v"; done; '
     + 'echo "machine=$(uname -m)"; echo "kernel=$(uname -sr)"; '
     + "command -v taskset >/dev/null 2>&1 && echo taskset=yes; cat /proc/cpuinfo 2>/dev/null"
@@ -62,6 +63,7 @@ class Layout:
     fingerprint: str
     abis: tuple[str, ...]  # the machine's own first: "arm64-v8a" of Android, "aarch64" of Linux
     taskset: bool
+    identity: str | None = None  # of this one device, whatever way it is reached
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,7 @@ def parse_layout(text: str) -> Layout:
         fingerprint=told.get("ro.build.fingerprint") or _words(cpu, told.get("kernel"), machine),
         abis=tuple(abis.split(",")),
         taskset="taskset" in told,
+        identity=told.get("/proc/sys/kernel/random/boot_id") or told.get("ro.serialno"),
     )
 
 

@@ -67,6 +67,34 @@ class Worker:
         return time.perf_counter_ns() - start
 
 
+def alone(
+    *,
+    paths: Sequence[str],
+    runtime: str,
+    threads: int,
+    rounds: int,
+    runs: int,
+    max_seconds: float,
+) -> list[tuple[list[float], bool]]:
+    """Measures many small models in turn.
+
+    Returns:
+      For each its median of each round, in nanoseconds, and whether delegates took it whole.
+    """
+    models = [Worker() for _ in paths]
+    for model, path in zip(models, paths, strict=True):
+        model.load(path=path, runtime=runtime, threads=threads, warmup=1, seed=0)
+    found: list[list[float]] = [[] for _ in models]
+    start = time.monotonic()
+    for _ in range(rounds):
+        for model, medians in zip(models, found, strict=True):
+            medians.append(float(np.median(model.measure(runs=runs))))
+        if time.monotonic() - start >= max_seconds:
+            break
+    delegated = [not model.finish()["undelegated_operators"] for model in models]
+    return list(zip(found, delegated, strict=True))
+
+
 def random_input(shape: Sequence[int], dtype: type, rng: np.random.Generator) -> np.ndarray:
     """Values over the whole range of int8, uint8 and int16, and over [-1, 1] of floats."""
     if np.issubdtype(dtype, np.floating):
@@ -124,6 +152,7 @@ def main() -> None:
         "load": worker.load,
         "measure": worker.measure,
         "finish": worker.finish,
+        "alone": alone,
     }
     while True:
         request = json.loads(requests.get())

@@ -100,6 +100,26 @@ def comparison_table(found: Comparison) -> str:
     return "\n\n".join(text) + "\n"
 
 
+def profile_tables(rows: Sequence[Row], *, costliest: int = 0) -> str:
+    """The cost of operators by type, their sum beside the whole; empty without any profile.
+
+    Args:
+      rows: Of any targets.
+      costliest: So many single operators of each row are shown too.
+    """
+    text = []
+    for row in rows:
+        unit = "M instructions" if _counts(row) else "ms"
+        if row.profile:
+            text += [f"{row.model} on {row.target}, operators by type:"]
+            text += [table(["type", "operators", unit, "% of the sum"], _type_lines(row))]
+        if row.profile and costliest:
+            text += [f"{row.model} on {row.target}, the costliest operators:"]
+            lines = _operator_lines(row)[:costliest]
+            text += [table(["operator", "type", unit, "% of the sum"], lines, left=2)]
+    return "\n" + "\n\n".join(text) + "\n" if text else ""
+
+
 def label(row: Row) -> str:
     """The network's name and what has no column of its own; else the row's."""
     if row.network is None:
@@ -111,6 +131,37 @@ def label(row: Row) -> str:
         if name not in COLUMN_OPTIONS
     )
     return " ".join([row.network["name"], *others])
+
+
+def _type_lines(row: Row) -> list[list[str]]:
+    by_type = results.by_type(row)
+    total = sum(cost for _, cost in by_type.values())
+    lines = [(name, str(calls), cost) for name, (calls, cost) in by_type.items()]
+    lines += [("sum", str(sum(calls for calls, _ in by_type.values())), total)]
+    lines += [("all at once", "", _whole(row))]
+    return [[name, calls, *_share_cells(row, cost, total)] for name, calls, cost in lines]
+
+
+def _operator_lines(row: Row) -> list[list[str]]:
+    costs = [(results.operator_cost(one), one) for one in row.profile]
+    total = sum(cost for cost, _ in costs)
+    return [
+        # The name of an operator that others are fused into is that of them all.
+        [one["name"].split(";")[0], one["type"], *_share_cells(row, cost, total)]
+        for cost, one in sorted(costs, key=lambda pair: -pair[0])
+    ]
+
+
+def _share_cells(row: Row, cost: float, total: float) -> tuple[str, str]:
+    told = f"{cost / 1e6:.3f}" if _counts(row) else f"{cost:.4f}"
+    return told, f"{100 * cost / total:.1f}" if total else "-"
+
+
+def _whole(row: Row) -> float:
+    if row.instructions is not None:
+        return sum(row.instructions.values())
+    assert row.median_ms is not None
+    return row.median_ms
 
 
 def _cost_cells(row: Row | None) -> dict[str, str]:

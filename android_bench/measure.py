@@ -73,7 +73,11 @@ class Ratio:
 
 def run(target: Target, models: Sequence[ModelFile], *, plan: Plan, track: Track) -> Run:
     """Loads every model, then measures them in turn, one at a time, round by round."""
-    before = target.machine()
+    try:
+        before = target.machine()
+    except TargetError as error:  # gone before anything was measured
+        nothing = Machine(cpu="", governor=None, load_average=None)
+        return Run((), {model.name: str(error) for model in models}, nothing, nothing)
     failures: dict[str, str] = {}
     alive: dict[int, Session] = {}
     rounds: dict[int, list[Any]] = {index: [] for index in range(len(models))}
@@ -111,6 +115,11 @@ def run(target: Target, models: Sequence[ModelFile], *, plan: Plan, track: Track
     except TargetError:  # gone: what was measured stays
         after = before
     return Run(measured, failures, before, after)
+
+
+def labelled(track: Track, title: str) -> Track:
+    """`track`, with a title before each label."""
+    return lambda steps, label: track(steps, f"{title}: {label}")
 
 
 def order(count: int, *, round_: int) -> list[int]:

@@ -5,6 +5,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -12,15 +13,16 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from android_bench import measure, network
-from android_bench.targets import Counted
+from android_bench.targets import DEFAULT_DELEGATE, Counted
 from keras_models import cli
 from keras_models.checkpoints.atomic import replacing
 from keras_models.errors import InputError
 
 SCHEMA = 2  # to be raised when a field changes its meaning or goes away
+_APPENDING = threading.Lock()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Row:
     """One model's measurement, as written to disk."""
 
@@ -50,13 +52,14 @@ class Row:
     process_peak_mb: float | None  # the peak itself, with the runtime and Python
     delegate_partitions: int | None
     undelegated_operators: Mapping[str, int] | None
-    profile: Sequence[Mapping[str, Any]]  # see targets.OperatorTime
+    profile: Sequence[Mapping[str, Any]]  # see targets.OperatorTime, OperatorCount
     notes: Sequence[str]
 
     target: str
     runtime: str
     runtime_version: str | None
     threads: int
+    delegate: str = DEFAULT_DELEGATE  # that was asked for; rows of before 2026-11-22 do not tell
     rounds: int  # done, which a time budget may have cut short
     runs: int  # timed inferences in each round
     warmup: int
@@ -76,7 +79,14 @@ class Row:
 
 
 def rows(
-    done: measure.Run, *, plan: measure.Plan, target: str, runtime: str, threads: int, command: str
+    done: measure.Run,
+    *,
+    plan: measure.Plan,
+    target: str,
+    runtime: str,
+    threads: int,
+    command: str,
+    delegate: str = DEFAULT_DELEGATE,
 ) -> list[Row]:
     """Rows of all measured models; ratios are to the first of them."""
     return [
@@ -96,6 +106,7 @@ def rows(
             target=target,
             runtime=runtime,
             threads=threads,
+            delegate=delegate,
             rounds=len(one.rounds),
             runs=plan.runs,
             warmup=plan.warmup,
@@ -143,8 +154,11 @@ def check_writable(path: Path) -> None:
 
 
 def append(path: Path, new: Sequence[Row]) -> None:
-    """Adds rows behind the others, each whole or cut off by a kill, never mixed with another."""
-    with path.open("a+b", buffering=0) as file:
+    """Adds rows behind the others, each whole or cut off by a kill, never mixed with another.
+
+    Rows added by several threads stay together call by call.
+    """
+    with _APPENDING, path.open("a+b", buffering=0) as file:
         if file.seek(0, os.SEEK_END):
             file.seek(-1, os.SEEK_END)
             if file.read() != b"\n":  # a killed run left half a row
@@ -198,7 +212,24 @@ def place(row: Row) -> tuple[Any, ...]:
     """
     kind = row.target.partition(":")[0]
     where = row.target if kind == "emulated" else (row.fingerprint or row.cpu)
-    return kind, where, tuple(row.cores), row.runtime, row.threads
+    return kind, where, tuple(row.cores), row.runtime, row.threads, row.delegate
+
+
+def by_type(row: Row) -> dict[str, tuple[int, float]]:
+    """How often its profile holds each type, and the cost: ms, or instructions where row has them.
+
+    The costliest type comes first.
+    """
+    found: dict[str, tuple[int, float]] = {}
+    for operator in row.profile:
+        calls, cost = found.get(operator["type"], (0, 0.0))
+        found[operator["type"]] = (calls + operator["calls"], cost + operator_cost(operator))
+    return dict(sorted(found.items(), key=lambda item: -item[1][1]))
+
+
+def operator_cost(operator: Mapping[str, Any]) -> float:
+    """The cost that a row of a profile tells, in whatever unit."""
+    return float(operator["ms"] if "ms" in operator else operator["instructions"])
 
 
 def references(rows: Sequence[Row]) -> list[Row | None]:

@@ -4,18 +4,17 @@ The models of a grid are measured in heats of a few, since all of one heat are i
 Each heat begins with the same reference model, so that ratios to it hold across heats.
 """
 
-import functools
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from android_bench import builds, measure, model_file, results
+from android_bench import builds, measure, model_file, results, side_by_side
 from android_bench.builds import Option, Wanted
 from android_bench.claims import Claim
 from android_bench.model_file import ModelFile
 from android_bench.results import Row
-from android_bench.targets import Machine, Target, TargetError
+from android_bench.targets import DEFAULT_DELEGATE, Machine, Target, TargetError
 from keras_models import experiment
 from keras_models.errors import InputError
 from keras_models.progress import Progress
@@ -67,6 +66,7 @@ class Place:
 
     name: str
     target: Target
+    delegate: str = DEFAULT_DELEGATE
 
 
 @dataclass(frozen=True)
@@ -145,32 +145,43 @@ def run(
     progress: Progress,
     track: measure.Track,
 ) -> Done:
-    """Converts all networks, then measures at one place after the other what `out` does not hold.
+    """Converts all networks, then measures at each place what `out` does not hold.
 
-    Each failure is told at once, and costs no other network.  The rows of a heat are appended to
-    `out` as soon as it is done, so that an interrupted sweep goes on where it stopped.
+    Devices are measured side by side.  Each failure is told as soon as its place is done, and costs
+    no other network.  The rows of a heat are appended to `out` as soon as it is done, so that an
+    interrupted sweep goes on where it stopped.
     """
     before = _rows_before(out)
     files, failures = _convert(sweep, cache=cache, progress=progress)
     models = dict(zip(files, model_file.read_all(map(str, files.values())), strict=True))
-    rows: list[Row] = []
-    for place in places if models else ():
-        found, failed = _measure(
-            list(models.values()),
-            sweep.measure,
-            place=place,
-            before=before,
-            out=out,
-            runtime=runtime,
-            threads=threads,
-            profile=profile,
-            command=command,
-            track=track,
-        )
-        for name, reason in failed.items():
-            progress.warn(f"{name} on {place.name}: {reason}")
-            failures[f"{name} on {place.name}"] = reason
-        rows += found
+    by_name = {place.name: place for place in places if models}
+    found: dict[str, list[Row]] = {}
+
+    def work(name: str) -> tuple[list[Row], dict[str, str]]:
+        try:
+            return _measure(
+                list(models.values()),
+                sweep.measure,
+                place=by_name[name],
+                before=before,
+                out=out,
+                runtime=runtime,
+                threads=threads,
+                profile=profile,
+                command=command,
+                track=track,
+            )
+        except TargetError as error:  # gone before anything was measured
+            return [], {model.name: str(error) for model in models.values()}
+
+    def done(name: str, measured: tuple[list[Row], dict[str, str]]) -> None:
+        found[name], failed = measured
+        for model, reason in failed.items():
+            progress.warn(f"{model} on {name}: {reason}")
+            failures[f"{model} on {name}"] = reason
+
+    side_by_side.run({name: place.target for name, place in by_name.items()}, work, done=done)
+    rows = [row for name in by_name for row in found[name]]
     return Done(rows, {network: model.name for network, model in models.items()}, failures)
 
 
@@ -224,6 +235,7 @@ def _measure(
         target=place.name,
         runtime=runtime,
         threads=threads,
+        delegate=place.delegate,
         profile=profile,
     )
     version = _runtime_version(place.target, models, candidates) if candidates else None
@@ -235,7 +247,7 @@ def _measure(
     planned = heats(reference, todo, size=asked.heat)
     for number, heat in enumerate(planned, start=1):
         title = f"{place.name}, heat {number} of {len(planned)}"
-        labelled = functools.partial(_labelled, track=track, title=title)
+        labelled = measure.labelled(track, title)
         done = measure.run(place.target, heat, plan=plan, track=labelled)
         failures.update(done.failures)
         if reference.name in done.failures:
@@ -243,7 +255,13 @@ def _measure(
             failures.update({m.name: lost for m in heat if m.name not in done.failures})
             continue
         new = results.rows(
-            done, plan=plan, target=place.name, runtime=runtime, threads=threads, command=command
+            done,
+            plan=plan,
+            target=place.name,
+            runtime=runtime,
+            threads=threads,
+            delegate=place.delegate,
+            command=command,
         )
         results.append(out, new)
         for row in new:  # of the reference, the first row: its ratios hold in all heats
@@ -251,10 +269,6 @@ def _measure(
     for name in rows.keys() & failures.keys():
         del failures[name]
     return [rows[model.name] for model in models if model.name in rows], failures
-
-
-def _labelled(steps: range, label: str, *, track: measure.Track, title: str) -> Iterable[int]:
-    return track(steps, f"{title}: {label}")
 
 
 def plan_for(asked: Measure, *, target: str) -> measure.Plan:
@@ -278,6 +292,7 @@ def reusable(
     target: str,
     runtime: str,
     threads: int,
+    delegate: str,
     profile: bool,
 ) -> list[Row]:
     """The rows that measured the same as is asked for now, whatever the runtime's version.
@@ -286,13 +301,14 @@ def reusable(
     """
     files = {model.name: model.sha256 for model in models}
     expected = (
-        *(target, runtime, threads, machine.cpu, machine.fingerprint, machine.cores),
+        *(target, runtime, threads, delegate, machine.cpu, machine.fingerprint, machine.cores),
         *(plan.runs, plan.warmup, plan.seed),
     )
     found = []
     for row, reference in zip(before, results.references(before), strict=True):
         measured = (
-            *(row.target, row.runtime, row.threads, row.cpu, row.fingerprint, tuple(row.cores)),
+            *(row.target, row.runtime, row.threads, row.delegate),
+            *(row.cpu, row.fingerprint, tuple(row.cores)),
             *(row.runs, row.warmup, row.seed),
         )
         same_reference = reference is not None and reference.sha256 == models[0].sha256

@@ -43,12 +43,14 @@ def flags(
     *,
     runs: int,
     warmup: int,
+    warmup_seconds: float | None = 0.0,
     threads: int = 1,
     delegate: str | None = None,
     profile: Literal["text", "csv", "proto"] | None = None,
     profile_file: str | None = None,
     result_file: str | None = None,
     runtime_info_file: str | None = None,
+    peak_memory: bool = False,
     max_seconds: float | None = None,
 ) -> list[str]:
     """The tool's arguments, one string each; for no shell, which would need them quoted.
@@ -61,12 +63,14 @@ def flags(
       model: Path of the .tflite file, where the tool runs; so are all paths.
       runs: Timed inferences, no more and no fewer.
       warmup: Inferences before those; the first inference is the first of them.
+      warmup_seconds: For at least that long; None: the tool's own half second.
       threads: Of the CPU.
       delegate: "xnnpack", "gpu", "nnapi" or "none"; None leaves it to the tool.
       profile: Times each operator, which slows the model down; "text" comes in the output.
       profile_file: Where "csv" and "proto" go.
       result_file: For the statistics as a proto; of litert-benchmark, as JSON.
       runtime_info_file: For the list of operators that each delegate took, as a proto.
+      peak_memory: Watches the process's peak, which disturbs the times.
       max_seconds: After that no inference is begun; the tool's own limit is 150.
 
     Raises:
@@ -88,13 +92,20 @@ def flags(
         raise InputError(f"{tool.value} has no delegate {delegate!r}. It has {', '.join(known)}.")
     counts = [f"--num_threads={threads}", f"--num_runs={runs}", f"--warmup_runs={warmup}"]
     if tool is Tool.LITERT_BENCHMARK:
-        if profile or runtime_info_file or max_seconds is not None:
-            raise InputError(f"{tool.value} has no profile, runtime info or time limit")
+        if profile or runtime_info_file or peak_memory or warmup_seconds or max_seconds is not None:
+            raise InputError(
+                f"{tool.value} has no profile, runtime info, peak of memory, seconds of warm-up or"
+                " time limit"
+            )
         written = [f"--result_json={result_file}"] if result_file else []
         return [f"--model={model}", *counts, *chosen, *written]
     graph = f"./{model}" if model.startswith(HANDLES) else model
     # With the tool's own minimum of seconds a fast model would run oftener than asked for.
-    words = [f"--graph={graph}", *counts, "--min_secs=0", "--warmup_min_secs=0", *chosen]
+    words = [f"--graph={graph}", *counts, "--min_secs=0", *chosen]
+    if warmup_seconds is not None:
+        words.append(f"--warmup_min_secs={warmup_seconds:g}")
+    if peak_memory:
+        words.append("--report_peak_memory_footprint=true")
     if max_seconds is not None:
         words.append(f"--max_secs={max_seconds:g}")
     if result_file:

@@ -173,7 +173,7 @@ def _concerns(flag: str, delegate: str) -> bool:
     words = {"none": ("xnnpack",), "xnnpack": ("xnnpack", "use_cpu")}.get(
         delegate, (delegate, "use_cpu", "require_full_delegation")
     )
-    return any(word in flag for word in words)
+    return any(word in flag.partition("=")[0] for word in words)
 
 
 def _runtime_names(result: Result) -> list[str]:

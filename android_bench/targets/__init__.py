@@ -9,7 +9,8 @@ from typing import Protocol
 from keras_models.errors import InputError
 
 NAMES = ("host", "adb", "adb-apk", "ssh", "emulated")
-DEVICE_OPTIONS = ("cores", "benchmark_binary", "delegate", "profile")
+DEVICE_OPTIONS = ("cores", "benchmark_binary", "delegate")
+DEFAULT_DELEGATE = "xnnpack"  # that every runtime takes where it is not told another
 
 
 class TargetError(Exception):
@@ -22,7 +23,7 @@ class Options:
 
     runtime: str = "litert"  # on the host: "litert" or "tflite-runtime"
     threads: int = 1
-    profile: bool = False  # time of each operator, in Facts.profile
+    profile: bool = False  # cost of each operator, in Facts.profile
     cores: str | None = None  # on a device: "big", "little", or numbers as in "4-7"
     benchmark_binary: str | None = None  # on a device: a file of the benchmark tool
     delegate: str | None = None  # "xnnpack", "gpu", "nnapi" or "none"
@@ -70,6 +71,17 @@ class OperatorTime:
 
 
 @dataclass(frozen=True)
+class OperatorCount:
+    """One row of a profile on an emulated core; `instructions` as `ms` above."""
+
+    name: str
+    type: str
+    instructions: int
+    calls: int
+    delegated: bool | None
+
+
+@dataclass(frozen=True)
 class Facts:
     """What a session knows of its model besides the times; None: not told.  MB are 2**20 bytes."""
 
@@ -80,7 +92,7 @@ class Facts:
     delegate_partitions: int | None
     undelegated_operators: Mapping[str, int] | None
     runtime_version: str | None
-    profile: Sequence[OperatorTime] = ()
+    profile: Sequence[OperatorTime | OperatorCount] = ()
     notes: Sequence[str] = ()  # what a reader of the figures must know
 
 
@@ -121,12 +133,12 @@ def open_target(spec: str, *, options: Options) -> Target:
         _refuse(spec, options, *DEVICE_OPTIONS)
         from android_bench.targets.host import HostTarget
 
-        return HostTarget(runtime=options.runtime, threads=options.threads)
+        return HostTarget(runtime=options.runtime, threads=options.threads, profile=options.profile)
     if name == "emulated":
         _refuse(spec, options, "runtime", "threads", *DEVICE_OPTIONS)
         from android_bench.targets.emulated import EmulatedTarget
 
-        return EmulatedTarget(where)
+        return EmulatedTarget(where, profile=options.profile)
     if name in ("adb", "adb-apk"):
         _refuse(spec, options, "runtime")
         from android_bench.targets import adb

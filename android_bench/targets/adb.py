@@ -1,9 +1,11 @@
 """Android devices, through the adb server: the native benchmark tool, or its APK."""
 
+import contextlib
 import os
 import re
 import shlex
 import subprocess
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +15,8 @@ from adbutils import AdbError
 
 from android_bench import device
 from android_bench.targets import Options, TargetError, shell
-from android_bench.targets.shell import DroppedError, Output, ShellTarget, last_line
+from android_bench.targets.connection import DroppedError, Output, last_line
+from android_bench.targets.shell import ShellTarget
 from keras_models.errors import InputError
 
 PACKAGE = "org.tensorflow.lite.benchmark"
@@ -87,6 +90,7 @@ class AdbShell:
     def __init__(self, serial: str, *, apk: bool = False) -> None:
         self.serial = serial
         self.name = f"{'adb-apk' if apk else 'adb'}:{serial}"
+        self.stopping = threading.Event()
         self._device = _Device(adbutils.AdbClient(), serial)
         try:
             self._v2 = "shell_v2" in self._device.get_features().split(",")
@@ -146,7 +150,8 @@ class AdbShell:
                     adbutils.AdbClient().connect(self.serial, timeout=5)
                 except (AdbError, OSError):
                     pass
-            time.sleep(POLL_S)
+            if self.stopping.wait(POLL_S):
+                raise KeyboardInterrupt
 
     def close(self) -> None:
         """Nothing is held: the adb server is the user's."""
@@ -210,6 +215,11 @@ class ApkTarget(ShellTarget):
         self._stop_app()
         if self._install and "package:" in self.shell.run(f"pm path {PACKAGE}").text:
             self.ask(f"pm uninstall {PACKAGE}")
+
+    def end_run(self) -> None:
+        """Ends the app, if the device can be reached."""
+        with contextlib.suppress(TargetError):
+            self._stop_app()
 
     def _stop_app(self) -> None:
         self.shell.run(f"am force-stop {PACKAGE}")

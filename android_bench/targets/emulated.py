@@ -1,12 +1,22 @@
 """An emulated ARM core: instructions of an inference, counted exactly.  They are no time."""
 
+import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from android_bench.emulated import cores, process, setup
-from android_bench.targets import Counted, Facts, Machine
+from android_bench.targets import Counted, Facts, Machine, OperatorCount
+
+if TYPE_CHECKING:
+    from android_bench.operators import Alone
 
 NOTE = "guest instructions of one thread, in no proportion to time: rank and guard with them"
+PROFILE_NOTE = (
+    "the profile is of operators that ran alone, less the start of an inference: one that in the"
+    " whole moves nothing may copy there"
+)
 
 
 @dataclass(frozen=True)
@@ -14,6 +24,7 @@ class EmulatedTarget:
     """A core of `cores.CORES`; raises InputError where it is unknown, or not set up."""
 
     core: str
+    profile: bool = False
 
     def __post_init__(self) -> None:
         cores.find(self.core)
@@ -32,12 +43,19 @@ class EmulatedTarget:
     def load(self, path: Path, *, warmup: int, seed: int) -> "EmulatedSession":
         """Starts a guest and loads the model in it."""
         guest = process.Guest(cores.find(self.core), setup.find().folder)
+        session = EmulatedSession(guest, path.resolve(), self.profile)
         try:
-            guest.ask("load", path=str(path.resolve()), warmup=warmup, seed=seed)
+            session.load(session.path, warmup=warmup, seed=seed)
         except BaseException:  # Ctrl-C too: no guest is left behind
             guest.close()
             raise
-        return EmulatedSession(guest)
+        return session
+
+    def alone(self, files: Sequence[Path]) -> "list[Alone]":
+        """Instructions of an inference of each file, all in one guest."""
+        guest = process.Guest(cores.find(self.core), setup.find().folder)
+        with contextlib.closing(EmulatedSession(guest, Path())) as session:
+            return session.alone(files)
 
     def close(self) -> None:
         """Holds nothing: a guest for each session, so that no model moves another's counts."""
@@ -48,6 +66,12 @@ class EmulatedSession:
     """A guest and its model."""
 
     guest: process.Guest
+    path: Path
+    profile: bool = False
+
+    def load(self, path: Path, *, warmup: int, seed: int) -> None:
+        """Loads a model in place of the one before."""
+        self.guest.ask("load", path=str(path), warmup=warmup, seed=seed)
 
     def measure(self, *, runs: int) -> Counted:
         """Instructions of one inference by class, the mean of `runs`; without those around it."""
@@ -57,15 +81,38 @@ class EmulatedSession:
 
     def finish(self) -> Facts:
         """Delegation and the runtime; times and memory would be the emulator's."""
+        delegation = self.guest.ask("finish")
+        rows, notes = self._profile() if self.profile else ([], [])
         return Facts(
             init_ms=None,
             first_ms=None,
             peak_memory_mb=None,
             process_peak_mb=None,
             runtime_version=self.guest.start["runtime_version"],
-            notes=(NOTE,),
-            **self.guest.ask("finish"),
+            profile=rows,
+            notes=[NOTE, *notes],
+            **delegation,
         )
+
+    def alone(self, files: Sequence[Path]) -> "list[Alone]":
+        """Instructions of an inference of each file; the model is lost."""
+        from android_bench.operators import Alone
+
+        found = []
+        for path in files:
+            self.load(path, warmup=1, seed=0)
+            count = sum(self.measure(runs=1).instructions.values())
+            found.append(Alone(count, not self.guest.ask("finish")["undelegated_operators"]))
+        return found
+
+    def _profile(self) -> tuple[list[OperatorCount], list[str]]:
+        from android_bench import operators
+
+        found, notes = operators.profile_or_note(self.path, self, note=PROFILE_NOTE)
+        rows = [
+            OperatorCount(one.tensor, one.type, round(one.cost), 1, one.delegated) for one in found
+        ]
+        return rows, notes
 
     def close(self) -> None:
         """Ends the guest."""

@@ -1,5 +1,7 @@
 """This machine, through LiteRT's (or TFLite's) Python interpreter: one worker process a model."""
 
+import contextlib
+import dataclasses
 import json
 import os
 import platform
@@ -8,15 +10,24 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from android_bench.targets import Facts, Machine, Round, TargetError
+from android_bench.targets import Facts, Machine, OperatorTime, Round, TargetError
+
+if TYPE_CHECKING:
+    from android_bench.operators import Alone
 
 GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
+ALONE = {"rounds": 10, "runs": 5, "max_seconds": 10.0}  # of files of single operators
+NOTE = (
+    "the profile is of operators that ran alone, less the start of an inference: in warmer caches"
+    " than in the whole"
+)
 
 
 @dataclass(frozen=True)
@@ -25,6 +36,7 @@ class HostTarget:
 
     runtime: str
     threads: int
+    profile: bool = False
 
     def machine(self) -> Machine:
         """The CPU, how its clock is governed, and how busy it is."""
@@ -34,7 +46,7 @@ class HostTarget:
 
     def load(self, path: Path, *, warmup: int, seed: int) -> "HostSession":
         """Starts a worker and loads the model in it."""
-        session = HostSession()
+        session = HostSession(self, path)
         try:
             session.ask(
                 "load",
@@ -49,6 +61,20 @@ class HostTarget:
             raise
         return session
 
+    def alone(self, files: Sequence[Path]) -> "list[Alone]":
+        """Milliseconds of an inference of each file: all in one worker, round by round."""
+        from android_bench.operators import Alone
+
+        with contextlib.closing(HostSession(self)) as worker:
+            found = worker.ask(
+                "alone",
+                paths=[str(path) for path in files],
+                runtime=self.runtime,
+                threads=self.threads,
+                **ALONE,
+            )
+        return [Alone(float(np.median(rounds)) / 1e6, delegated) for rounds, delegated in found]
+
     def close(self) -> None:
         """Nothing is left to free: each session ends its own worker."""
 
@@ -56,7 +82,8 @@ class HostTarget:
 class HostSession:
     """A worker process and its model."""
 
-    def __init__(self) -> None:
+    def __init__(self, target: HostTarget, path: Path | None = None) -> None:
+        self.target, self.path = target, path
         # A file: a full pipe would block the worker.  It is kept open as long as the session.
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115
         self.process = subprocess.Popen(
@@ -77,7 +104,14 @@ class HostSession:
 
     def finish(self) -> Facts:
         """Memory, delegation and start-up times."""
-        return Facts(**self.ask("finish"))
+        facts = Facts(**self.ask("finish"))
+        if not self.target.profile or self.path is None:
+            return facts
+        from android_bench import operators
+
+        found, notes = operators.profile_or_note(self.path, self.target, note=NOTE)
+        rows = [OperatorTime(one.tensor, one.type, one.cost, 1, one.delegated) for one in found]
+        return dataclasses.replace(facts, profile=rows, notes=notes)
 
     def close(self) -> None:
         """Ends the worker, which has nothing to save."""

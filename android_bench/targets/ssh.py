@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from android_bench.targets import Options, TargetError
-from android_bench.targets.shell import DroppedError, Output, ShellTarget, last_line
+from android_bench.targets.connection import DroppedError, Output, last_line
+from android_bench.targets.shell import ShellTarget
 from keras_models.errors import InputError
 
 CONNECT_S = 30.0
@@ -62,6 +63,7 @@ class SshShell:
         if not parts:
             raise InputError(f"--target=ssh:{where}: expected ssh:[USER@]HOST[:PORT]")
         self.name = f"ssh:{where}"
+        self.stopping = threading.Event()
         self._host = parts[1].replace("[", "").replace("]", "")
         if shutil.which("ssh") is None:
             raise InputError(f"{self.name}: needs the OpenSSH client; install it (openssh-client)")
@@ -115,7 +117,8 @@ class SshShell:
                     raise TargetError(
                         f"{self.name}: expected it back within {timeout_s:g} s; {error}"
                     ) from error
-            time.sleep(0.5)
+            if self.stopping.wait(0.5):
+                raise KeyboardInterrupt
 
     def close(self) -> None:
         """Ends the connection."""

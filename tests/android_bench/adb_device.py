@@ -18,12 +18,14 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 MAX_DATA = 256 * 1024
 FEATURES = "shell_v2,cmd,stat_v2,ls_v2,fixed_push_mkdir"
-MAPPED = ("/data/local/tmp", "/sys/", "/proc/loadavg", "/proc/cpuinfo")
+BOOT_ID = "/proc/sys/kernel/random/boot_id"
+MAPPED = ("/data/local/tmp", "/sys/", "/proc/loadavg", "/proc/cpuinfo", BOOT_ID)
 
 PROPERTIES = {
     "ro.product.manufacturer": "Google",
@@ -92,6 +94,7 @@ class Device:
 
     Attributes:
       root: The folder that holds its files.
+      serial: The name under which adb knows it.
       features: What it knows of the protocol's additions; without "shell_v2" it is an old one.
       authorized: Whether it trusts whoever connects.
       free_bytes: Space on its disk for what is pushed; None: enough.
@@ -123,15 +126,12 @@ class Device:
         self.tmp.mkdir(parents=True)
         for path, text in sysfs.items():
             self.write(path, text)
+        self.write(BOOT_ID, str(uuid.uuid4()))
         self._install_programs()
         self._listener = socket.create_server(("127.0.0.1", 0))
+        self.serial = f"127.0.0.1:{self._listener.getsockname()[1]}"
         self._thread = threading.Thread(target=self._accept, daemon=True)
         self._thread.start()
-
-    @property
-    def serial(self) -> str:
-        """The name under which adb knows it."""
-        return f"127.0.0.1:{self._listener.getsockname()[1]}"
 
     @property
     def tmp(self) -> Path:

@@ -1,12 +1,25 @@
+import contextlib
+import os
+import shutil
+import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from importlib import util
 from pathlib import Path
 
 import pytest
 
 from android_bench.emulated import setup
+from android_bench.targets import adb, shell, temperatures
 from keras_models.errors import InputError
+from tests.android_bench import benchmark_tool, phone
+from tests.android_bench.adb_device import Device
+
+ADBS = {  # both real: the one that adbutils brings, and the system's
+    "adbutils": str(Path(util.find_spec("adbutils").origin).parent / "binaries/adb"),
+    "system": shutil.which("adb"),
+}
 
 # In a process of its own: the tests themselves must be able to prove that nothing loads TensorFlow.
 CONVERT = """
@@ -79,3 +92,63 @@ def arm_system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[setup.Syste
             except InputError as error:
                 pytest.skip(str(error))
         yield setup.find()
+
+
+@pytest.fixture(
+    scope="session", params=["adbutils", pytest.param("system", marks=pytest.mark.slow)]
+)
+def adb_server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, str]]:
+    """The environment of an adb server of our own; the user's is not touched."""
+    program = ADBS[request.param]
+    if program is None or not Path(program).exists():
+        pytest.skip(f"no adb: {request.param}")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    environment = {
+        "HOME": str(tmp_path_factory.mktemp("home")),
+        "ANDROID_ADB_SERVER_PORT": str(port),
+        "ADBUTILS_ADB_PATH": program,
+    }
+    whole = {**os.environ, **environment}
+    subprocess.run([program, "start-server"], env=whole, check=True, timeout=60)
+    yield environment
+    subprocess.run([program, "kill-server"], env=whole, check=True, timeout=60)
+
+
+@pytest.fixture
+def _short_waits(adb_server: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in adb_server.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("ANDROID_SERIAL", raising=False)
+    monkeypatch.setattr(shell, "RETURN_S", 15.0)
+    monkeypatch.setattr(temperatures, "COOL_DOWN_S", 0.1)
+    monkeypatch.setattr(adb, "POLL_S", 0.1)
+
+
+@pytest.fixture
+def new_device(_short_waits: None, tmp_path: Path) -> Iterator[Callable[[], Device]]:
+    """Switches on phones, which leave nothing behind."""
+    devices: list[Device] = []
+
+    def start() -> Device:
+        devices.append(Device(tmp_path / f"phone{len(devices)}"))
+        return phone.connect(devices[-1])
+
+    yield start
+    for device in devices:
+        device.authorized = True
+        with contextlib.suppress(subprocess.CalledProcessError):
+            phone.client("disconnect", device.serial)
+        device.close()
+
+
+@pytest.fixture
+def device(new_device: Callable[[], Device]) -> Device:
+    return new_device()
+
+
+@pytest.fixture
+def tool(tmp_path: Path) -> Path:
+    return benchmark_tool.write(tmp_path / "benchmark_model")

@@ -56,6 +56,7 @@ def row(model: str = "net", **changes: Any) -> Row:
         "runtime": "litert",
         "runtime_version": "2.3.0",
         "threads": 1,
+        "delegate": "xnnpack",
         "rounds": 20,
         "runs": 10,
         "warmup": 5,

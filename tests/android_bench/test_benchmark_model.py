@@ -304,6 +304,16 @@ def test_a_flag_the_tool_does_not_know_is_no_delegate() -> None:
                 benchmark_model.check_delegate(result, "gpu", full_required=full_required)
 
 
+def test_a_path_in_an_unknown_flag_is_no_delegate() -> None:
+    result = benchmark_model.parse(
+        SMALL + "Use xnnpack: [1]\nUnconsumed cmdline flags: --result_file_path=/home/xnnpack/r\n"
+        "Explicitly applied XNNPACK delegate, and the model graph will be completely executed by"
+        " the delegate.\n"
+    )
+    assert result.unconsumed == ("--result_file_path=/home/xnnpack/r",)
+    assert benchmark_model.check_delegate(result, "xnnpack").outcome == "whole"
+
+
 def test_the_compiled_model_tool_proves_itself_where_the_cpu_was_forbidden() -> None:
     run = replace(printer.random_run(random.Random(6)), delegate=None)
     text = printer.text(run, printer.VERSIONS["compiled_model2.2"])
@@ -748,6 +758,7 @@ def test_flags_of_the_classic_tool() -> None:
         profile_file="/t/p.csv",
         result_file="/t/r.pb",
         runtime_info_file="/t/i.pb",
+        peak_memory=True,
         max_seconds=60,
     )
     assert words[0] == "--graph=/data/local/tmp/a b; rm -rf $HOME.tflite"
@@ -757,6 +768,7 @@ def test_flags_of_the_classic_tool() -> None:
         "--warmup_runs=3",
         "--min_secs=0",
         "--warmup_min_secs=0",
+        "--report_peak_memory_footprint=true",
         "--max_secs=60",
         "--use_gpu=true",
         "--enable_op_profiling=true",
@@ -768,6 +780,12 @@ def test_flags_of_the_classic_tool() -> None:
         "--model_runtime_info_output_file=/t/i.pb",
         "--export_model_runtime_info=true",
     }
+
+
+def test_the_warm_up_lasts_as_long_as_asked_for_or_as_the_tool_likes() -> None:
+    for seconds, expected in ((2.5, ["--warmup_min_secs=2.5"]), (None, [])):
+        words = benchmark_model.flags(Tool.CLASSIC, "/m", runs=1, warmup=0, warmup_seconds=seconds)
+        assert [word for word in words if "warmup_min_secs" in word] == expected
 
 
 def test_the_deprecated_csv_flag_does_not_overrule_a_proto() -> None:
@@ -800,6 +818,8 @@ def test_a_path_that_looks_like_a_handle_stays_a_path() -> None:
         (Tool.CLASSIC, {"profile_file": "/p"}, "needs profile_file"),
         (Tool.COMPILED_MODEL, {"profile": "csv", "profile_file": "/p"}, "only as text"),
         (Tool.LITERT_BENCHMARK, {"profile": "text"}, "has no profile"),
+        (Tool.LITERT_BENCHMARK, {"warmup_seconds": 0.5}, "seconds of warm-up"),
+        (Tool.LITERT_BENCHMARK, {"peak_memory": True}, "peak of memory"),
         (Tool.CLASSIC, {"result_file": "a\nb"}, "expected a path in one line"),
     ],
 )

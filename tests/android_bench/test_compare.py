@@ -99,11 +99,21 @@ def test_what_has_no_counterpart_is_named() -> None:
         {"cores": [4, 5]},
         {"target": "ssh:pi@board"},
         {"fingerprint": "a phone"},
+        {"delegate": "gpu"},
     ],
 )
 def test_places_that_are_not_the_same_are_not_compared(other: dict[str, object]) -> None:
-    with pytest.raises(InputError, match="expected rows of the same place, runtime, threads"):
+    with pytest.raises(InputError, match="expected rows of the same place, runtime, deleg"):
         compared([row("base", **other)], [BASE])
+
+
+def test_each_delegate_has_a_gate_of_its_own() -> None:
+    before = [timed(ms=1.0), row("base", median_ms=9.0, delegate="gpu")]
+    found = compared(before, [timed(ms=1.5)])
+    assert [(change.before, change.after) for change in found.slower] == [(1.0, 1.5)]
+    assert found.missing == []  # the gpu was not measured now
+    with pytest.raises(InputError, match=r"got host \(Some CPU, gpu\), and .* xnnpack\)"):
+        compared(before[1:], [timed(ms=1.5)])
 
 
 def test_a_phone_is_the_same_through_any_cable() -> None:

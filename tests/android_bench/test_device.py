@@ -34,6 +34,7 @@ def test_the_scripts_run_in_a_plain_shell_and_are_understood() -> None:
     here = device.parse_layout(told[0].stdout)
     online = Path("/sys/devices/system/cpu/online").read_text()
     assert device.span(core.number for core in here.cores) == online.strip()
+    assert here.identity == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     assert here.cpu
     state = device.parse_state(told[1].stdout)
     assert state.load_average is not None
@@ -43,8 +44,8 @@ def test_a_phone_is_told_by_its_properties() -> None:
     text = (
         "/sys/devices/system/cpu/online=0-7\n"
         + PIXEL_6
-        + "ro.product.manufacturer=Google\nro.product.model=Pixel 6\nro.soc.manufacturer=Google\n"
-        "ro.soc.model=GS101\nro.build.fingerprint=google/oriole:14\n"
+        + "ro.serialno=1A2B\nro.product.manufacturer=Google\nro.product.model=Pixel 6\n"
+        "ro.soc.manufacturer=Google\nro.soc.model=GS101\nro.build.fingerprint=google/oriole:14\n"
         "ro.product.cpu.abilist=arm64-v8a,armeabi-v7a,armeabi\nmachine=aarch64\ntaskset=yes\n"
         + "".join(
             f"processor\t: {core}\nCPU part\t: {part}\n\n"
@@ -56,6 +57,7 @@ def test_a_phone_is_told_by_its_properties() -> None:
         assert found.cpu == "Google Pixel 6 (Google GS101)"
         assert found.fingerprint == "google/oriole:14"
         assert found.abis == ("arm64-v8a", "armeabi-v7a", "armeabi")
+        assert found.identity == "1A2B"
         assert found.cores[0] == Core(0, 1803000, None, "0xd05")
         assert found.cores[7] == Core(7, 2802000, None, "0xd44")
         # As a benchmark rig keeps its runs to one kind on this phone: masks c0, 30 and 0f.

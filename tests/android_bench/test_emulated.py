@@ -14,6 +14,7 @@ import pytest
 from android_bench.emulated import cores, probe, process, setup
 from android_bench.emulated.verify import verify
 from android_bench.host_worker import random_input
+from android_bench.operators import profile
 from android_bench.targets import TargetError
 from android_bench.targets.emulated import EmulatedTarget
 from keras_models.errors import InputError
@@ -95,6 +96,28 @@ def test_facts_tell_the_runtime_and_delegation_but_no_time(toys: Mapping[str, Pa
     assert facts.runtime_version == "2.3.0"
     assert (facts.delegate_partitions, facts.undelegated_operators) == (1, {})
     assert (facts.init_ms, facts.first_ms, facts.process_peak_mb) == (None, None, None)
+
+
+def test_a_profile_counts_each_operator_exactly_and_sums_to_the_whole(
+    toys: Mapping[str, Path],
+) -> None:
+    target = EmulatedTarget("a53", profile=True)
+    with contextlib.closing(target.load(toys["int8"], warmup=1, seed=0)) as session:
+        whole = sum(session.measure(runs=1).instructions.values())
+        facts = session.finish()
+    by_type = [(one.type, one.instructions) for one in facts.profile]
+    again = profile(toys["int8"].read_bytes(), EmulatedTarget("a53"))  # in another guest
+    assert [one.type for one in again] == [type_ for type_, _ in by_type]
+    for one, (_, count) in zip(again, by_type, strict=True):
+        assert abs(one.cost - count) <= 100
+    # The law of pairs and the whole know of each other nothing; a start makes thousands.
+    start = whole - sum(count for _, count in by_type)
+    assert 1000 < start < 5000
+    at_once = MULTIPLIES["a53"][1]
+    first_convolution = by_type[0][1]
+    assert first_convolution >= 16 * 16 * 3 * 3 * 3 * 8 / at_once
+    assert first_convolution == max(count for _, count in by_type)
+    assert all(one.delegated for one in facts.profile)
 
 
 def test_the_machine_is_the_core_and_all_that_the_counts_depend_on(system: setup.System) -> None:
@@ -237,6 +260,18 @@ def test_counts_are_those_measured_before(
     again = sum(count(core, networks[name]).values())
     assert abs(again - counted) <= 10e-6 * counted
     assert counted == pytest.approx(REFERENCE[name][core] * 1e6, rel=0.03)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("core", ["a53", "a76"])
+def test_a_networks_operators_sum_to_the_whole(networks: Mapping[str, Path], core: str) -> None:
+    path = networks["shufflenet_v2_x0.5"]
+    found = profile(path.read_bytes(), EmulatedTarget(core))
+    assert len(found) == 149
+    # Its 32 reshapes copy when they are alone, which the whole need not.
+    moved = sum(one.cost for one in found if one.type == "RESHAPE")
+    total, whole = sum(one.cost for one in found), sum(count(core, path).values())
+    assert total - moved < whole < total + 5000
 
 
 @pytest.mark.slow

@@ -82,6 +82,18 @@ def test_a_model_that_dies_is_left_out_and_the_others_go_on() -> None:
     assert not target.open
 
 
+def test_a_target_that_is_gone_is_why_no_model_was_measured(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def gone(target: ScriptedTarget) -> Machine:
+        raise TargetError("gone")
+
+    monkeypatch.setattr(ScriptedTarget, "machine", gone)
+    done = measure.run(ScriptedTarget(), models("1", "2"), plan=measure.Plan(), track=quietly)
+    assert done.failures == {"1": "gone", "2": "gone"}
+    assert not done.measured
+
+
 def test_a_time_budget_ends_after_whole_rounds() -> None:
     target = ScriptedTarget()
     plan = measure.Plan(rounds=1000, runs=1, max_seconds=0)

@@ -1,6 +1,7 @@
 import itertools
 import struct
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from android_bench import plots
+from android_bench.plots import accuracy, bars
 from android_bench.results import Row
 from keras_models import registry
 from tests.android_bench.rows import network, row
@@ -72,13 +74,13 @@ def profiled() -> list[Row]:
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     """The figures, as they were when they became bytes."""
     figures: list[Figure] = []
-    png = plots._png
+    save = Figure.savefig
 
-    def remember(figure: Figure) -> bytes:
+    def remember(figure: Figure, *words: Any, **options: Any) -> None:
         figures.append(figure)
-        return png(figure)
+        save(figure, *words, **options)
 
-    monkeypatch.setattr(plots, "_png", remember)
+    monkeypatch.setattr(Figure, "savefig", remember)
     return figures
 
 
@@ -181,7 +183,7 @@ def test_the_front_is_what_no_other_point_beats(seed: int) -> None:
     def beaten(point: tuple[float, float]) -> bool:
         return any(o[0] <= point[0] and o[1] >= point[1] and o != point for o in points)
 
-    front = plots.pareto(points)
+    front = accuracy.pareto(points)
     assert {points[i] for i in front} == {point for point in points if not beaten(point)}
     costs, gains = zip(*(points[i] for i in front), strict=True)
     assert list(costs) == sorted(set(costs))
@@ -205,9 +207,12 @@ def test_points_have_the_drift_between_heats_taken_out(drawn: list[Figure]) -> N
 
 
 def test_instructions_are_never_called_time(drawn: list[Figure]) -> None:
+    counts = [{"name": "a", "type": "CONV_2D", "instructions": 2_500_000, "calls": 1}]
+    rows = [replace(one, profile=counts) for one in swept(counted=True)]
     for picture in plots.PICTURES.values():
-        picture(swept(counted=True))
-    assert len(drawn) == 3
+        picture(rows)
+    assert len(drawn) == 4
+    assert {patch.get_width() for patch in drawn[-1].axes[0].patches} == {2.5}  # millions
     for figure in drawn:
         (axes,) = figure.axes
         said = " ".join([axes.get_title("left"), axes.get_xlabel(), axes.get_ylabel()]).lower()
@@ -225,8 +230,8 @@ def test_bars_add_up_and_small_parts_are_others(drawn: list[Figure]) -> None:
     assert sorted(ends.values()) == pytest.approx([1 + 2 + 3, sum(range(1, 25))])
     assert whole < max(ends.values())
     told = [text.get_text() for text in drawn[0].legends[0].get_texts()]
-    assert len(told) == plots.PARTS + 1
-    assert told[-1] == plots.REST
+    assert len(told) == bars.PARTS + 1
+    assert told[-1] == bars.REST
     assert told[0] == "Type 11 (NHWC, QC8)"  # the longest first
 
 

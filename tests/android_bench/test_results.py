@@ -91,6 +91,27 @@ def test_a_last_line_that_lacks_only_its_end_counts(tmp_path: Path) -> None:
     assert results.read(path) == [ROW, other(model="later")]
 
 
+def test_rows_from_before_there_was_a_delegate_have_the_usual_one(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    results.append(path, [other(delegate="gpu")])
+    fields = json.loads(path.read_text())
+    assert fields.pop("delegate") == "gpu"
+    path.write_text(json.dumps(fields) + "\n")
+    assert results.read(path) == [other(delegate="xnnpack")]
+
+
+def test_a_profile_is_summed_by_type_whatever_its_unit() -> None:
+    profile = [
+        {"name": "a", "type": "ADD", "calls": 2},
+        {"name": "b", "type": "CONV_2D", "calls": 1},
+        {"name": "c", "type": "ADD", "calls": 1},
+    ]
+    for unit in ("ms", "instructions"):
+        costs = ({unit: cost} for cost in (1, 8, 4))
+        row = other(profile=[{**one, **cost} for one, cost in zip(profile, costs, strict=True)])
+        assert list(results.by_type(row).items()) == [("CONV_2D", (1, 8.0)), ("ADD", (3, 5.0))]
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from android_bench.targets import Options, Round, TargetError, shell, ssh
+from android_bench.targets import Options, Round, TargetError, shell, ssh, temperatures
 from android_bench.targets.shell import ShellTarget
 from keras_models.errors import InputError
 from tests.android_bench import benchmark_tool
@@ -173,7 +173,7 @@ def wire(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
     monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
     monkeypatch.setattr("tempfile.tempdir", None)
     monkeypatch.setattr(shell, "RETURN_S", 20.0)
-    monkeypatch.setattr(shell, "COOL_DOWN_S", 0.1)
+    monkeypatch.setattr(temperatures, "COOL_DOWN_S", 0.1)
     before = set(Path("/tmp").glob("shufflelite-ssh-*"))
     yield wire
     wire.close()
@@ -279,7 +279,10 @@ def test_the_board_s_own_litert_benchmark_is_used(
         with (server.folder / "sshd_config").open("a") as file:
             file.write("PermitUserEnvironment yes\n")
         server.process.send_signal(signal.SIGHUP)
-        time.sleep(1)
+        for _ in range(600):  # until it has started anew
+            if (server.folder / "log").read_text().count("Server listening") > 1:
+                break
+            time.sleep(0.1)
         assert is_sound(measured("litert-benchmark", toys["heavy"]), runs=3)
     finally:
         config.write_text(plain)
@@ -421,14 +424,16 @@ def test_ctrl_c_leaves_nothing_behind(
     ) as bench:
         assert bench.stdout is not None
         folder = bench.stdout.readline().strip()
-        time.sleep(1.0)
-        assert of_folder(folder)
+        end = time.monotonic() + 30
+        while not of_folder(f"{folder}/1.tflite"):  # it runs
+            assert time.monotonic() < end
+            time.sleep(0.05)
         for _ in range(30 if how == "often" else 1):
             bench.send_signal(signal.SIGKILL if how == "killed" else signal.SIGINT)
             time.sleep(0.05)
         _, said = bench.communicate(timeout=60)
     if how == "killed":  # no program can clean up then; but its connection ends
-        end = time.monotonic() + 10
+        end = time.monotonic() + 60  # the tool ends before
         while of_folder("ControlPath=/tmp/shufflelite-ssh-") and time.monotonic() < end:
             time.sleep(0.1)
         assert of_folder("ControlPath=/tmp/shufflelite-ssh-") == []

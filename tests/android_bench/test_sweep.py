@@ -306,6 +306,7 @@ def test_a_second_run_converts_and_measures_nothing(bench: Bench) -> None:
         {"target": Scripted(version="1.1")},
         {"target": Scripted(cpu="another")},
         {"name": "ssh:pi@board"},
+        {"delegate": "none"},
         {"rounds": 3},
         {"runs": 4},
         {"warmup": 1},
@@ -320,7 +321,7 @@ def test_rows_of_anything_else_are_not_taken_for_what_is_asked(
 ) -> None:
     bench.run(grid(2.0, 1.0), Scripted())
     target = change.pop("target", Scripted())
-    place = sweep.Place(change.pop("name", "host"), target)
+    place = sweep.Place(change.pop("name", "host"), target, change.pop("delegate", "xnnpack"))
     plain = {"runtime": "litert", "threads": 1, "profile": False}
     asked = {key: change.pop(key) for key in plain.keys() & change.keys()}
     sweep.run(
@@ -335,6 +336,31 @@ def test_rows_of_anything_else_are_not_taken_for_what_is_asked(
     )
     assert target.loaded[-2:] == ["mobilenet_v1_x2.0_32", "mobilenet_v1_x1.0_32"]
     assert len(results.read(bench.out)) == 4
+
+
+def test_each_delegate_finds_its_own_rows_again(bench: Bench) -> None:
+    def run(delegate: str) -> Scripted:
+        target = Scripted()
+        sweep.run(
+            grid(2.0, 1.0),
+            places=[sweep.Place("adb", target, delegate)],
+            cache=bench.cache,
+            out=bench.out,
+            runtime="litert",
+            threads=1,
+            profile=False,
+            command="",
+            progress=Progress("android_bench"),
+            track=quietly,
+        )
+        return target
+
+    assert [len(run(name).loaded) for name in ("xnnpack", "gpu")] == [2, 2]
+    # One more loading: of the smallest model, to ask the runtime's version.
+    assert [len(run(name).loaded) for name in ("xnnpack", "gpu", "none")] == [1, 1, 2]
+    assert [row.delegate for row in results.read(bench.out)] == [
+        *("xnnpack", "xnnpack", "gpu", "gpu", "none", "none")
+    ]
 
 
 def test_rows_to_another_reference_are_not_taken(bench: Bench) -> None:
@@ -359,6 +385,7 @@ def test_rows_to_an_older_file_of_the_reference_are_not_taken() -> None:
             target="host",
             runtime="litert",
             threads=1,
+            delegate="xnnpack",
             profile=False,
         )
         return names(found)
@@ -435,6 +462,34 @@ def test_several_targets_follow_each_other_and_cores_are_counted(bench: Bench) -
     assert [line["width"] for line in told] == ["2", "1"]
     assert "emulated:a53 ms" not in told[0]
     assert "weights are random" in table
+
+
+@dataclass
+class ScriptedDevice(Scripted):
+    """One on a machine of its own, which may be gone."""
+
+    identity: str = ""
+    gone: bool = False
+
+    def machine(self) -> Machine:
+        if self.gone:
+            raise TargetError("gone")
+        return super().machine()
+
+    def stop(self) -> None:
+        pass
+
+
+def test_devices_yield_their_rows_and_one_that_is_gone_costs_no_other(bench: Bench) -> None:
+    devices = [ScriptedDevice(cpu=name, identity=name, gone=name == "b") for name in "abc"]
+    done = bench.run(grid(2.0, 1.0, 4.0, heat=2), *devices, names="adb:a adb:b ssh:c")
+    assert [(one.target, one.ratio) for one in done.rows] == [
+        (name, ratio) for name in ("adb:a", "ssh:c") for ratio in (1.0, 0.5, 2.0)
+    ]
+    assert done.failures == {f"mobilenet_v1_x{w}_32 on adb:b": "gone" for w in (2.0, 1.0, 4.0)}
+    written = results.read(bench.out)
+    assert sorted(one.target for one in written) == ["adb:a"] * 4 + ["ssh:c"] * 4
+    assert None not in results.references(written)
 
 
 def test_a_table_leaves_out_what_no_row_has_and_quotes_what_would_break_it() -> None:

@@ -1,0 +1,34 @@
+"""Pictures of rows, as the bytes of PNG files: the same rows give the same bytes.
+
+They are 830 pixels wide as a README shows them, and drawn twice as fine.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from android_bench import results
+from android_bench.plots.accuracy import accuracy_against_cost
+from android_bench.plots.bars import instructions_by_class, operator_profile
+from android_bench.plots.cost import cost_against_multiply_adds
+from android_bench.results import Row
+
+PICTURES: Mapping[str, Callable[[Sequence[Row]], bytes | None]] = {
+    "cost": cost_against_multiply_adds,
+    "accuracy": accuracy_against_cost,
+    "instructions": instructions_by_class,
+    "profile": operator_profile,
+}
+
+
+def draw(rows: Sequence[Row], folder: Path) -> list[Path]:
+    """Writes every picture that the rows have data for, of each target its own."""
+    written = []
+    for target in dict.fromkeys(row.target for row in rows):
+        same = [row for row in rows if row.target == target]
+        for name, picture in PICTURES.items():
+            data = picture(same)
+            if data is not None:
+                written.append(folder / f"{name}_{re.sub(r'[^A-Za-z0-9]+', '_', target)}.png")
+                results.write(written[-1], data)
+    return written

@@ -1,0 +1,40 @@
+"""Cost over multiply-adds: how far the count on paper tells the cost on the machine."""
+
+from collections.abc import Sequence
+
+from android_bench.plots.figure import add_title, cost_name, cost_title, new_figure, png
+from android_bench.plots.labels import place_labels
+from android_bench.plots.names import width_name
+from android_bench.plots.points import (
+    add_legend,
+    cost_of,
+    draw_lines,
+    looks_of,
+    make_logarithmic,
+    points_of,
+)
+from android_bench.results import Row
+
+
+def cost_against_multiply_adds(rows: Sequence[Row]) -> bytes | None:
+    """Both logarithmic; a colour for each family, a line over widths, a marker a resolution."""
+    points = points_of(rows)
+    if not points:
+        return None
+    looks = looks_of(points)
+    last = max(point.resolution for point in points)
+    with new_figure(4.9) as (figure, axes):
+        draw_lines(axes, points, looks, x=lambda point: point.multiply_adds, y=cost_of)
+        make_logarithmic(axes.xaxis)
+        make_logarithmic(axes.yaxis)
+        axes.set_xlabel("multiply-adds, millions")
+        axes.set_ylabel(cost_name(rows))
+        add_legend(figure, points, looks)
+        add_title(axes, f"{cost_title(rows)} against multiply-adds", rows, "Labels: widths.")
+        labels = [
+            (point.multiply_adds, point.cost, width_name(point.width), looks.colours[point.family])
+            for point in points
+            if point.resolution == last
+        ]
+        place_labels(figure, axes, labels)
+        return png(figure)

@@ -1,0 +1,78 @@
+"""Places labels beside their points so that they cover nothing."""
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+from matplotlib.transforms import Bbox
+
+from android_bench.plots.figure import PIXELS_PER_POINT
+
+
+def place_labels(
+    figure: Figure, axes: Axes, labels: Sequence[tuple[float, float, str, str]]
+) -> None:
+    """Writes each label (x, y, text, colour) beside its point, or not where it would cover others.
+
+    Earlier ones come first.  A label may cross a line where nothing else is free.
+    """
+    figure.canvas.draw()  # the layout, on which places depend
+    figure.set_layout_engine("none")  # it stays as it is now
+    pixels = [_pixels(axes, line.get_xydata()) for line in axes.get_lines()]
+    half = 3.2 * PIXELS_PER_POINT
+    taken = [Bbox([point - half, point + half]) for path in pixels for point in path]
+    crossed = np.concatenate([_between(path) for path in pixels])
+    for x, y, text, colour in labels:
+        dark = tuple(0.7 * part for part in to_rgb(colour))  # or yellows are hard to read
+        look: dict[str, Any] = {"fontsize": 8, "ha": "center", "va": "center", "zorder": 4}
+        written = axes.text(x, y, text, color=dark, **look)
+        written.set_path_effects([withStroke(linewidth=2, foreground="white")])
+        box = _free_place(written.get_window_extent(), axes.get_window_extent(), taken, crossed)
+        if box is None:
+            written.remove()
+        else:
+            middle = axes.transData.inverted().transform(_corners(box).mean(axis=0))
+            written.set_position((middle[0], middle[1]))
+            taken.append(box.padded(1.5 * PIXELS_PER_POINT))
+
+
+def _free_place(label: Bbox, inside: Bbox, taken: Sequence[Bbox], crossed: Any) -> Bbox | None:
+    """Where `label`, centred on its point, covers least of the lines; None: it has no place."""
+    best: tuple[float, Bbox] | None = None
+    for distance in (1.0, 1.5, 2.2):
+        for angle in range(0, 360, 30):
+            across = label.width / 2 + 4.5 * PIXELS_PER_POINT * distance
+            up = label.height / 2 + 3.5 * PIXELS_PER_POINT * distance
+            turned = math.radians(angle)
+            box = label.translated(across * math.cos(turned), up * math.sin(turned))
+            low, high = _corners(box)
+            within = (low >= _corners(inside)[0]).all() and (high <= _corners(inside)[1]).all()
+            if within and not any(box.overlaps(other) for other in taken):
+                covered = ((crossed > low) & (crossed < high)).all(axis=1).sum()
+                cost = float(covered) + 6 * distance
+                if best is None or cost < best[0]:
+                    best = cost, box
+    return best and best[1]
+
+
+def _corners(box: Bbox) -> Any:
+    return np.array(box.extents).reshape(2, 2)
+
+
+def _pixels(axes: Axes, data: Any) -> Any:
+    return axes.transData.transform(np.asarray(data, float))
+
+
+def _between(path: Any) -> Any:
+    """Points on the lines that join those of `path`, a few pixels apart."""
+    points = [path[:1]]
+    for start, end in itertools.pairwise(path):
+        steps = max(2, int(np.hypot(*(end - start)) / 4))
+        points.append(start + (end - start) * np.linspace(0, 1, steps)[:, np.newaxis])
+    return np.concatenate(points)

@@ -1,0 +1,95 @@
+"""What tests do with an in-test phone, through the real adb client and server."""
+
+import contextlib
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from android_bench.targets import Options, Round, TargetError, adb
+from android_bench.targets.shell import ShellTarget
+from keras_models.errors import InputError
+from tests.android_bench.adb_device import Device
+
+
+def client(*words: str) -> str:
+    """Runs the real client."""
+    command = [os.environ["ADBUTILS_ADB_PATH"], *words]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+
+
+def connect(device: Device) -> Device:
+    client("connect", device.serial)
+    return device
+
+
+@contextlib.contextmanager
+def opened(device: Device, tool: Path | None, **options: object) -> Iterator[ShellTarget]:
+    """The target; afterwards nothing of it may be left on the device."""
+    asked = Options(benchmark_binary=str(tool) if tool else None, **options)  # type: ignore[arg-type]
+    target = adb.open_target(device.serial, options=asked)
+    try:
+        yield target
+    finally:
+        target.close()
+        assert_clean(device)
+
+
+def assert_clean(device: Device) -> None:
+    end = time.monotonic() + 5  # a killed process takes a moment
+    while device.running() and time.monotonic() < end:
+        time.sleep(0.05)
+    assert device.running() == []
+    assert list(device.tmp.iterdir()) == []
+
+
+def measured(device: Device, tool: Path, model: Path, *, runs: int = 3, **options: object) -> Round:
+    with opened(device, tool, **options) as target:
+        session = target.load(model, warmup=1, seed=0)
+        try:
+            return session.measure(runs=runs)
+        finally:
+            session.close()
+
+
+def refused(device: Device, tool: Path, model: Path, **options: Any) -> str:
+    """The one line that says why it could not be measured."""
+    with pytest.raises((TargetError, InputError)) as caught:
+        measured(device, tool, model, **options)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def is_sound(round_: Round, *, runs: int) -> bool:
+    ordered = 0 < round_.min_ms <= round_.p5_ms <= round_.median_ms <= round_.p95_ms
+    return ordered and round_.runs == runs
+
+
+def kill_once_there_is(device: Device, pattern: str) -> None:
+    """Ends all programs, as soon as a file of the phone's matches."""
+
+    def kill() -> None:
+        end = time.monotonic() + 60
+        while not any(device.root.glob(pattern)) and time.monotonic() < end:
+            time.sleep(0.05)
+        device.kill_programs()
+
+    threading.Thread(target=kill, daemon=True).start()
+
+
+def once(device: Device, what: str) -> None:
+    """Breaks the connection at the first command that holds `what`."""
+    done = []
+
+    def drops(command: str) -> bool:
+        if what in command and not done:
+            done.append(command)
+            return True
+        return False
+
+    device.drops = drops
