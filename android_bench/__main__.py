@@ -30,44 +30,76 @@ import contextlib
 import shlex
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from absl import app, flags
 
+from android_bench.errors import FlagError
 from keras_models import cli
+from keras_models.errors import InputError
 from keras_models.progress import Progress
 
 if TYPE_CHECKING:
-    from android_bench.results import Row
+    from android_bench.results import Place, Row
+    from android_bench.sweep import Measure
     from android_bench.targets import Target
 
 COSTLIEST = 10  # operators of each file that are shown; the rows hold all
+
+
+class _Number(flags.ArgumentParser):
+    """Reads an int or a float, and says in our words what it is not."""
+
+    def __init__(self, kind: Callable[[str], float]) -> None:
+        self.kind = kind
+
+    def parse(self, argument: str) -> float:
+        """The number."""
+        try:
+            return self.kind(argument)
+        except ValueError:
+            expected = "a whole number" if self.kind is int else "a number"
+            raise ValueError(f"expected {expected}") from None
+
 
 _MODELS = flags.DEFINE_multi_string(
     "models", [], "The .tflite files: paths or patterns, separated by blanks or commas."
 )
 _SWEEP = flags.DEFINE_string("sweep", None, "TOML file of networks to convert and measure.")
-flags.DEFINE_multi_string("set", [], "section.key=value, a setting over the file of --sweep.")
+_SET = flags.DEFINE_multi_string(
+    "set", [], "section.key=value, a setting over the file of --sweep."
+)
 _TARGET = flags.DEFINE_multi_string("target", ["host"], "Where to measure; may be repeated.")
 _RUNTIME = flags.DEFINE_enum(
     "runtime", "litert", ["litert", "tflite-runtime"], "The runtime on the host."
 )
-_THREADS = flags.DEFINE_integer("threads", 1, "Threads of the runtime.", lower_bound=1)
+_THREADS = flags.DEFINE(_Number(int), "threads", 1, "Threads of the runtime.")
 _DELEGATE = flags.DEFINE_enum(
-    "delegate", None, ["xnnpack", "gpu", "nnapi", "none"], "Delegate on devices."
+    "delegate",
+    None,
+    ["xnnpack", "gpu", "nnapi", "none"],
+    "Delegate on devices; on the host xnnpack, the default, or none.",
 )
 _CORES = flags.DEFINE_string("cores", None, "Cores on devices: big (default), little, or 4-7.")
 _BINARY = flags.DEFINE_string("benchmark_binary", None, "The benchmark tool for devices.")
 _PROFILE = flags.DEFINE_boolean("profile", False, "Also the cost of each operator.")
-_WARMUP = flags.DEFINE_integer("warmup", 5, "Untimed runs after the first.", lower_bound=0)
-_RUNS = flags.DEFINE_integer("runs", 10, "Timed runs of a model in a round.", lower_bound=1)
-_ROUNDS = flags.DEFINE_integer("rounds", 20, "Rounds over all models.", lower_bound=1)
-_MAX_SECONDS = flags.DEFINE_float(
-    "max_seconds", None, "Begin no new round after that time of measuring.", lower_bound=0
-)
-_SEED = flags.DEFINE_integer("seed", 0, "Seed of the random inputs.", lower_bound=0)
+_MEASURE = {  # fields of sweep.Measure, whose defaults hold; over those of --sweep's file
+    name: flags.DEFINE(_Number(kind), name, None, help)
+    for name, kind, help in (
+        ("warmup", int, "Untimed runs after the first; default 5."),
+        ("runs", int, "Timed runs of a model in a round; default 10."),
+        (
+            "rounds",
+            int,
+            "Rounds over all models; default 20. Emulated cores count in two whatever is said"
+            " here, since counts repeat: see --sweep's counted_rounds.",
+        ),
+        ("max_seconds", float, "Begin no new round after that time of measuring."),
+        ("seed", int, "Seed of the random inputs; default 0."),
+    )
+}
 _OUT = flags.DEFINE_string("out", "results/android_bench.jsonl", "Rows are appended here.")
 _CACHE = flags.DEFINE_string("cache", "build/sweep", "Folder of what --sweep converts.")
 _PICTURES = flags.DEFINE_string("pictures", None, "Folder for pictures of --sweep's results.")
@@ -76,6 +108,12 @@ _MAX_REGRESSION = flags.DEFINE_string(
     "max_regression", "5%", "How much slower than --baseline a model may be."
 )
 _JSON = flags.DEFINE_boolean("json", False, "Print the rows as a JSON list, not as a table.")
+_BELONGS = {  # to a flag without which it has no effect
+    "set": "sweep",
+    "cache": "sweep",
+    "pictures": "sweep",
+    "max_regression": "baseline",
+}
 
 
 def main(argv: list[str]) -> int:
@@ -87,24 +125,41 @@ def main(argv: list[str]) -> int:
     if argv[1:2] == ["setup"] and not _MODELS.value:
         return _set_up(argv[2:])
     words = [*_MODELS.value, *argv[1:]]
+    _check_flags(words)
+    try:
+        return _run(words)
+    except FlagError as error:
+        raise app.UsageError(str(error)) from error
+
+
+def _check_flags(words: Sequence[str]) -> None:
+    given = {name: flags.FLAGS[name].value for name in flags.FLAGS if flags.FLAGS[name].present}
+    for name, value in {**given, "models": words}.items():
+        if value == "" or (isinstance(value, list) and "" in value):
+            raise app.UsageError(f"--{name}: got an empty word; leave it out, or give a value")
     if bool(words) == (_SWEEP.value is not None):
         raise app.UsageError("expected either --models with .tflite files or --sweep with one file")
-    if flags.FLAGS["set"].value and _SWEEP.value is None:
-        raise app.UsageError("--set belongs to --sweep: it changes that file's settings")
+    for name, other in _BELONGS.items():
+        if name in given and other not in given:
+            raise app.UsageError(f"--{name} belongs to --{other}, without which it has no effect")
+
+
+def _run(words: Sequence[str]) -> int:
     from android_bench import compare, markdown, results  # late: --help waits for none of them
 
     limit = compare.parse_limit(_MAX_REGRESSION.value)
     baseline = None if _BASELINE.value is None else results.read(Path(_BASELINE.value))
-    results.check_writable(Path(_OUT.value))
-    rows, failed = _sweep() if _SWEEP.value else _measure(words)
+    results.rows_before(Path(_OUT.value))
+    rows, failed = _sweep(baseline) if _SWEEP.value else _measure(words, baseline)
     if _JSON.value:
         import dataclasses
         import json
 
         print(json.dumps([dataclasses.asdict(row) for row in rows], indent=2))
-    if baseline is None:
+    if baseline is None or not rows:
         return cli.FAILED if failed else cli.DONE
-    found = compare.compare(baseline, rows, limit=limit)
+    with _about_baseline():
+        found = compare.compare(baseline, rows, limit=limit)
     print(markdown.comparison_table(found), end="", file=sys.stderr if _JSON.value else sys.stdout)
     for change in found.slower:
         print(
@@ -127,22 +182,17 @@ def _set_up(words: Sequence[str]) -> int:
     return cli.DONE
 
 
-def _measure(words: Sequence[str]) -> tuple[list["Row"], bool]:
+def _measure(words: Sequence[str], baseline: Sequence["Row"] | None) -> tuple[list["Row"], bool]:
     """Measures files on each target; returns the rows and whether a model failed."""
-    from android_bench import markdown, measure, model_file, results, side_by_side
+    from android_bench import markdown, measure, model_file, results, run_table, side_by_side
     from android_bench.sweep import Measure, plan_for
 
-    asked = Measure(
-        rounds=_ROUNDS.value,
-        runs=_RUNS.value,
-        warmup=_WARMUP.value,
-        seed=_SEED.value,
-        max_seconds=_MAX_SECONDS.value,
-    )
+    asked = _over(Measure())
     rows: list[Row] = []
     failed = False
     with _targets() as targets:
         models = model_file.read_all(words)
+        _check_baseline(baseline, _places(targets), [model.name for model in models])
 
         def work(name: str) -> measure.Run:
             plan, track = plan_for(asked, target=name), measure.labelled(_track, name)
@@ -167,7 +217,7 @@ def _measure(words: Sequence[str]) -> tuple[list["Row"], bool]:
                 results.append(Path(_OUT.value), new)
                 print(f"android_bench: rows added to {_OUT.value}: {len(new)}", file=sys.stderr)
                 if not _JSON.value:
-                    results.print_table(new, file=sys.stdout)
+                    run_table.print_table(new, file=sys.stdout)
                     print(markdown.profile_tables(new, costliest=COSTLIEST), end="")
             rows.extend(new)
 
@@ -175,12 +225,20 @@ def _measure(words: Sequence[str]) -> tuple[list["Row"], bool]:
     return rows, failed
 
 
-def _sweep() -> tuple[list["Row"], bool]:
+def _sweep(baseline: Sequence["Row"] | None) -> tuple[list["Row"], bool]:
     """Converts and measures a sweep; prints its tables, draws its pictures."""
-    from android_bench import markdown, plots, sweep
+    import dataclasses
 
-    asked = sweep.load(_SWEEP.value, flags.FLAGS["set"].value)
+    from android_bench import markdown, plots, results, sweep
+
+    asked = sweep.load(_SWEEP.value, _SET.value)
+    asked = dataclasses.replace(asked, measure=_over(asked.measure))
+    for flag in (_CACHE, _PICTURES):
+        if flag.value is not None:
+            results.check_folder(Path(flag.value), flag=f"--{flag.name}")
     with _targets() as targets:
+        places = _places(targets)
+        _check_baseline(baseline, places)
         done = sweep.run(
             asked,
             places=[sweep.Place(name, target, _delegate()) for name, target in targets.items()],
@@ -192,6 +250,7 @@ def _sweep() -> tuple[list["Row"], bool]:
             command=_command(),
             progress=Progress("android_bench"),
             track=_track,
+            ready=lambda names: _check_baseline(baseline, places, names),
         )
     notes = sweep.notes(asked)
     if done.rows and not _JSON.value:
@@ -204,6 +263,60 @@ def _sweep() -> tuple[list["Row"], bool]:
         for path in plots.draw(done.rows, Path(_PICTURES.value)):
             print(f"android_bench: drew {path}", file=sys.stderr)
     return list(done.rows), bool(done.failures)
+
+
+def _over(asked: "Measure") -> "Measure":
+    """What is asked for, with the flags over it."""
+    import dataclasses
+
+    given = {name: flag.value for name, flag in _MEASURE.items() if flag.value is not None}
+    try:
+        return dataclasses.replace(asked, **given)
+    except InputError as error:
+        raise FlagError(str(error)) from error
+
+
+def _places(targets: Mapping[str, "Target"]) -> list["Place"]:
+    """Those that rows will have; without targets that are gone, of which their models will tell."""
+    from android_bench import results
+    from android_bench.targets import TargetError
+
+    found = []
+    for name, target in targets.items():
+        with contextlib.suppress(TargetError):
+            found.append(
+                results.place_at(
+                    name,
+                    target.machine(),
+                    runtime=_RUNTIME.value,
+                    threads=_THREADS.value,
+                    delegate=_delegate(),
+                )
+            )
+    return found
+
+
+def _check_baseline(
+    baseline: Sequence["Row"] | None, places: Sequence["Place"], models: Sequence[str] | None = None
+) -> None:
+    """Refuses a baseline that nothing could be compared with, before anything is measured."""
+    from android_bench import compare
+
+    if baseline is None or not places or models == []:  # nothing will be measured
+        return
+    with _about_baseline():
+        if models is None:
+            compare.check_places(baseline, places)
+        else:
+            compare.check(baseline, [(place, model) for place in places for model in models])
+
+
+@contextlib.contextmanager
+def _about_baseline() -> Iterator[None]:
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"--baseline={_BASELINE.value}: {error}") from error
 
 
 @contextlib.contextmanager

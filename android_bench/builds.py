@@ -41,6 +41,7 @@ VERSIONS = (
 DIFFER = ("model", "width", "groups", "stem", "variant", "option", "allow_any_width", "resolution")
 OURS = ("out", "config", "set", "json", "list", "resolution_multiplier", "int8")
 PICTURES = 8
+MAX_RESOLUTION = 4096  # making pictures takes a gigabyte there
 TIMEOUT_S = 1800.0
 
 
@@ -75,8 +76,11 @@ class Recipe:
 
 def wanted(model: str, options: Mapping[str, Option], resolution: int | None) -> Wanted:
     """A network by its name in the registry; None: at the resolution of its paper."""
-    entry = registry.find(model)
-    return Wanted(model, resolution or entry.resolution, tuple(sorted(options.items())))
+    found = registry.find(model)
+    side = found.resolution if resolution is None else resolution
+    if not 1 <= side <= MAX_RESOLUTION:
+        raise InputError(f"{model}: expected 'resolution' to be 1 to {MAX_RESOLUTION}, got {side}.")
+    return Wanted(model, side, tuple(sorted(options.items())))
 
 
 def recipe(flags: Mapping[str, Option]) -> Recipe:
@@ -167,11 +171,13 @@ def made_pictures(side: int) -> bytes:
     rng = np.random.default_rng(0)
     pictures = []
     for _ in range(PICTURES):
-        octaves = [
-            np.stack([_enlarge(rng.uniform(-1, 1, (size, size)), side) for _ in range(3)], axis=-1)
-            for size in (2**power for power in range(1, side.bit_length()))
-        ]
-        clouds = np.sum(octaves, axis=0) / np.sqrt(len(octaves))
+        clouds = np.zeros((side, side, 3), np.float32)
+        octaves = [2**power for power in range(1, side.bit_length())]
+        for size in octaves:
+            clouds += np.stack(
+                [_enlarge(rng.uniform(-1, 1, (size, size)), side) for _ in range(3)], axis=-1
+            )
+        clouds /= np.sqrt(max(1, len(octaves)))
         pictures.append(np.round(127.5 + 127.5 * np.clip(clouds, -1, 1)).astype(np.uint8))
     file = io.BytesIO()
     np.savez(file, images=np.stack(pictures))

@@ -1,14 +1,17 @@
 """Compares measurements with earlier ones of the same place: what got slower."""
 
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from android_bench import results
-from android_bench.results import Row
+from android_bench.errors import FlagError
+from android_bench.results import Place, Row
 from keras_models.errors import InputError
 
+NAMED = 5  # models and places in a message
 Measure = Literal["instructions", "ratio", "ms"]
 
 
@@ -58,11 +61,33 @@ class Comparison:
 
 
 def parse_limit(text: str) -> float:
-    """Reads "5%" as 0.05."""
+    """Reads "5%" as 0.05; raises FlagError."""
     match = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*%\s*", text)
     if match is None:
-        raise InputError(f"Expected --max_regression as a percentage such as 5%, got {text!r}.")
+        raise FlagError(f"Expected --max_regression as a percentage such as 5%, got {text!r}.")
     return float(match[1]) / 100
+
+
+def check_places(baseline: Sequence[Row], places: Collection[Place]) -> None:
+    """Raises InputError where no row is of a place: nothing there could ever get slower."""
+    if not baseline:
+        raise InputError("expected rows of an earlier run, got none; measure once to have some")
+    then = dict.fromkeys(map(results.place, baseline))
+    if not then.keys() & set(places):
+        raise InputError(
+            "expected rows of the same place, cores, runtime, threads and delegate as"
+            f" {_all(places)}, got those of {_all(then)}"
+        )
+
+
+def check(baseline: Sequence[Row], wanted: Collection[tuple[Place, str]]) -> None:
+    """Raises InputError where no row is of a model, by its name, at a place it is wanted at."""
+    check_places(baseline, [place for place, _ in wanted])
+    if not {(results.place(row), row.model) for row in baseline} & set(wanted):
+        raise InputError(
+            f"expected a row of {_all(name for _, name in wanted)}, by which name models are"
+            f" compared, got those of {_all(row.model for row in baseline)}"
+        )
 
 
 def compare(baseline: Sequence[Row], new: Sequence[Row], *, limit: float) -> Comparison:
@@ -74,13 +99,13 @@ def compare(baseline: Sequence[Row], new: Sequence[Row], *, limit: float) -> Com
     where its file has changed, by milliseconds.
 
     Raises:
-      InputError: the sides share no model on any place: nothing could ever get slower.
+      InputError: the sides share no model on any place, see `check`.
     """
     then, now = _last(baseline), _last(new)
     changes = [_change(then[key], now[key]) for key in now if key in then]
     places = {results.place(row) for row in new}
     if not changes:
-        raise InputError(_nothing_shared(baseline, new))
+        check(baseline, now.keys())
     return Comparison(
         limit=limit,
         changes=changes,
@@ -94,7 +119,7 @@ def compare(baseline: Sequence[Row], new: Sequence[Row], *, limit: float) -> Com
     )
 
 
-_Key = tuple[tuple[object, ...], str]
+_Key = tuple[Place, str]
 _Entry = tuple[Row, Row | None]  # a row, and the one that its ratio is to
 
 
@@ -119,7 +144,8 @@ def _change(then: _Entry, now: _Entry) -> Change:
     low, before, high = _span(old, measure)
     new_low, after, new_high = _span(new, measure)
     apart = measure == "instructions" or new_low > high or new_high < low
-    return Change(new.target, new.model, measure, before, after, after / before - 1, apart)
+    growth = after / before - 1 if before else math.inf
+    return Change(new.target, new.model, measure, before, after, growth, apart)
 
 
 def _span(row: Row, measure: Measure) -> tuple[float, float, float]:
@@ -139,24 +165,12 @@ def _differences(pairs: Sequence[tuple[Row, Row]]) -> list[str]:
     told = [
         f"{new.target}: {name.replace('_', ' ')} was {getattr(old, name)}, is {getattr(new, name)}"
         for old, new in pairs
-        for name in ("runtime_version", "cpu", "governor")
+        for name in ("runtime_version", "cpu", "governor", "delegate")
         if getattr(old, name) != getattr(new, name)
     ]
     return list(dict.fromkeys(told))
 
 
-def _nothing_shared(baseline: Sequence[Row], new: Sequence[Row]) -> str:
-    def told(rows: Sequence[Row]) -> str:
-        places = dict.fromkeys(
-            f"{row.target} ({results.device(row)}, {row.delegate})" for row in rows
-        )
-        return ", ".join(places) or "nothing"
-
-    same_place = {results.place(row) for row in baseline} & {results.place(row) for row in new}
-    if same_place:
-        names = ", ".join(dict.fromkeys(row.model for row in baseline))
-        return f"--baseline: expected a model that was measured now, it has only {names}."
-    return (
-        f"--baseline: expected rows of the same place, runtime, delegate, threads and cores, "
-        f"got {told(baseline)}, and measured {told(new)}."
-    )
+def _all(things: Iterable[object]) -> str:
+    told = list(dict.fromkeys(map(str, things)))
+    return ", ".join(told[:NAMED]) + (f" and {len(told) - NAMED} more" * (len(told) > NAMED))

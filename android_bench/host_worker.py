@@ -9,6 +9,7 @@ import importlib
 import json
 import os
 import queue
+import re
 import sys
 import threading
 import time
@@ -22,16 +23,25 @@ from tflite_file import delegation
 
 PACKAGES = {"litert": "ai_edge_litert", "tflite-runtime": "tflite_runtime"}  # --runtime: module
 
+_GLUE = re.compile(r"(?<=\.)(?=[A-Z])|(?<=failed to prepare\.)|(?<!^)(?=Node number \d)")
+
 
 class Worker:
     """The model between two requests."""
 
-    def load(self, *, path: str, runtime: str, threads: int, warmup: int, seed: int) -> None:
+    def load(
+        self, *, path: str, runtime: str, threads: int, delegate: str, warmup: int, seed: int
+    ) -> None:
         """Loads the model, fills its inputs, times the first inference and warms up."""
         module, self.version = _runtime(runtime)
+        kinds = module.OpResolverType
+        none = delegate == "none"
+        kind = kinds.BUILTIN_WITHOUT_DEFAULT_DELEGATES if none else kinds.AUTO
         self.peak_before_kb = _peak_kb(reset=True)
         start = time.perf_counter_ns()
-        self.interpreter = module.Interpreter(path, num_threads=threads)
+        self.interpreter = module.Interpreter(
+            path, num_threads=threads, experimental_op_resolver_type=kind
+        )
         self.interpreter.allocate_tensors()
         self.init_ns = time.perf_counter_ns() - start
         rng = np.random.default_rng(seed)
@@ -72,6 +82,7 @@ def alone(
     paths: Sequence[str],
     runtime: str,
     threads: int,
+    delegate: str,
     rounds: int,
     runs: int,
     max_seconds: float,
@@ -83,7 +94,7 @@ def alone(
     """
     models = [Worker() for _ in paths]
     for model, path in zip(models, paths, strict=True):
-        model.load(path=path, runtime=runtime, threads=threads, warmup=1, seed=0)
+        model.load(path=path, runtime=runtime, threads=threads, delegate=delegate, warmup=1, seed=0)
     found: list[list[float]] = [[] for _ in models]
     start = time.monotonic()
     for _ in range(rounds):
@@ -105,6 +116,12 @@ def random_input(shape: Sequence[int], dtype: type, rng: np.random.Generator) ->
     if np.issubdtype(dtype, np.integer) or dtype is np.bool_:
         return rng.integers(0, 2, shape).astype(dtype)  # often indices: 0 and 1 exist everywhere
     raise ValueError(f"expected an input of numbers to fill at random, got {dtype.__name__}")
+
+
+def reason(error: Exception) -> str:
+    """What went wrong, in one line; the runtimes glue their messages together."""
+    messages = (" ".join(message.split()).rstrip(".") for message in _GLUE.split(str(error)))
+    return "; ".join(dict.fromkeys(filter(None, messages))) or type(error).__name__
 
 
 def _runtime(name: str) -> tuple[Any, str]:
@@ -159,7 +176,7 @@ def main() -> None:
         try:
             answer = {"answer": verbs[request.pop("do")](**request)}
         except Exception as error:  # the runtime's refusals come in many types
-            answer = {"error": str(error) or type(error).__name__}
+            answer = {"error": reason(error)}
         print(json.dumps(answer), file=answers, flush=True)
 
 

@@ -7,6 +7,7 @@ from android_bench.builds import Wanted
 from android_bench.claims import Claim
 from android_bench.compare import Comparison
 from android_bench.results import Row
+from android_bench.run_table import milliseconds
 
 COLUMN_OPTIONS = ("width", "groups")  # that have a column of their own
 
@@ -40,11 +41,13 @@ def sweep_table(rows: Sequence[Row], notes: Sequence[str]) -> str:
         "measured top-1 %": [_percent(row, "top1") for row in heads],
     }
     for target in targets:
-        of_target = {row.model: row for row in rows if row.target == target}
-        cells = [_cost_cells(of_target.get(model)) for model in models]
-        for name in dict.fromkeys(name for cell in cells for name in cell):
-            columns[f"{target} {name}"] = [cell.get(name, "-") for cell in cells]
+        same = [row for row in rows if row.target == target]
+        cells = {row.model: _cost_cells(row, same) for row in same}
+        for name in dict.fromkeys(name for cell in cells.values() for name in cell):
+            columns[f"{target} {name}"] = [cells.get(model, {}).get(name, "-") for model in models]
     columns = {name: cells for name, cells in columns.items() if set(cells) != {"-"}}
+    if not all(map(_counts, rows)):
+        notes = ["ms are the reference's median, times the ratio.", *notes]
     lines = [table([*columns], list(zip(*columns.values(), strict=True)))]
     return "\n\n".join([*lines, *_foot(rows, notes)]) + "\n"
 
@@ -164,9 +167,7 @@ def _whole(row: Row) -> float:
     return row.median_ms
 
 
-def _cost_cells(row: Row | None) -> dict[str, str]:
-    if row is None:
-        return {}
+def _cost_cells(row: Row, rows: Sequence[Row]) -> dict[str, str]:
     spread = f"{row.ratio:.2f} ({row.ratio_p5:.2f}-{row.ratio_p95:.2f})"
     if row.instructions is not None:
         return {
@@ -174,7 +175,7 @@ def _cost_cells(row: Row | None) -> dict[str, str]:
             "ratio": f"{row.ratio:.2f}",
         }
     return {
-        "ms": _number(row.median_ms, 2),
+        "ms": milliseconds(results.latency_ms(row, rows)),
         "ratio (p5-p95)": "1" if row.model == row.ratio_to else spread,
         "peak MB": _number(row.peak_memory_mb, 1),
     }
@@ -189,6 +190,7 @@ def _foot(rows: Sequence[Row], notes: Sequence[str]) -> list[str]:
         told = [
             results.device(head),
             f"{head.runtime} {head.runtime_version or ''}".strip(),
+            f"delegate {' and '.join(dict.fromkeys(row.delegate for row in same))}",
             f"{head.threads} thread{'s' * (head.threads != 1)}",
             f"{head.rounds} rounds" + ("" if _counts(head) else f" of {head.runs} runs"),
             " to ".join(dict.fromkeys((dates[0], dates[-1]))),
@@ -223,7 +225,9 @@ def _counts(row: Row) -> bool:
 
 
 def _amount(value: float, measure: str) -> str:
-    return f"{value / 1e6:.3f} M" if measure == "instructions" else f"{value:.3f}"
+    if measure == "instructions":
+        return f"{value / 1e6:.3f} M"
+    return milliseconds(value) if measure == "ms" else f"{value:.3f}"
 
 
 def _option(row: Row, name: str) -> str:

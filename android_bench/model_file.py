@@ -45,13 +45,18 @@ def names(paths: Sequence[Path]) -> list[str]:
         while any(other[-depth:] == own[-depth:] for other in others) and depth < len(own):
             depth += 1
         again = parts[:index].count(own)
-        labels.append("/".join(own[-depth:]) + (f"#{again + 1}" if again else ""))
+        labels.append(_shown("/".join(own[-depth:])) + (f"#{again + 1}" if again else ""))
     return labels
 
 
 def _parts(path: Path) -> tuple[str, ...]:
     whole = Path(os.path.abspath(path))
     return whole.parent.parts if whole.name == "model.tflite" else whole.with_suffix("").parts
+
+
+def _shown(name: str) -> str:
+    """In one line whatever it holds."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
 
 
 def _expand(word: str) -> list[Path]:

@@ -1,25 +1,33 @@
 """One row for each model measured: its schema, the JSONL file it is appended to, and the table."""
 
+import contextlib
 import dataclasses
 import importlib.metadata
 import json
 import os
 import platform
+import tempfile
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO
 
-from android_bench import measure, network
-from android_bench.targets import DEFAULT_DELEGATE, Counted
-from keras_models import cli
+from android_bench import checked, measure, network
+from android_bench.targets import (
+    DEFAULT_DELEGATE,
+    Counted,
+    Machine,
+    OperatorCount,
+    OperatorTime,
+)
 from keras_models.checkpoints.atomic import replacing
 from keras_models.errors import InputError
 
 SCHEMA = 2  # to be raised when a field changes its meaning or goes away
 _APPENDING = threading.Lock()
+_ANOTHER = "choose another file"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +67,8 @@ class Row:
     runtime: str
     runtime_version: str | None
     threads: int
-    delegate: str = DEFAULT_DELEGATE  # that was asked for; rows of before 2026-11-22 do not tell
+    delegate: str = DEFAULT_DELEGATE  # that ran; "none" where the one asked for took nothing
+    delegate_asked: str = DEFAULT_DELEGATE
     rounds: int  # done, which a time budget may have cut short
     runs: int  # timed inferences in each round
     warmup: int
@@ -76,6 +85,28 @@ class Row:
     shufflelite_version: str | None  # None: not installed
     python_version: str
     command: str
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where rows were measured, and by what: those of one place are comparable.
+
+    A device is known by its fingerprint, an emulated core by its name: its fingerprint changes with
+    the runtime, of which it shall be told that it became slower.
+    """
+
+    kind: str  # of target
+    where: str
+    cores: tuple[int, ...]
+    runtime: str
+    threads: int
+    delegate: str  # that was asked for: one that takes nothing any more shall be told too
+
+    def __str__(self) -> str:
+        where = self.where if self.kind == "emulated" else f"{self.kind} ({self.where})"
+        cores = f", cores {' '.join(map(str, self.cores))}" if self.cores else ""
+        threads = f"{self.threads} thread{'s' * (self.threads != 1)}"
+        return f"{where}{cores}, {self.runtime}, {threads}, delegate {self.delegate}"
 
 
 def rows(
@@ -106,7 +137,8 @@ def rows(
             target=target,
             runtime=runtime,
             threads=threads,
-            delegate=delegate,
+            delegate=_ran(delegate, one.facts.delegate_partitions),
+            delegate_asked=delegate,
             rounds=len(one.rounds),
             runs=plan.runs,
             warmup=plan.warmup,
@@ -143,58 +175,149 @@ def _cost(rounds: Sequence[Any]) -> dict[str, Any]:
     return {**dataclasses.asdict(measure.latency(rounds)), "instructions": None}
 
 
-def check_writable(path: Path) -> None:
+def _ran(asked: str, partitions: int | None) -> str:
+    return "none" if partitions == 0 else asked
+
+
+def check_folder(folder: Path, *, flag: str) -> None:
     """Makes the folder; raises InputError now rather than after minutes of measuring."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"something")
     except OSError as error:
-        raise InputError(f"--out={path}: cannot make its folder: {error.strerror}") from error
-    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
-        raise InputError(f"--out={path}: expected a file that can be written")
+        raise InputError(f"{flag}: {folder} cannot be written in: {error.strerror}") from error
+
+
+def rows_before(out: Path) -> list[Row]:
+    """The rows of a file that others can be appended to; makes its folder.
+
+    Raises:
+      InputError: It cannot be written, or holds something else.
+    """
+    flag = f"--out={out}"
+    if not out.exists():
+        check_folder(out.parent, flag=flag)
+        return []
+    if not out.is_file() and out != Path(os.devnull):
+        raise InputError(f"{flag}: expected a file that can be written")
+    try:
+        with out.open("ab"):
+            return read(out)
+    except OSError as error:
+        raise InputError(f"{flag}: cannot be written: {error.strerror}") from error
+    except InputError as error:
+        raise InputError(f"--out: {error}") from error
 
 
 def append(path: Path, new: Sequence[Row]) -> None:
-    """Adds rows behind the others, each whole or cut off by a kill, never mixed with another.
+    """Adds rows behind the others, and removes a half one that a killed run left.
 
     Rows added by several threads stay together call by call.
+
+    Raises:
+      OSError: The disk is full; the file is as it was.
     """
-    with _APPENDING, path.open("a+b", buffering=0) as file:
-        if file.seek(0, os.SEEK_END):
-            file.seek(-1, os.SEEK_END)
-            if file.read() != b"\n":  # a killed run left half a row
-                file.write(b"\n")
-        for row in new:
-            file.write(json.dumps(dataclasses.asdict(row)).encode() + b"\n")
+    lines = [json.dumps(dataclasses.asdict(row)).encode() + b"\n" for row in new]
+    with _APPENDING, named(path), path.open("a+b", buffering=0) as file:
+        end = file.seek(0, os.SEEK_END)
+        last = _last_line(file) if end else b""
+        if last and _is_whole(last):
+            lines.insert(0, b"\n")
+        elif last:
+            end -= len(last)
+            file.truncate(end)
+        left = b"".join(lines)
+        try:
+            while left:
+                left = left[file.write(left) :]
+        except OSError:
+            with contextlib.suppress(OSError):  # no file: a device
+                file.truncate(end)
+            raise
 
 
 def read(path: Path) -> list[Row]:
-    """All rows of a file, without those that a killed run left half written."""
+    """All rows of a file, without one at its end that a killed run left half written.
+
+    Raises:
+      InputError: Another line is no row.
+    """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", "not UTF-8")
-        raise InputError(f"{path}: expected rows of an earlier run ({reason})") from error
-    found = []
-    for number, line in enumerate(lines, start=1):
-        place = f"{path}:{number}"
-        try:
-            fields = json.loads(line)
-        except ValueError as error:
-            if line.startswith("{"):
-                continue
-            raise InputError(f"{place}: expected a row of results, got {line[:40]!r}") from error
-        if not isinstance(fields, dict) or fields.get("schema") != SCHEMA:
-            raise InputError(f'{place}: expected a row with "schema": {SCHEMA}, got {line[:40]!r}')
-        try:
-            found.append(Row(**fields))
-        except TypeError as error:
-            raise InputError(f"{place}: not a row of schema {SCHEMA}: {error}") from error
-    return found
+        raise InputError(
+            f"{path}: expected rows of an earlier run ({reason}); {_ANOTHER}"
+        ) from error
+    return [
+        _row(line, place=f"{path}:{number}")
+        for number, line in enumerate(lines, start=1)
+        if line.strip()
+        if number < len(lines) or not line.startswith("{") or _is_whole(line.encode())
+    ]
+
+
+def _row(line: str, *, place: str) -> Row:
+    got = repr(line[:40])
+    try:
+        fields = json.loads(line)
+    except ValueError as error:
+        wrong = f"a damaged one, {got}; delete the line" if line[0] == "{" else f"{got}; {_ANOTHER}"
+        raise InputError(f"{place}: expected a row of results, got {wrong}") from error
+    schema = fields.get("schema") if isinstance(fields, dict) else None
+    if type(schema) is not int or schema != SCHEMA:
+        raise InputError(f'{place}: expected a row with "schema": {SCHEMA}, got {got}; {_ANOTHER}')
+    asked = fields.get("delegate_asked")
+    if asked is None:  # of before 2026-11-23: what was asked for, if anything is told
+        asked = fields.get("delegate", DEFAULT_DELEGATE)
+        ran = _ran(asked, fields.get("delegate_partitions"))
+        fields = {**fields, "delegate": ran, "delegate_asked": asked}
+    problem = checked.problem(
+        fields,
+        Row,
+        network=network.Network | None,
+        profile=Sequence[OperatorTime | OperatorCount],
+    )
+    if problem is None and fields["instructions"] is None and fields["median_ms"] is None:
+        problem = "has neither instructions nor median_ms"
+    if problem is not None:
+        raise InputError(
+            f"{place}: no row of schema {SCHEMA}: it {problem}; delete the line, or {_ANOTHER}"
+        )
+    return Row(**fields)
+
+
+def _last_line(file: BinaryIO) -> bytes:
+    """What stands behind the last end of a line."""
+    file.seek(-1, os.SEEK_END)
+    if file.read() == b"\n":
+        return b""
+    file.seek(0)
+    return file.read().rpartition(b"\n")[2]
+
+
+def _is_whole(line: bytes) -> bool:
+    try:
+        json.loads(line)
+    except ValueError:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def named(path: Path) -> Iterator[None]:
+    """Puts the path into an error that names none, as that of a full disk."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
 
 
 def write(path: Path, data: bytes) -> None:
     """Writes a file of its own, as a picture or a table: whole, or not at all."""
-    with replacing(path) as temporary:
+    with named(path), replacing(path) as temporary:
         temporary.write_bytes(data)
 
 
@@ -204,15 +327,31 @@ def device(row: Row) -> str:
     return (row.fingerprint or row.cpu) if is_phone else row.cpu
 
 
-def place(row: Row) -> tuple[Any, ...]:
-    """Where a row was measured: rows of one place are comparable.
+def place(row: Row) -> Place:
+    """Where a row was measured."""
+    return place_at(
+        row.target, row, runtime=row.runtime, threads=row.threads, delegate=row.delegate_asked
+    )
 
-    A device is known by its fingerprint, an emulated core by its name: its fingerprint changes with
-    the runtime, of which it shall be told that it became slower.
+
+def place_at(
+    target: str, machine: Machine | Row, *, runtime: str, threads: int, delegate: str
+) -> Place:
+    """Where rows will have been measured; `delegate` is the one asked for."""
+    kind = target.partition(":")[0]
+    where = target if kind == "emulated" else (machine.fingerprint or machine.cpu)
+    return Place(kind, where, tuple(machine.cores), runtime, threads, delegate)
+
+
+def latency_ms(row: Row, rows: Sequence[Row]) -> float:
+    """The median of the reference among `rows`, times the ratio to it.
+
+    So the drift of the machine between the heats of a sweep is not in it.  Where `rows` lacks the
+    reference it is the row's own median.
     """
-    kind = row.target.partition(":")[0]
-    where = row.target if kind == "emulated" else (row.fingerprint or row.cpu)
-    return kind, where, tuple(row.cores), row.runtime, row.threads, row.delegate
+    reference = next((one for one in rows if one.model == row.ratio_to), row)
+    assert reference.median_ms is not None
+    return reference.median_ms * row.ratio / reference.ratio
 
 
 def by_type(row: Row) -> dict[str, tuple[int, float]]:
@@ -238,49 +377,9 @@ def references(rows: Sequence[Row]) -> list[Row | None]:
     None where the file does not hold it.
     """
     found: list[Row | None] = []
-    last: dict[tuple[Any, ...], Row] = {}
+    last: dict[tuple[Place, str], Row] = {}
     for row in rows:
         if row.model == row.ratio_to:
-            last[(*place(row), row.model)] = row
-        found.append(last.get((*place(row), row.ratio_to)))
+            last[place(row), row.model] = row
+        found.append(last.get((place(row), row.ratio_to)))
     return found
-
-
-def print_table(shown: Sequence[Row], *, file: TextIO) -> None:
-    """A table for people."""
-    columns = {
-        "median ms": [_number(row.median_ms, 3) for row in shown],
-        "p95 ms": [_number(row.p95_ms, 3) for row in shown],
-        "first ms": [_number(row.first_ms, 3) for row in shown],
-        "init ms": [_number(row.init_ms, 1) for row in shown],
-        "M instr": [
-            "-" if (by := row.instructions) is None else f"{sum(by.values()) / 1e6:.2f}"
-            for row in shown
-        ],
-        "ratio": [f"{row.ratio:.3f}" for row in shown],
-        "p5-p95": [f"{row.ratio_p5:.3f}-{row.ratio_p95:.3f}" for row in shown],
-        "peak MB": [_number(row.peak_memory_mb, 1) for row in shown],
-        "size kB": [f"{row.size_bytes / 1000:.0f}" for row in shown],
-        "ops": [str(sum(row.operators.values())) for row in shown],
-        "parts": [_number(row.delegate_partitions, 0) for row in shown],
-        "out": [
-            "-" if (out := row.undelegated_operators) is None else str(sum(out.values()))
-            for row in shown
-        ],
-    }
-    columns = {name: cells for name, cells in columns.items() if set(cells) != {"-"}}
-    names = [row.model for row in shown]
-    cli.print_table(["model", *columns], zip(names, *columns.values(), strict=True), file=file)
-    for note in dict.fromkeys(note for row in shown for note in row.notes):
-        print(note, file=file)
-    head = shown[0]
-    print(
-        f"{head.target}, {head.cpu}: {head.runtime} {head.runtime_version}, threads"
-        f" {head.threads}, {head.rounds} rounds of {head.runs} runs. Read ratios: each is to"
-        f" {head.ratio_to} within the same round, which the machine's noise reaches alike.",
-        file=file,
-    )
-
-
-def _number(value: float | None, digits: int) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"

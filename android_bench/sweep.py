@@ -5,7 +5,8 @@ Each heat begins with the same reference model, so that ratios to it hold across
 """
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,6 +29,11 @@ class Grid:
     resolution: int | tuple[int, ...] | None = None  # None: that of the paper
     options: Mapping[str, Option | tuple[Option, ...]] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        for name, value in (("resolution", self.resolution), *self.options.items()):
+            if value == ():
+                raise InputError(f"expected {name!r} to be a value or a list of some, got [].")
+
 
 @dataclass(frozen=True)
 class Measure:
@@ -48,6 +54,10 @@ class Measure:
         for name in ("warmup", "seed"):
             if getattr(self, name) < 0:
                 raise InputError(f"expected {name!r} >= 0, got {getattr(self, name)}.")
+        if self.max_seconds is not None and not 0 <= self.max_seconds < math.inf:
+            raise InputError(
+                f"expected 'max_seconds' to be 0 or more seconds, got {self.max_seconds:g}."
+            )
 
 
 @dataclass(frozen=True)
@@ -144,16 +154,19 @@ def run(
     command: str,
     progress: Progress,
     track: measure.Track,
+    ready: Callable[[Sequence[str]], None] = lambda names: None,
 ) -> Done:
     """Converts all networks, then measures at each place what `out` does not hold.
 
     Devices are measured side by side.  Each failure is told as soon as its place is done, and costs
     no other network.  The rows of a heat are appended to `out` as soon as it is done, so that an
-    interrupted sweep goes on where it stopped.
+    interrupted sweep goes on where it stopped.  `ready` is called with the names of all models
+    before the first is measured.
     """
-    before = _rows_before(out)
+    before = results.rows_before(out)
     files, failures = _convert(sweep, cache=cache, progress=progress)
     models = dict(zip(files, model_file.read_all(map(str, files.values())), strict=True))
+    ready([model.name for model in models.values()])
     by_name = {place.name: place for place in places if models}
     found: dict[str, list[Row]] = {}
 
@@ -185,29 +198,28 @@ def run(
     return Done(rows, {network: model.name for network, model in models.items()}, failures)
 
 
-def _rows_before(out: Path) -> list[Row]:
-    try:
-        return results.read(out) if out.exists() else []
-    except InputError as error:
-        raise InputError(f"{error}; choose another --out") from error
-
-
 def _convert(
     sweep: Sweep, *, cache: Path, progress: Progress
 ) -> tuple[dict[Wanted, Path], dict[str, str]]:
     recipe = builds.recipe(sweep.convert)
     files, failures = {}, {}
     todo = networks(sweep)
+    told = False
     for number, network in enumerate(todo, start=1):
         try:
             path = builds.find(builds.entry(network, recipe, cache=cache))
             if path is None:
-                with progress.stage(f"convert {number} of {len(todo)}, {network}"):
+                if not told:
+                    progress.tell(f"converting {network}, the first that {cache} does not hold")
+                    told = True
+                title = f"convert {number} of {len(todo)}, {network}"
+                with progress.stage(title), results.named(cache):
                     path = builds.build(network, recipe, cache=cache)
             files[network] = path
-        except builds.BuildError as error:
-            failures[str(network)] = str(error)
-            progress.warn(f"{network}: {error}")
+        except (builds.BuildError, MemoryError) as error:
+            reason = str(error) or "not enough memory to make its pictures"
+            failures[str(network)] = reason
+            progress.warn(f"{network}: {reason}")
     return files, failures
 
 
@@ -307,7 +319,7 @@ def reusable(
     found = []
     for row, reference in zip(before, results.references(before), strict=True):
         measured = (
-            *(row.target, row.runtime, row.threads, row.delegate),
+            *(row.target, row.runtime, row.threads, row.delegate_asked),
             *(row.cpu, row.fingerprint, tuple(row.cores)),
             *(row.runs, row.warmup, row.seed),
         )

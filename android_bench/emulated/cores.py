@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from keras_models.errors import InputError
+from android_bench.errors import FlagError
 
 ONLINE = 4  # cores of the one cluster; a single one is ever used
 _V8_0 = "fp asimd evtstrm aes pmull sha1 sha2 crc32 cpuid"
@@ -47,7 +47,7 @@ def find(name: str) -> Core:
         return CORES[name]
     near = difflib.get_close_matches(name, CORES, n=1)
     hint = f"Did you mean {near[0]!r}? " if near else ""
-    raise InputError(f"Unknown emulated core {name!r}. {hint}Known: {', '.join(CORES)}.")
+    raise FlagError(f"Unknown emulated core {name!r}. {hint}Known: {', '.join(CORES)}.")
 
 
 def files(core: Core) -> dict[str, str]:

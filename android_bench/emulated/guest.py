@@ -15,7 +15,7 @@ import ai_edge_litert
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
-from android_bench.host_worker import random_input
+from android_bench.host_worker import random_input, reason
 from tflite_file import delegation
 
 SETTLED = 32  # intervals after which Python has adapted its bytecode to them
@@ -104,7 +104,7 @@ def main() -> None:
         try:
             answer = {"answer": verbs[request.pop("do")](**request)}
         except Exception as error:  # the runtime's refusals come in many types
-            answer = {"error": str(error) or type(error).__name__}
+            answer = {"error": reason(error)}
         print(json.dumps(answer), file=answers, flush=True)
 
 

@@ -107,7 +107,7 @@ class Guest:
             if "counted" in reply:
                 self.counted.append(reply["counted"])
             elif "error" in reply:
-                raise TargetError(" ".join(reply["error"].split()))
+                raise TargetError(reply["error"])
             else:
                 return reply["answer"]
 

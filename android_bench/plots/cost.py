@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from android_bench.plots.figure import add_title, cost_name, cost_title, new_figure, png
-from android_bench.plots.labels import place_labels
+from android_bench.plots.labels import Label, place_labels
 from android_bench.plots.names import width_name
 from android_bench.plots.points import (
     add_legend,
@@ -31,10 +31,16 @@ def cost_against_multiply_adds(rows: Sequence[Row]) -> bytes | None:
         axes.set_ylabel(cost_name(rows))
         add_legend(figure, points, looks)
         add_title(axes, f"{cost_title(rows)} against multiply-adds", rows, "Labels: widths.")
-        labels = [
-            (point.multiply_adds, point.cost, width_name(point.width), looks.colours[point.family])
+        labels = {
+            point: (
+                *(point.multiply_adds, point.cost),
+                *(width_name(point.width), looks.colours[point.family]),
+            )
             for point in points
-            if point.resolution == last
-        ]
-        place_labels(figure, axes, labels)
+        }
+        series: dict[tuple[str, int], list[Label]] = {}
+        for point in sorted(points, key=lambda point: -point.width):
+            series.setdefault((point.line, point.resolution), []).append(labels[point])
+        shown = [label for point, label in labels.items() if point.resolution == last]
+        place_labels(figure, axes, shown, series=list(series.values()))
         return png(figure)

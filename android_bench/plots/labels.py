@@ -14,13 +14,16 @@ from matplotlib.transforms import Bbox
 
 from android_bench.plots.figure import PIXELS_PER_POINT
 
+Label = tuple[float, float, str, str]  # x and y of its point, its text and colour
+
 
 def place_labels(
-    figure: Figure, axes: Axes, labels: Sequence[tuple[float, float, str, str]]
+    figure: Figure, axes: Axes, labels: Sequence[Label], *, series: Sequence[Sequence[Label]] = ()
 ) -> None:
-    """Writes each label (x, y, text, colour) beside its point, or not where it would cover others.
+    """Writes each label beside its point, or not where it would cover others.
 
-    Earlier ones come first.  A label may cross a line where nothing else is free.
+    Earlier ones come first, and before them of each series the first that has a place.  A label may
+    cross a line where nothing else is free.
     """
     figure.canvas.draw()  # the layout, on which places depend
     figure.set_layout_engine("none")  # it stays as it is now
@@ -28,7 +31,9 @@ def place_labels(
     half = 3.2 * PIXELS_PER_POINT
     taken = [Bbox([point - half, point + half]) for path in pixels for point in path]
     crossed = np.concatenate([_between(path) for path in pixels])
-    for x, y, text, colour in labels:
+
+    def write(label: Label) -> bool:
+        x, y, text, colour = label
         dark = tuple(0.7 * part for part in to_rgb(colour))  # or yellows are hard to read
         look: dict[str, Any] = {"fontsize": 8, "ha": "center", "va": "center", "zorder": 4}
         written = axes.text(x, y, text, color=dark, **look)
@@ -36,10 +41,16 @@ def place_labels(
         box = _free_place(written.get_window_extent(), axes.get_window_extent(), taken, crossed)
         if box is None:
             written.remove()
-        else:
-            middle = axes.transData.inverted().transform(_corners(box).mean(axis=0))
-            written.set_position((middle[0], middle[1]))
-            taken.append(box.padded(1.5 * PIXELS_PER_POINT))
+            return False
+        middle = axes.transData.inverted().transform(_corners(box).mean(axis=0))
+        written.set_position((middle[0], middle[1]))
+        taken.append(box.padded(1.5 * PIXELS_PER_POINT))
+        return True
+
+    firsts = {next(filter(write, one), None) for one in series}
+    for label in labels:
+        if label not in firsts:
+            write(label)
 
 
 def _free_place(label: Bbox, inside: Bbox, taken: Sequence[Bbox], crossed: Any) -> Bbox | None:

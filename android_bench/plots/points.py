@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from android_bench import results
 from android_bench.plots.figure import COLOURS
 from android_bench.plots.names import family_name, option_name
 from android_bench.results import Row
@@ -151,9 +152,6 @@ def make_logarithmic(axis: Any) -> None:
 
 
 def _cost(row: Row, rows: Sequence[Row]) -> float:
-    """Millions of instructions, or milliseconds with the drift between heats taken out."""
     if row.instructions is not None:
         return sum(row.instructions.values()) / 1e6
-    reference = next((r for r in rows if r.model == row.ratio_to), row)
-    assert reference.median_ms is not None
-    return reference.median_ms * row.ratio / reference.ratio
+    return results.latency_ms(row, rows)

@@ -1,16 +1,30 @@
 """Where models run.  A target loads a model; the session it returns is measured round by round."""
 
 import difflib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from android_bench.errors import FlagError
 from keras_models.errors import InputError
 
-NAMES = ("host", "adb", "adb-apk", "ssh", "emulated")
-DEVICE_OPTIONS = ("cores", "benchmark_binary", "delegate")
 DEFAULT_DELEGATE = "xnnpack"  # that every runtime takes where it is not told another
+DELEGATES: Mapping[str, Sequence[str]] = {  # that can be chosen, by the target's name
+    "host": ("xnnpack", "none"),
+    "adb": ("xnnpack", "gpu", "nnapi", "none"),
+    "adb-apk": ("xnnpack", "gpu", "nnapi", "none"),
+    "ssh": ("xnnpack", "gpu", "none"),
+    "emulated": (),
+}
+HAS_NOT = {  # options that the target is without
+    "host": ("cores", "benchmark_binary"),
+    "emulated": ("runtime", "threads", "cores", "benchmark_binary"),
+}
+ADB_PORT = "ANDROID_ADB_SERVER_PORT"
+MAX_THREADS = 256
+MAX_THREADS_PER_CORE = 4  # of this machine
 
 
 class TargetError(Exception):
@@ -26,7 +40,7 @@ class Options:
     profile: bool = False  # cost of each operator, in Facts.profile
     cores: str | None = None  # on a device: "big", "little", or numbers as in "4-7"
     benchmark_binary: str | None = None  # on a device: a file of the benchmark tool
-    delegate: str | None = None  # "xnnpack", "gpu", "nnapi" or "none"
+    delegate: str | None = None  # of DELEGATES
 
 
 @dataclass(frozen=True)
@@ -122,40 +136,70 @@ class Target(Protocol):
         """Frees what the target holds; always called."""
 
 
+def check(spec: str, options: Options) -> None:
+    """Looks at what can be told without asking any device.
+
+    Raises:
+      FlagError: An unknown target, or asked for what it does not have.
+      InputError: The environment is wrong.
+    """
+    if "," in spec:
+        several = " ".join(f"--target={one}" for one in spec.split(","))
+        raise FlagError(f"--target={spec}: expected one target; repeat the flag: {several}")
+    name, _, where = spec.partition(":")
+    if name not in DELEGATES or (name == "host" and spec != name):
+        near = difflib.get_close_matches(name, DELEGATES, n=1)
+        hint = f"Did you mean {near[0]!r}? " if near and near[0] != spec else ""
+        raise FlagError(f"Unknown target {spec!r}. {hint}Known: {', '.join(DELEGATES)}.")
+    if name == "emulated":
+        from android_bench.emulated import cores
+
+        cores.find(where)
+    for option in HAS_NOT.get(name, ("runtime",)):
+        if getattr(options, option) != getattr(Options(), option):
+            raise FlagError(f"The target {spec} has no --{option}: leave it out.")
+    if options.delegate is not None and options.delegate not in DELEGATES[name]:
+        if not DELEGATES[name]:
+            raise FlagError(f"The target {spec} has no --delegate: leave it out.")
+        known = " or ".join(DELEGATES[name])
+        raise FlagError(f"The target {spec} has no delegate {options.delegate}: choose {known}.")
+    most = MAX_THREADS
+    if name == "host":
+        most = min(most, MAX_THREADS_PER_CORE * (os.cpu_count() or 1))
+    if not 1 <= options.threads <= most:
+        raise FlagError(f"--threads={options.threads}: expected 1 to {most} on the target {spec}.")
+    port = os.environ.get(ADB_PORT, "5037")
+    if name.startswith("adb") and not (port.isdecimal() and 0 < int(port) < 1 << 16):
+        # To be told before adbutils is imported, which reads it then.
+        raise InputError(f"{ADB_PORT}: expected the port of the adb server, got {port!r}.")
+
+
 def open_target(spec: str, *, options: Options) -> Target:
     """The target that `--target` names, with what is asked of it.
 
     Raises:
-      InputError: Unknown, not there, or asked for what it does not have.
+      FlagError: See `check`.
+      InputError: It is not there, or not as it must be.
     """
+    check(spec, options)
     name, _, where = spec.partition(":")
-    if spec == "host":
-        _refuse(spec, options, *DEVICE_OPTIONS)
+    if name == "host":
         from android_bench.targets.host import HostTarget
 
-        return HostTarget(runtime=options.runtime, threads=options.threads, profile=options.profile)
+        return HostTarget(
+            runtime=options.runtime,
+            threads=options.threads,
+            profile=options.profile,
+            delegate=options.delegate or DEFAULT_DELEGATE,
+        )
     if name == "emulated":
-        _refuse(spec, options, "runtime", "threads", *DEVICE_OPTIONS)
         from android_bench.targets.emulated import EmulatedTarget
 
         return EmulatedTarget(where, profile=options.profile)
-    if name in ("adb", "adb-apk"):
-        _refuse(spec, options, "runtime")
-        from android_bench.targets import adb
-
-        return adb.open_target(where, options=options, apk=name == "adb-apk")
     if name == "ssh":
-        _refuse(spec, options, "runtime")
         from android_bench.targets import ssh
 
         return ssh.open_target(where, options=options)
-    near = difflib.get_close_matches(name, NAMES, n=1)
-    hint = f"Did you mean {near[0]!r}? " if near and near[0] != spec else ""
-    raise InputError(f"Unknown target {spec!r}. {hint}Known: {', '.join(NAMES)}.")
+    from android_bench.targets import adb
 
-
-def _refuse(spec: str, options: Options, *names: str) -> None:
-    usual = Options()
-    for name in names:
-        if getattr(options, name) != getattr(usual, name):
-            raise InputError(f"The target {spec} has no --{name}: leave it out.")
+    return adb.open_target(where, options=options, apk=name == "adb-apk")

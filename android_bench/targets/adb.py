@@ -14,6 +14,7 @@ import adbutils
 from adbutils import AdbError
 
 from android_bench import device
+from android_bench.errors import FlagError
 from android_bench.targets import Options, TargetError, shell
 from android_bench.targets.connection import DroppedError, Output, last_line
 from android_bench.targets.shell import ShellTarget
@@ -186,7 +187,7 @@ class ApkTarget(ShellTarget):
     def choose_cores(self) -> device.Choice:
         """None: an app's process cannot be kept to cores from outside."""
         if self.options.cores is not None:
-            raise InputError("--cores: Android places an app's threads; use --target=adb")
+            raise FlagError("--cores: Android places an app's threads; use --target=adb")
         return device.Choice(notes=("measured in an app, on cores that Android chooses",))
 
     def prepare(self) -> None:
@@ -286,6 +287,11 @@ def _states() -> dict[str, str]:
     try:
         return {info.serial: info.state for info in adbutils.AdbClient().list()}
     except (AdbError, OSError, subprocess.SubprocessError) as error:
+        if isinstance(error, (FileNotFoundError, PermissionError)) or "No adb exe" in str(error):
+            raise InputError(
+                f"the program adb cannot be run ({_line(error)}): install Android's platform-tools,"
+                " or `pip install adbutils`, which brings one"
+            ) from error
         raise InputError(
             f"the adb server cannot be reached or started ({_line(error)}); try `adb start-server`"
         ) from error

@@ -17,7 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from android_bench.targets import Facts, Machine, OperatorTime, Round, TargetError
+from android_bench.targets import (
+    DEFAULT_DELEGATE,
+    Facts,
+    Machine,
+    OperatorTime,
+    Round,
+    TargetError,
+)
 
 if TYPE_CHECKING:
     from android_bench.operators import Alone
@@ -37,6 +44,7 @@ class HostTarget:
     runtime: str
     threads: int
     profile: bool = False
+    delegate: str = DEFAULT_DELEGATE  # or "none"
 
     def machine(self) -> Machine:
         """The CPU, how its clock is governed, and how busy it is."""
@@ -51,8 +59,7 @@ class HostTarget:
             session.ask(
                 "load",
                 path=str(path),
-                runtime=self.runtime,
-                threads=self.threads,
+                **self._interpreter(),
                 warmup=warmup,
                 seed=seed,
             )
@@ -69,14 +76,16 @@ class HostTarget:
             found = worker.ask(
                 "alone",
                 paths=[str(path) for path in files],
-                runtime=self.runtime,
-                threads=self.threads,
+                **self._interpreter(),
                 **ALONE,
             )
         return [Alone(float(np.median(rounds)) / 1e6, delegated) for rounds, delegated in found]
 
     def close(self) -> None:
         """Nothing is left to free: each session ends its own worker."""
+
+    def _interpreter(self) -> dict[str, Any]:
+        return {"runtime": self.runtime, "threads": self.threads, "delegate": self.delegate}
 
 
 class HostSession:
@@ -132,7 +141,7 @@ class HostSession:
             raise TargetError(self._last_words())
         reply = json.loads(line)
         if "error" in reply:
-            raise TargetError(" ".join(reply["error"].split()))
+            raise TargetError(reply["error"])
         return reply["answer"]
 
     def _last_words(self) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
+from android_bench.errors import FlagError
 from android_bench.targets import Options, TargetError
 from android_bench.targets.connection import DroppedError, Output, last_line
 from android_bench.targets.shell import ShellTarget
@@ -61,7 +62,7 @@ class SshShell:
             r"((?:[^\s@-][^\s@]*@)?(?:\[[\w:.%]+\]|[\w.]+[\w.-]*))(?::(\d+))?", where
         )
         if not parts:
-            raise InputError(f"--target=ssh:{where}: expected ssh:[USER@]HOST[:PORT]")
+            raise FlagError(f"--target=ssh:{where}: expected ssh:[USER@]HOST[:PORT]")
         self.name = f"ssh:{where}"
         self.stopping = threading.Event()
         self._host = parts[1].replace("[", "").replace("]", "")

@@ -57,6 +57,7 @@ def row(model: str = "net", **changes: Any) -> Row:
         "runtime_version": "2.3.0",
         "threads": 1,
         "delegate": "xnnpack",
+        "delegate_asked": "xnnpack",
         "rounds": 20,
         "runs": 10,
         "warmup": 5,

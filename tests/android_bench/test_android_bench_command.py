@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from android_bench import results, sweep
+from tests.android_bench import rows as made
+
 ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "android_bench"]
 
@@ -61,7 +64,19 @@ def test_a_model_that_fails_is_one_line_and_the_others_are_measured(
     [
         ([], 2, "expected either --models with .tflite files or --sweep with one file"),
         (["--models", "a.tflite", "--sweep=b.toml"], 2, "expected either --models"),
-        (["--models", "a.tflite", "--set=measure.runs=1"], 2, "--set belongs to --sweep"),
+        *(
+            (["--models", "a.tflite", f"--{flag}"], 2, f"--{flag.split('=')[0]} belongs to --")
+            for flag in ("set=measure.runs=1", "pictures=x", "cache=x", "max_regression=5%")
+        ),
+        (["--models", "a.tflite", "--out="], 2, "--out: got an empty word"),
+        (["--models", ""], 2, "--models: got an empty word"),
+        (["--models", "a.tflite", "--max_seconds=nan"], 2, "0 or more seconds, got nan"),
+        (["--models", "a.tflite", "--rounds=0"], 2, "expected 'rounds' >= 1, got 0"),
+        (["--models", "a.tflite", "--rounds=x"], 2, "flag --rounds=x: expected a whole number"),
+        (["--models", "a.tflite", "--max_seconds=x"], 2, "--max_seconds=x: expected a number"),
+        (["--sweep=configs/paper_claims.toml", "--runs=0"], 2, "expected 'runs' >= 1, got 0"),
+        (["--sweep=configs/paper_claims.toml", "--cache=/proc/x"], 1, "--cache: /proc/x cannot"),
+        (["--sweep=configs/paper_claims.toml", "--pictures=/proc"], 1, "--pictures: /proc cannot"),
         (
             ["--sweep=configs/paper_claims.toml", "--set=measure.heat=1"],
             1,
@@ -70,27 +85,31 @@ def test_a_model_that_fails_is_one_line_and_the_others_are_measured(
         (["setup"], 2, "expected setup emulated, got setup"),
         (["setup", "phone"], 2, "expected setup emulated, got setup phone"),
         (["--sweep=nowhere.toml"], 1, "nowhere.toml: expected a TOML file"),
-        (["--models", "a.tflite", "--max_regression=5"], 1, "as a percentage such as 5%, got '5'"),
+        (
+            ["--models", "a.tflite", "--baseline=nowhere.jsonl", "--max_regression=5"],
+            2,
+            "as a percentage such as 5%, got '5'",
+        ),
         (
             ["--models", "a.tflite", "--baseline=nowhere.jsonl"],
             1,
             "nowhere.jsonl: expected rows of an earlier run",
         ),
-        (["--models", "a.tflite", "--target=emulated:a99"], 1, "Unknown emulated core 'a99'"),
+        (["--models", "a.tflite", "--target=emulated:a99"], 2, "Unknown emulated core 'a99'"),
         (
             ["--models", "a.tflite", "--target=emulated:a53", "--threads=2"],
-            1,
+            2,
             "The target emulated:a53 has no --threads: leave it out",
         ),
         (
             ["--models", "a.tflite", "--cores=big"],
-            1,
+            2,
             "The target host has no --cores: leave it out",
         ),
         (["--models", "a.tflite", "--threads=0"], 2, "threads"),
         (["--models", "a.tflite", "--runtime=torch"], 2, "runtime"),
         (["--models", "a.tflite", "--round=3"], 2, "round"),
-        (["--models", "a.tflite", "--target=hots"], 1, "Did you mean 'host'?"),
+        (["--models", "a.tflite", "--target=hots"], 2, "Did you mean 'host'?"),
         (["--models", "nowhere.tflite"], 1, "nowhere.tflite: expected a .tflite file"),
     ],
 )
@@ -136,6 +155,55 @@ def test_what_got_slower_than_the_baseline_leaves_with_3(
         assert ran.returncode == code, ran.stderr
         slower = [line for line in ran.stderr.splitlines() if "slower: heavy on host: " in line]
         assert len(slower) == (code == 3)
+
+
+def test_a_baseline_that_nothing_can_be_compared_with_is_refused_before_measuring(
+    toys: Mapping[str, Path], tmp_path: Path
+) -> None:
+    out, baseline = tmp_path / "rows.jsonl", tmp_path / "baseline.jsonl"
+    results.append(baseline, [made.row("int8", cpu="Another CPU")])
+    words = ["--models", toys["int8"], "--out", out, "--baseline", baseline]
+    for text, told in (
+        (baseline.read_text(), "expected rows of the same place"),
+        ("", "expected rows of an earlier run, got none"),
+        ('{"schema": 2, "da', "expected rows of an earlier run, got none"),
+    ):
+        baseline.write_text(text)
+        ran = bench(*words)
+        assert (ran.returncode, ran.stdout) == (1, "")
+        (line,) = ran.stderr.splitlines()
+        assert line.startswith(f"android_bench: --baseline={baseline}: {told}")
+        assert not out.exists()
+
+
+def test_no_file_that_holds_something_else_is_written_to(toys: Mapping[str, Path]) -> None:
+    before = toys["int8"].read_bytes()
+    ran = bench("--models", toys["int8"], "--out", toys["int8"])
+    assert (ran.returncode, ran.stdout) == (1, "")
+    (line,) = ran.stderr.splitlines()
+    assert line.startswith(f"android_bench: --out: {toys['int8']}: expected rows")
+    assert toys["int8"].read_bytes() == before
+
+
+def test_flags_go_over_the_settings_of_a_sweep(tmp_path: Path) -> None:
+    path = tmp_path / "a.toml"
+    path.write_text('[[grid]]\nmodel = "mobilenet_v1"\n[measure]\nrounds = 5\nruns = 6\n')
+    code = (
+        "import sys\n"
+        "from absl import flags\n"
+        "from android_bench import __main__ as command, sweep\n"
+        "flags.FLAGS(['x', '--runs=7', '--max_seconds=2.5'])\n"
+        "print(command._over(sweep.load(sys.argv[1]).measure))\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code, str(path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert ran.stdout.strip() == repr(sweep.Measure(rounds=5, runs=7, max_seconds=2.5))
 
 
 def test_help_imports_neither_tensorflow_nor_a_runtime() -> None:

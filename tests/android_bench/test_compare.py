@@ -1,8 +1,11 @@
+import dataclasses
+
 import pytest
 
-from android_bench import compare, markdown
+from android_bench import compare, markdown, results
 from android_bench.compare import Comparison
 from android_bench.results import Row
+from android_bench.targets import Machine
 from keras_models.errors import InputError
 from tests.android_bench.rows import row
 
@@ -99,20 +102,23 @@ def test_what_has_no_counterpart_is_named() -> None:
         {"cores": [4, 5]},
         {"target": "ssh:pi@board"},
         {"fingerprint": "a phone"},
-        {"delegate": "gpu"},
+        {"delegate_asked": "gpu"},
     ],
 )
 def test_places_that_are_not_the_same_are_not_compared(other: dict[str, object]) -> None:
-    with pytest.raises(InputError, match="expected rows of the same place, runtime, deleg"):
+    with pytest.raises(InputError, match="expected rows of the same place, cores, runtime") as told:
         compared([row("base", **other)], [BASE])
+    wanted, there = str(told.value).split(", got those of ")  # which do not look alike
+    assert wanted.endswith("as host (Some CPU), litert, 1 thread, delegate xnnpack")
+    assert there not in wanted
 
 
 def test_each_delegate_has_a_gate_of_its_own() -> None:
-    before = [timed(ms=1.0), row("base", median_ms=9.0, delegate="gpu")]
+    before = [timed(ms=1.0), row("base", median_ms=9.0, delegate_asked="gpu")]
     found = compared(before, [timed(ms=1.5)])
     assert [(change.before, change.after) for change in found.slower] == [(1.0, 1.5)]
     assert found.missing == []  # the gpu was not measured now
-    with pytest.raises(InputError, match=r"got host \(Some CPU, gpu\), and .* xnnpack\)"):
+    with pytest.raises(InputError, match=r"delegate xnnpack, got those of .* delegate gpu"):
         compared(before[1:], [timed(ms=1.5)])
 
 
@@ -136,10 +142,45 @@ def test_a_core_is_the_same_after_its_runtime_was_upgraded_and_the_table_says_so
 
 
 def test_a_baseline_of_other_models_is_refused_with_its_names() -> None:
-    with pytest.raises(InputError, match="measured now, it has only one, two"):
+    with pytest.raises(InputError, match=r"a row of three, by which name .* those of one, two"):
         compared([row("one"), row("two")], [row("three")])
-    with pytest.raises(InputError, match="got nothing, and measured host"):
+    with pytest.raises(InputError, match="expected rows of an earlier run, got none"):
         compared([], [row("three")])
+    many = [row(f"net{number}") for number in range(7)]
+    with pytest.raises(InputError, match="net0, net1, net2, net3, net4 and 2 more"):
+        compared(many, [row("three")])
+
+
+def test_a_model_must_be_at_the_place_where_it_is_wanted() -> None:
+    before = [row("here"), counted(1, model="there")]
+    here, there = results.place(before[0]), results.place(before[1])
+    compare.check_places(before, [here])
+    compare.check(before, [(here, "here"), (here, "new"), (there, "new")])
+    with pytest.raises(InputError, match="expected a row of here, there, by which name"):
+        compare.check(before, [(there, "here"), (here, "there")])
+
+
+def test_the_place_of_rows_is_known_before_they_are_measured() -> None:
+    machine = Machine(cpu="Some CPU", governor=None, load_average=3.0, cores=(4, 5))
+    asked = {"runtime": "litert", "threads": 2, "delegate": "none"}
+    measured = row(threads=2, cores=[4, 5], delegate_asked="none", delegate="none")
+    assert results.place_at("host", machine, **asked) == results.place(measured)
+    assert str(results.place(measured)) == (
+        "host (Some CPU), cores 4 5, litert, 2 threads, delegate none"
+    )
+
+
+def test_a_delegate_that_takes_nothing_any_more_is_slower_and_told() -> None:
+    before, after = timed(ms=1.0), timed(ms=9.0)
+    after = dataclasses.replace(after, delegate="none", delegate_partitions=0)
+    found = compared([before], [after])
+    assert not found.passed
+    assert found.differences == ["host: delegate was xnnpack, is none"]
+
+
+def test_what_cost_nothing_then_is_infinitely_slower() -> None:
+    (change,) = compared([counted(0)], [counted(1)]).changes
+    assert change.growth == float("inf")
 
 
 def test_the_table_has_the_worst_first_and_a_verdict() -> None:
@@ -149,7 +190,7 @@ def test_the_table_has_the_worst_first_and_a_verdict() -> None:
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines[2:5]]
     assert cells == [
         ["net", "emulated:a53", "instructions", "1.000 M", "1.500 M", "+50.00 %", "SLOWER"],
-        ["base", "host", "ms", "2.000", "2.100", "+5.00 %", "within the noise"],
+        ["base", "host", "ms", "2.00", "2.10", "+5.00 %", "within the noise"],
         ["net", "host", "ratio", "2.000", "1.000", "-50.00 %", ""],
     ]
 

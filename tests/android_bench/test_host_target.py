@@ -8,15 +8,16 @@ import pytest
 
 import tflite_file
 from android_bench import host_worker
-from android_bench.targets import Facts, Options, TargetError, open_target
+from android_bench.targets import Facts, TargetError
 from android_bench.targets.host import HostSession, HostTarget
-from keras_models.errors import InputError
 
 
 @contextlib.contextmanager
-def session(path: Path, *, runtime: str = "litert", threads: int = 1) -> Iterator[HostSession]:
-    loaded = HostTarget(runtime=runtime, threads=threads).load(path, warmup=1, seed=0)
-    with contextlib.closing(loaded):
+def session(
+    path: Path, *, runtime: str = "litert", threads: int = 1, delegate: str = "xnnpack"
+) -> Iterator[HostSession]:
+    target = HostTarget(runtime=runtime, threads=threads, delegate=delegate)
+    with contextlib.closing(target.load(path, warmup=1, seed=0)) as loaded:
         yield loaded
 
 
@@ -25,15 +26,10 @@ def status(worker: HostSession, field: str) -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:"))
 
 
-def facts(path: Path, *, runtime: str = "litert") -> Facts:
-    with session(path, runtime=runtime) as worker:
+def facts(path: Path, *, runtime: str = "litert", delegate: str = "xnnpack") -> Facts:
+    with session(path, runtime=runtime, delegate=delegate) as worker:
         worker.measure(runs=2)
         return worker.finish()
-
-
-def test_an_unknown_target_is_refused_with_the_nearest() -> None:
-    with pytest.raises(InputError, match=r"Unknown target 'hots'\. Did you mean 'host'\? Known"):
-        open_target("hots", options=Options())
 
 
 def test_each_run_yields_its_own_time(toys: Mapping[str, Path]) -> None:
@@ -68,6 +64,46 @@ def test_peak_memory_counts_the_weights_of_this_model_alone(toys: Mapping[str, P
 def test_the_delegate_takes_a_float_network_whole(toys: Mapping[str, Path]) -> None:
     found = facts(toys["float"])
     assert (found.delegate_partitions, found.undelegated_operators) == (1, {})
+
+
+def test_without_its_delegate_the_runtime_computes_everything_itself(
+    toys: Mapping[str, Path],
+) -> None:
+    found = facts(toys["int8"], delegate="none")
+    assert found.delegate_partitions == 0
+    assert sum(found.undelegated_operators.values()) == 5
+
+
+def test_a_profile_without_the_delegate_is_of_operators_without_it(
+    toys: Mapping[str, Path],
+) -> None:
+    target = HostTarget(runtime="litert", threads=1, delegate="none")
+    (alone,) = target.alone([toys["int8"]])
+    assert not alone.delegated
+
+
+@pytest.mark.parametrize(
+    ("glued", "told"),
+    [
+        (
+            "XNNPack delegate failed to reshape runtimeNode number 29 (X) failed to prepare.",
+            "XNNPack delegate failed to reshape runtime; Node number 29 (X) failed to prepare",
+        ),
+        (
+            "failed to create XNNPACK runtimeNode number 2 (X) failed to prepare.failed to create"
+            " XNNPACK runtimeNode number 2 (X) failed to prepare.",
+            "failed to create XNNPACK runtime; Node number 2 (X) failed to prepare",
+        ),
+        (
+            "num_scales must be 1, but got 16.Tensor 51 has invalid\n quantization parameters.",
+            "num_scales must be 1, but got 16; Tensor 51 has invalid quantization parameters",
+        ),
+        ("kernels/conv.cc:343 3.5 != 4", "kernels/conv.cc:343 3.5 != 4"),
+        ("", "MemoryError"),
+    ],
+)
+def test_what_the_runtime_glues_together_is_told_apart_and_once(glued: str, told: str) -> None:
+    assert host_worker.reason(MemoryError(glued)) == told
 
 
 @pytest.mark.skipif(not importlib.util.find_spec("tflite_runtime"), reason="no tflite-runtime")

@@ -84,3 +84,16 @@ def test_missing_files_and_folders_are_explained(tmp_path: Path) -> None:
 )
 def test_names_are_short_and_distinct(paths: list[str], expected: list[str]) -> None:
     assert model_file.names([Path(path) for path in paths]) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("two\nlines", r"two\nlines"),
+        ("a\x1b[31mred\u2028", r"a\x1b[31mred\u2028"),
+        ("größe ☃", "größe ☃"),
+        ("not\udc80utf-8", r"not\udc80utf-8"),
+    ],
+)
+def test_a_name_is_one_line_whatever_the_file_is_called(name: str, told: str) -> None:
+    assert model_file.names([Path(f"{name}.tflite")]) == [told]

@@ -1,4 +1,5 @@
 import itertools
+import math
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -12,6 +13,9 @@ from matplotlib.figure import Figure
 
 from android_bench import plots
 from android_bench.plots import accuracy, bars
+from android_bench.plots.figure import PIXELS_PER_POINT
+from android_bench.plots.names import width_name
+from android_bench.plots.points import points_of
 from android_bench.results import Row
 from keras_models import registry
 from tests.android_bench.rows import network, row
@@ -155,6 +159,28 @@ def test_no_label_covers_a_point_and_most_networks_have_one(
         box = text.get_window_extent()
         inside = (points > [box.x0, box.y0]) & (points < [box.x1, box.y1])
         assert not inside.all(axis=1).any(), text.get_text()
+
+
+@pytest.mark.parametrize("counted", [False, True])
+def test_each_line_of_a_cost_picture_has_a_label(counted: bool, drawn: list[Figure]) -> None:
+    rows = [one for one in swept(counted=counted) if "groups" not in one.network["options"]]
+    rows += [one for one in swept(counted=counted) if one.network["options"].get("groups") == 3]
+    plots.cost_against_multiply_adds(rows)
+    (axes,) = drawn[0].axes
+    # The points, and the label that each has beside it, if it has one.
+    labelled: dict[tuple[str, int], set[str]] = {}
+    near = 45 * PIXELS_PER_POINT
+    texts = [text for text in axes.texts if text.get_text().replace(".", "").isdigit()]
+    for point in points_of(rows):
+        found = labelled.setdefault((point.line, point.resolution), set())
+        place = axes.transData.transform((point.multiply_adds, point.cost))
+        for text in texts:
+            box = text.get_window_extent()
+            middle = ((box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2)
+            if text.get_text() == width_name(point.width) and math.dist(middle, place) < near:
+                found.add(text.get_text())
+    assert len(labelled) >= 10
+    assert all(labelled.values()), labelled
 
 
 def test_a_family_has_its_colour_in_every_picture(drawn: list[Figure]) -> None:

@@ -1,12 +1,16 @@
 import dataclasses
 import json
+import os
+import resource
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from android_bench import results
+from android_bench import results, run_table
+from android_bench.targets import OperatorCount, OperatorTime
 from keras_models.errors import InputError
+from tests.android_bench.rows import network
 
 ROW = results.Row(
     schema=2,
@@ -95,9 +99,23 @@ def test_rows_from_before_there_was_a_delegate_have_the_usual_one(tmp_path: Path
     path = tmp_path / "rows.jsonl"
     results.append(path, [other(delegate="gpu")])
     fields = json.loads(path.read_text())
-    assert fields.pop("delegate") == "gpu"
+    del fields["delegate"], fields["delegate_asked"]
     path.write_text(json.dumps(fields) + "\n")
     assert results.read(path) == [other(delegate="xnnpack")]
+
+
+@pytest.mark.parametrize(("partitions", "ran"), [(0, "none"), (1, "gpu"), (None, "gpu")])
+def test_rows_that_told_what_was_asked_for_alone_tell_what_ran(
+    tmp_path: Path, partitions: int | None, ran: str
+) -> None:
+    path = tmp_path / "rows.jsonl"
+    fields = dataclasses.asdict(other(delegate="gpu", delegate_partitions=partitions))
+    del fields["delegate_asked"]
+    path.write_text(json.dumps(fields))
+    (read,) = results.read(path)
+    assert (read.delegate_asked, read.delegate) == ("gpu", ran)
+    results.append(path, [read])
+    assert results.read(path) == [read, read]
 
 
 def test_a_profile_is_summed_by_type_whatever_its_unit() -> None:
@@ -115,40 +133,161 @@ def test_a_profile_is_summed_by_type_whatever_its_unit() -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("a, csv, file", r"rows\.jsonl:2: expected a row of results, got 'a, csv, file'"),
-        ("[1, 2]", r'rows\.jsonl:2: expected a row with "schema": 2'),
-        ('{"schema": 1}', r'rows\.jsonl:2: expected a row with "schema": 2'),
-        ('{"schema": 2, "colour": 3}', r"rows\.jsonl:2: not a row of schema 2"),
+        ("a, csv, file", "expected a row of results, got 'a, csv, file'; choose another file"),
+        ("[1, 2]", "expected a row with \"schema\": 2, got '[1, 2]'; choose another file"),
+        ('{"schema": 1}', 'expected a row with "schema": 2'),
+        ('{"schema": 2.0}', 'expected a row with "schema": 2'),
+        (
+            '{"schema": 2}',
+            "no row of schema 2: it lacks date_utc, model, path, size_bytes and 39 more; delete"
+            " the line, or choose another file",
+        ),
+        ('{"schema": 2, "model": "ne', 'got a damaged one, \'{"schema": 2, "model": "ne\'; delete'),
     ],
 )
 def test_what_is_no_row_is_refused_with_its_place(tmp_path: Path, line: str, message: str) -> None:
     path = tmp_path / "rows.jsonl"
     results.append(path, [ROW])
     with path.open("a") as file:
-        file.write(line + "\n")
-    with pytest.raises(InputError, match=message):
+        file.write(f"{line}\n\n")
+    with pytest.raises(InputError) as caught:
         results.read(path)
+    assert str(caught.value).startswith(f"{path}:2: ")
+    assert message in str(caught.value)
 
 
-def test_an_output_that_cannot_be_written_is_refused_early(tmp_path: Path) -> None:
-    results.check_writable(tmp_path / "new" / "rows.jsonl")
-    with pytest.raises(InputError, match="expected a file that can be written"):
-        results.check_writable(tmp_path)
+@pytest.mark.parametrize(
+    ("field", "value", "problem"),
+    [
+        ("ratio", "1.5", "has '1.5' as 'ratio', no float"),
+        ("ratio", True, "has True as 'ratio', no float"),
+        ("ratio", None, "has None as 'ratio', no float"),
+        ("median_ms", float("nan"), "has nan as 'median_ms', no float or null"),
+        ("rounds", 2.5, "has 2.5 as 'rounds', no int"),
+        ("date_utc", 20260101, "has 20260101 as 'date_utc', no str"),
+        ("cores", ["4"], "has ['4'] as 'cores', no Sequence[int]"),
+        ("instructions", {"dot": "many"}, "no Mapping[str, int] or null"),
+        ("network", {"name": "net"}, "has {'name': 'net'} as 'network', no Network or null"),
+        ("profile", [{"type": "ADD"}], "has [{'type': 'ADD'}] as 'profile'"),
+        ("median_ms", None, "has neither instructions nor median_ms"),
+        ("delegate_partitions", "x" * 99, f"has '{'x' * 39}... as 'delegate_partitions'"),
+        ("colour", 3, "has an unknown field 'colour'"),
+    ],
+)
+def test_a_field_of_the_wrong_type_is_told(
+    tmp_path: Path, field: str, value: object, problem: str
+) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps({**dataclasses.asdict(ROW), field: value}))
+    with pytest.raises(InputError) as caught:
+        results.read(path)
+    assert problem in str(caught.value)
+    assert str(caught.value).startswith(f"{path}:1: no row of schema 2: it ")
+
+
+def test_every_kind_of_row_that_is_written_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    time = OperatorTime("conv", "CONV_2D", 1, 1, None)
+    count = OperatorCount("conv", "CONV_2D", 9, 1, True)
+    rows = [
+        other(network=network(options={"width": 0.5}), profile=[dataclasses.asdict(time)]),
+        other(instructions={"dot": 9}, median_ms=None, profile=[dataclasses.asdict(count)]),
+        other(fingerprint="maker/phone", cores=[4, 5], temperature_before_c=31),
+    ]
+    results.append(path, rows)
+    assert results.read(path) == rows
+
+
+def test_what_holds_no_rows_is_no_file_to_append_to(tmp_path: Path) -> None:
+    assert results.rows_before(tmp_path / "new" / "rows.jsonl") == []
+    assert not list((tmp_path / "new").iterdir())
+    assert results.rows_before(Path(os.devnull)) == []
+    path = tmp_path / "rows.jsonl"
+    results.append(path, [ROW])
+    assert results.rows_before(path) == [ROW]
+    for data in (b"some text", b"\x1c\0\0\0TFL3\xff", b'{"schema": 1}\n'):
+        path.write_bytes(data)
+        with pytest.raises(
+            InputError, match=r"^--out: .*rows\.jsonl.*: expected .*; choose another"
+        ):
+            results.rows_before(path)
+        assert path.read_bytes() == data
+
+
+@pytest.mark.parametrize("path", ["/proc/rows.jsonl", "/proc/new/rows.jsonl", "/dev/full", "."])
+def test_an_output_that_cannot_be_written_is_refused_early(path: str) -> None:
+    with pytest.raises(InputError, match=f"^--out={path}: "):
+        results.rows_before(Path(path))
+
+
+def test_a_folder_that_cannot_be_written_in_is_told_with_its_flag(tmp_path: Path) -> None:
+    results.check_folder(tmp_path / "a" / "b", flag="--cache")
+    assert not list((tmp_path / "a" / "b").iterdir())
     (tmp_path / "file").touch()
-    with pytest.raises(InputError, match="cannot make its folder"):
-        results.check_writable(tmp_path / "file" / "rows.jsonl")
+    for folder in (tmp_path / "file", tmp_path / "file" / "new", Path("/proc")):
+        with pytest.raises(InputError, match=f"^--cache: {folder} cannot be written in: "):
+            results.check_folder(folder, flag="--cache")
+
+
+def test_a_full_disk_is_told_with_the_file() -> None:
+    with pytest.raises(OSError, match="No space left on device: '/dev/full'"):
+        results.append(Path("/dev/full"), [ROW])
+
+
+def test_a_full_disk_leaves_no_half_row_and_no_half_picture(tmp_path: Path) -> None:
+    path, picture = tmp_path / "rows.jsonl", tmp_path / "picture.png"
+    results.append(path, [ROW])
+    whole = path.read_bytes()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(whole) * 3 // 2, before[1]))
+        with pytest.raises(OSError, match="File too large") as of_row:
+            results.append(path, [other(model="later")])
+        with pytest.raises(OSError, match="File too large") as of_picture:
+            results.write(picture, 2 * whole)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert (of_row.value.filename, of_picture.value.filename) == (str(path), str(picture))
+    assert path.read_bytes() == whole
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        (None, "-"),
+        (0.0, "0.00"),
+        (0.001234, "0.00123"),
+        (0.329, "0.329"),
+        (2.5, "2.50"),
+        (12.345, "12.3"),
+        (123.45, "123"),
+        (12345.6, "12346"),
+    ],
+)
+def test_times_have_three_significant_digits(value: float | None, told: str) -> None:
+    assert run_table.milliseconds(value) == told
+
+
+def test_a_latency_is_the_references_times_the_ratio() -> None:
+    # The machine was half as fast in the second heat.
+    base, net = other(model="base", median_ms=2.0, ratio=1.0), other(median_ms=12.0, ratio=3.0)
+    assert results.latency_ms(net, [base, net]) == 6.0
+    assert results.latency_ms(base, [base, net]) == 2.0
+    assert results.latency_ms(net, [net]) == 12.0
 
 
 def test_the_table_outside_a_terminal_is_plain_text(capsys: pytest.CaptureFixture[str]) -> None:
     import sys
 
-    results.print_table([ROW, other(model="n" * 200)], file=sys.stdout)
+    run_table.print_table([ROW, other(model="n" * 200)], file=sys.stdout)
     heading, row, long, note, caption = capsys.readouterr().out.splitlines()
     assert heading.split()[:3] == ["model", "median", "ms"]
     assert row.split() == [
-        *("net", "2.500", "3.125", "9.750", "12.5", "1.500", "1.438-1.562"),
+        *("net", "2.50", "3.12", "9.75", "12.5", "1.500", "1.438-1.562"),
         *("1235", "4", "2", "1"),
     ]
     assert note == "cores 4-7"
     assert long.startswith("n" * 200)
+    assert "litert 2.3.0, delegate xnnpack, threads 1" in caption
     assert "Read ratios" in caption

@@ -1,10 +1,11 @@
 import dataclasses
+import errno
 import hashlib
 import itertools
 import json
 import os
 import signal
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,7 @@ class Scripted:
     cpu: str = "scripted"
     version: str = "1.0"
     counts: bool = False
+    partitions: int = 1
     dies: tuple[str, ...] = ()
     interrupts: str | None = None
     loaded: list[str] = field(default_factory=list)
@@ -112,7 +114,7 @@ class ScriptedSession:
         return Round(cost, cost, cost, cost, runs)
 
     def finish(self) -> Facts:
-        return Facts(1.0, 1.0, None, None, 1, {}, self.target.version)
+        return Facts(1.0, 1.0, None, None, self.target.partitions, {}, self.target.version)
 
     def close(self) -> None:
         self.target.open.remove(self.name)
@@ -244,6 +246,34 @@ def test_the_shipped_sweep_holds_the_networks_that_are_to_be_compared() -> None:
             '[[grid]]\nmodel = "mobilenet_v1"\n[measure]\nheat = 1\n',
             "[measure]: expected 'heat' >= 2, got 1.",
         ),
+        *(
+            (
+                f'[[grid]]\nmodel = "mobilenet_v1"\n[measure]\nmax_seconds = {value}\n',
+                f"[measure]: expected 'max_seconds' to be 0 or more seconds, got {value}.",
+            )
+            for value in ("nan", "inf", "-1")
+        ),
+        *(
+            (
+                f'[[grid]]\nmodel = "mobilenet_v1"\nresolution = [32, {value}]\n',
+                f"mobilenet_v1: expected 'resolution' to be 1 to 4096, got {value}.",
+            )
+            for value in (0, -64, 100_000)
+        ),
+        (
+            '[[claim]]\ntext = ""\nplace = ""\nquantity = "cost"\n'
+            'numerator = { model = "alexnet", resolution = 0 }\n'
+            'denominator = { model = "alexnet" }\n',
+            "alexnet: expected 'resolution' to be 1 to 4096, got 0.",
+        ),
+        (
+            '[[grid]]\nmodel = "mobilenet_v1"\nresolution = []\n',
+            "[grid 1]: expected 'resolution' to be a value or a list of some, got [].",
+        ),
+        (
+            '[[grid]]\nmodel = "mobilenet_v1"\noptions.width = []\n',
+            "[grid 1]: expected 'width' to be a value or a list of some, got [].",
+        ),
     ],
 )
 def test_a_mistake_in_a_file_is_told_before_anything_is_converted(
@@ -358,9 +388,22 @@ def test_each_delegate_finds_its_own_rows_again(bench: Bench) -> None:
     assert [len(run(name).loaded) for name in ("xnnpack", "gpu")] == [2, 2]
     # One more loading: of the smallest model, to ask the runtime's version.
     assert [len(run(name).loaded) for name in ("xnnpack", "gpu", "none")] == [1, 1, 2]
-    assert [row.delegate for row in results.read(bench.out)] == [
+    assert [row.delegate_asked for row in results.read(bench.out)] == [
         *("xnnpack", "xnnpack", "gpu", "gpu", "none", "none")
     ]
+
+
+def test_a_delegate_that_takes_nothing_is_not_what_ran_and_its_rows_are_found_again(
+    bench: Bench,
+) -> None:
+    loaded = []
+    for _ in range(2):
+        target = Scripted(partitions=0)
+        done = bench.run(grid(2.0, 1.0), target)
+        assert {(row.delegate, row.delegate_asked) for row in done.rows} == {("none", "xnnpack")}
+        loaded.append(len(target.loaded))
+    assert loaded == [2, 1]  # one to ask for the runtime's version
+    assert ", delegate none, 1 thread" in markdown.sweep_table(done.rows, [])
 
 
 def test_rows_to_another_reference_are_not_taken(bench: Bench) -> None:
@@ -440,6 +483,78 @@ def test_a_reference_that_dies_leaves_no_ratio_to_another(bench: Bench) -> None:
     }
 
 
+def test_the_first_conversion_is_told_when_it_begins(
+    bench: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bench.run(grid(2.0, 1.0), Scripted())
+    first, *others = capsys.readouterr().err.splitlines()
+    assert first == (
+        "android_bench: converting mobilenet_v1 width=2.0 32, the first that"
+        f" {bench.cache} does not hold"
+    )
+    assert len([line for line in others if "convert" in line]) == 2  # how long each took
+    bench.run(grid(2.0, 1.0), Scripted())
+    assert capsys.readouterr().err == ""
+
+
+def test_pictures_that_need_too_much_memory_cost_no_other_network(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make = builds.made_pictures
+
+    def too_large(side: int) -> bytes:
+        if side == 64:
+            raise MemoryError
+        return make(side)
+
+    monkeypatch.setattr(builds, "made_pictures", too_large)
+    asked = sweep.Sweep(grid=(sweep.Grid("mobilenet_v1", (64, 32), {"width": 2.0}),))
+    done = bench.run(asked, Scripted())
+    assert names(done.rows) == ["mobilenet_v1_x2.0_32"]
+    reason = "not enough memory to make its pictures"
+    assert done.failures == {"mobilenet_v1 width=2.0 64": reason}
+    assert f"warning: mobilenet_v1 width=2.0 64: {reason}" in capsys.readouterr().err
+
+
+def test_a_disk_that_is_full_is_told_with_the_cache(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(results, "write", full)  # of the pictures to calibrate on
+    with pytest.raises(OSError, match="No space left") as caught:
+        bench.run(grid(2.0), Scripted())
+    assert caught.value.filename == str(bench.cache)
+    assert list(bench.cache.iterdir()) == []
+
+
+def test_all_names_are_told_before_the_first_model_is_measured(bench: Bench) -> None:
+    target = Scripted()
+    told = []
+
+    def ready(names: Sequence[str]) -> None:
+        told.extend(names)
+        raise InputError("nothing to compare with")
+
+    with pytest.raises(InputError, match="nothing to compare with"):
+        sweep.run(
+            grid(2.0, 0.1, 1.0),
+            places=[sweep.Place("host", target)],
+            cache=bench.cache,
+            out=bench.out,
+            runtime="litert",
+            threads=1,
+            profile=False,
+            command="",
+            progress=Progress("android_bench"),
+            track=quietly,
+            ready=ready,
+        )
+    assert told == ["mobilenet_v1_x2.0_32", "mobilenet_v1_x1.0_32"]
+    assert not target.loaded
+
+
 def test_a_wrong_flag_of_convert_ends_the_sweep(bench: Bench) -> None:
     with pytest.raises(InputError, match=r"^\[convert\]: Unknown command line flag 'precison'"):
         bench.run(grid(0.2, 1.0), Scripted())
@@ -499,7 +614,7 @@ def test_a_table_leaves_out_what_no_row_has_and_quotes_what_would_break_it() -> 
     assert lines[0] == (
         "| model | size kB | operators | partitions | host ms | host ratio (p5-p95) |"
     )
-    assert lines[3] == r"| a\|b c | 1235 | 4 | 1 | 2.00 | 2.00 (1.96-2.04) |"
+    assert lines[3] == r"| a\|b c | 1235 | 4 | 1 | 4.00 | 2.00 (1.96-2.04) |"
     named = a_network("net", options={"width": 0.5, "squeeze_excite": True, "variant": "megvii"})
     assert markdown.label(row(network=named)) == "net squeeze_excite variant=megvii"
 
@@ -675,7 +790,7 @@ def test_a_file_that_holds_other_things_than_rows_is_refused_before_any_work(
     bench: Bench,
 ) -> None:
     bench.out.write_text('{"schema": 1}\n')
-    with pytest.raises(InputError, match=r"rows\.jsonl:1: expected .*; choose another --out"):
+    with pytest.raises(InputError, match=r"^--out: .*rows\.jsonl:1: expected"):
         bench.run(grid(2.0), Scripted())
     assert bench.converted == 0
 
