@@ -54,7 +54,7 @@ def run(main: Callable[[list[str]], int], *, name: str) -> None:
                 os._exit(_fail(name, f"{how}; no file was left half-written", 128 + stops.first))
             # TensorFlow has its own, and is not imported here
             if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
-                return _fail(name, f"not enough memory: {error}", FAILED)
+                return _fail(name, f"not enough memory{f': {error}' if str(error) else ''}", FAILED)
             raise
         finally:
             stops.end()  # too late: all is done, and what follows are atexit functions

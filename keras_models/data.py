@@ -350,7 +350,7 @@ def _load(path: Path, *, size: int, preprocessing: Preprocessing) -> np.ndarray:
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise _UnreadableError(f"cannot be decoded ({reason})") from error
-    return _resize_and_crop(rgb, size=size, preprocessing=preprocessing)
+    return resize_and_crop(rgb, size=size, preprocessing=preprocessing)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -375,7 +375,7 @@ def _eight_bit_grey(image: Image.Image) -> Image.Image:
     return Image.fromarray(np.round(samples / 257).astype(np.uint8))
 
 
-def _resize_and_crop(image: Image.Image, *, size: int, preprocessing: Preprocessing) -> np.ndarray:
+def resize_and_crop(image: Image.Image, *, size: int, preprocessing: Preprocessing) -> np.ndarray:
     """Resizes the shorter side, then crops centrally, with torchvision's rounding."""
     width, height = image.size
     shorter = round(size / preprocessing.crop_fraction)

@@ -36,6 +36,7 @@ UNITS = (
     Unit(1, 1024),  # "s2" in Table 1, a misprint: its own output size is that of stride 1
 )
 WIDTHS = (0.25, 0.5, 0.75, 1.0)  # Table 6
+STEMS = {"imagenet": 32, "cifar": 8}  # stem: total stride of the network
 
 
 def mobilenet_v1(
@@ -43,6 +44,7 @@ def mobilenet_v1(
     width: float = 1.0,
     input_shape: tuple[int, int, int] = (224, 224, 3),
     num_classes: int = 1000,
+    stem: str = "imagenet",
     padding: str = "same",
     allow_any_width: bool = False,
 ) -> keras.Model:
@@ -50,31 +52,36 @@ def mobilenet_v1(
 
     Args:
       width: width multiplier alpha of Table 6; scales the channels of every layer.
-      input_shape: (height, width, 3), each at least 32.  The paper's resolution multiplier rho
-        stands in it: 224, 192, 160, 128 are rho = 1, 6/7, 5/7, 4/7 (Table 7).
+      input_shape: (height, width, 3), at least 32 pixels a side; 8 with the CIFAR stem.  The
+        paper's resolution multiplier rho stands in it: 224, 192, 160, 128 are rho = 1, 6/7, 5/7,
+        4/7 (Table 7).
       num_classes: length of the logits.
+      stem: "imagenet" (Table 1) or "cifar" (for 32x32: the first two strides of 2 are 1).
       padding: one of layers.PADDINGS; Keras' own weights need "bottom_right" at odd resolutions,
         weights from PyTorch "symmetric".
       allow_any_width: widths outside Table 6, rounded to multiples of 8 channels.
 
     Raises:
-      InputError: unknown width or padding; a resolution below the total stride.
+      InputError: unknown width, stem or padding; a resolution below the total stride.
     """
     check_width(width, WIDTHS, allow_any_width=allow_any_width)
     check_option("padding", padding, PADDINGS)
-    inputs = x = image_input(input_shape, total_stride=32)
+    check_option("stem", stem, STEMS)
+    cifar = stem == "cifar"
+    inputs = x = image_input(input_shape, total_stride=STEMS[stem])
     x = conv(
         x,
         _scaled(CONV1_CHANNELS, width),
         kernel=3,
-        strides=2,
+        strides=1 if cifar else 2,
         padding="same" if padding == "bottom_right" else padding,  # as Keras does it
         name="conv1",
     )
     x = _batch_norm_relu6(x, name="conv1")
     for i, unit in enumerate(UNITS, start=1):
         name = f"unit{i}_depthwise"
-        x = depthwise_conv(x, strides=unit.strides, padding=padding, name=name)
+        strides = 1 if cifar and i == 2 else unit.strides
+        x = depthwise_conv(x, strides=strides, padding=padding, name=name)
         x = _batch_norm_relu6(x, name=name)
         x = conv(x, _scaled(unit.channels, width), name=f"unit{i}_pointwise")
         x = _batch_norm_relu6(x, name=f"unit{i}_pointwise")

@@ -24,13 +24,14 @@ class Progress:
                 yield step
         else:
             yield lambda done, total: None
-        self._say(f"{title}: {time.monotonic() - start:.1f} s")
+        self.tell(f"{title}: {time.monotonic() - start:.1f} s")
 
     def warn(self, message: str) -> None:
         """Tells the user what deserves attention though the command goes on."""
-        self._say(f"warning: {message}")
+        self.tell(f"warning: {message}")
 
-    def _say(self, message: str) -> None:
+    def tell(self, message: str) -> None:
+        """Says a line, as it is."""
         print(f"{self._command}: {message}", file=sys.stderr)
 
 

@@ -7,7 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from keras_models.checkpoints import files, keras_applications, megvii, timm, torchvision
+from keras_models.checkpoints import (
+    files,
+    keras_applications,
+    megvii,
+    timm,
+    torchvision,
+    trained,
+)
 from keras_models.checkpoints.imported import Imported
 from keras_models.data import Preprocessing
 from keras_models.errors import InputError
@@ -25,7 +32,7 @@ SOURCES = (OURS, *IMPORTERS)
 
 @dataclass(frozen=True, eq=False)
 class Weights:
-    """Arrays under our names; the rest says nothing for a file not recognized as another library's.
+    """Arrays under our names; the rest says nothing for a file that tells no more.
 
     Attributes:
       arrays: "layer/weight" -> array, as `load_weights` expects.
@@ -43,7 +50,7 @@ class Weights:
 
 
 def read_weights(path: str | Path, source: str | None = None) -> Weights:
-    """Reads a file of weights and recognizes the networks of other libraries by their names.
+    """Reads a file of weights and recognizes what we trained and the networks of other libraries.
 
     Args:
       path: A file that `files.read` reads.
@@ -58,6 +65,10 @@ def read_weights(path: str | Path, source: str | None = None) -> Weights:
             f"Expected the weights' source to be one of {', '.join(SOURCES)}, got {source!r}."
         )
     arrays = files.read(path)
+    if source in (None, OURS) and (ours := trained.describe(Path(path))):
+        return Weights(
+            arrays, ours.preprocessing, f"{OURS} {ours.model}", ours.options, (ours.model,)
+        )
     if source == OURS:
         return Weights(arrays)
     recognized = {

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tf_keras
 
-from keras_models import checkpoints, data
+from keras_models import checkpoints, counts, data
 from keras_models.checkpoints import load
 from keras_models.errors import InputError
 from keras_models.mobilenet_v1 import UNITS, mobilenet_v1
@@ -60,6 +60,29 @@ def test_trained_network_computes_what_keras_own_does() -> None:
     np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-4)
 
 
+def test_cifar_stem_differs_in_two_strides() -> None:
+    imagenet, cifar = (
+        mobilenet_v1(width=0.25, stem=stem, input_shape=(32, 32, 3), num_classes=10)
+        for stem in ("imagenet", "cifar")
+    )
+    assert [(w.name, w.shape) for w in cifar.weights] == [
+        (w.name, w.shape) for w in imagenet.weights
+    ]
+    strides = [
+        {layer.name: layer.strides for layer in model.layers if hasattr(layer, "depth_multiplier")}
+        for model in (imagenet, cifar)
+    ]
+    assert imagenet.get_layer("conv1").strides == (2, 2)
+    assert cifar.get_layer("conv1").strides == (1, 1)
+    differing = [name for name, stride in strides[0].items() if strides[1][name] != stride]
+    assert differing == ["unit2_depthwise"]
+    assert cifar.get_layer("global_pool").input.shape[1:3] == (4, 4)
+    # Every layer sees an image as large as at 128 pixels with the other stem.
+    wide = mobilenet_v1(width=0.25, input_shape=(128, 128, 3), num_classes=10)
+    behind = [counts.count(model)[-3:] for model in (cifar, wide)]
+    assert behind[0] == behind[1]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -76,6 +99,11 @@ def test_trained_network_computes_what_keras_own_does() -> None:
             {"input_shape": (16, 224, 3)},
             "Expected a resolution of at least 32 (the network's total stride), got 16.",
         ),
+        (
+            {"input_shape": (7, 32, 3), "stem": "cifar"},
+            "Expected a resolution of at least 8 (the network's total stride), got 7.",
+        ),
+        ({"stem": "cifar10"}, "Expected stem to be imagenet or cifar, got 'cifar10'."),
         (
             {"padding": "valid"},
             "Expected padding to be same, symmetric or bottom_right, got 'valid'.",

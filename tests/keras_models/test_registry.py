@@ -34,9 +34,9 @@ def test_an_unknown_name_is_refused_with_the_nearest_or_all(name: str, message: 
 
 
 def test_an_unknown_option_is_refused_with_the_known_ones() -> None:
-    message = "mobilenet_v1 has no option 'stem'; it takes width, padding, allow_any_width."
+    message = "mobilenet_v1 has no option 'groups'; it takes width, stem, padding, allow_any_width."
     with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
-        registry.create("mobilenet_v1", width=0.25, stem="cifar")
+        registry.create("mobilenet_v1", width=0.25, groups=3)
 
 
 @pytest.mark.parametrize("name", registry.names())

@@ -1,0 +1,72 @@
+"""Weights that we trained: a safetensors file that also says what they are weights of."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from keras_models import experiment
+from keras_models.checkpoints.atomic import replacing
+from keras_models.data import Preprocessing
+from keras_models.errors import InputError
+
+KEY = "shufflelite"  # the only one: safetensors writes several in any order
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What belongs to weights.
+
+    Attributes:
+      model: Name in the registry.
+      options: Of its builder.
+      resolution: Height and width trained at.
+      num_classes: Length of the logits.
+      class_names: In the order of the logits.
+      preprocessing: What the network expects.
+      origin: How they came about: settings, versions, the pictures' hash, accuracy.
+    """
+
+    model: str
+    options: Mapping[str, Any]
+    resolution: int
+    num_classes: int
+    class_names: tuple[str, ...] | None
+    preprocessing: Preprocessing
+    origin: Mapping[str, Any]
+
+
+def save(path: Path, arrays: Mapping[str, np.ndarray], trained: Trained) -> None:
+    """Writes a .safetensors file; the same weights, the same bytes."""
+    contiguous = {name: np.ascontiguousarray(array) for name, array in sorted(arrays.items())}
+    metadata = {KEY: json.dumps(dataclasses.asdict(trained))}
+    with replacing(path) as temporary:
+        temporary.write_bytes(safetensors.numpy.save(contiguous, metadata))
+
+
+def describe(path: Path) -> Trained | None:
+    """Reads what `save` wrote beside the arrays; None for any other file.
+
+    Raises:
+      InputError: what it says is not readable.
+    """
+    if path.suffix.lower() != ".safetensors":
+        return None
+    with safetensors.safe_open(path, "np") as file:
+        text = (file.metadata() or {}).get(KEY)
+    if text is None:
+        return None
+    try:
+        fields = json.loads(text)
+        names = fields["class_names"]
+        preprocessing = experiment.build(fields["preprocessing"], Preprocessing)
+        known = {"class_names": names and tuple(names), "preprocessing": preprocessing}
+        return Trained(**{**fields, **known})
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: its description cannot be read ({error}).") from error

@@ -1,0 +1,1 @@
+"""Float training: pictures and settings -> weights, resumable at any moment."""

@@ -1,0 +1,107 @@
+"""A training on disk, whole at any moment: one file, replaced at once.
+
+Its arrays are the trainer's variables; its metadata says whose they are and what was measured.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from keras_models import experiment
+from keras_models.checkpoints.atomic import replacing
+from keras_models.errors import InputError
+from keras_models.train.settings import Settings
+
+FREE = ("out", "save_every_s", "tensorboard")  # settings that do not change what is computed
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """A row of the log; rates in percent, of the test set where there is one."""
+
+    epoch: int
+    learning_rate: float  # of its last step
+    loss: float
+    top1: float
+    images_per_s: float
+    test_loss: float | None = None
+    test_top1: float | None = None
+    test_top5: float | None = None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What was done: whole epochs, and sums over the steps of the epoch that is under way."""
+
+    epochs: tuple[Epoch, ...] = ()
+    loss_sum: float = 0.0
+    right: int = 0
+    seconds: float = 0.0
+
+
+def save(
+    path: Path, arrays: Mapping[str, np.ndarray], progress: Progress, settings: Settings, data: str
+) -> None:
+    """Writes the values of the trainer's variables; `data` is the hash of the training pictures."""
+    metadata = {
+        "settings": json.dumps(experiment.to_dict(settings)),
+        "progress": json.dumps(asdict(progress)),
+        "data": data,
+    }
+    with replacing(path) as temporary:
+        temporary.write_bytes(safetensors.numpy.save(dict(arrays), metadata))
+
+
+def restore(path: Path, variables: Mapping[str, Any], settings: Settings, data: str) -> Progress:
+    """Assigns what `save` wrote to `variables`.
+
+    Raises:
+      InputError: no checkpoint, or one of another network, data set or recipe; nothing is then
+        assigned.
+    """
+    remedy = "choose another 'out', or remove the file to begin anew"
+    try:
+        with safetensors.safe_open(path, "np") as file:
+            metadata = file.metadata() or {}
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        before = experiment.build(json.loads(metadata["settings"]), Settings)
+        stored = json.loads(metadata["progress"])
+        progress = Progress(**{**stored, "epochs": tuple(Epoch(**e) for e in stored["epochs"])})
+    except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: no checkpoint of a training ({error}): {remedy}.") from error
+    difference = _difference(before, settings)
+    if not difference and metadata["data"] != data:
+        difference = "other training pictures"
+    shapes = {name: tuple(array.shape) for name, array in arrays.items()}
+    if not difference and shapes != {name: tuple(v.shape) for name, v in variables.items()}:
+        difference = "weights of another network"
+    if difference:
+        raise InputError(f"{path}: the training that began there has {difference}: {remedy}.")
+    for name, variable in variables.items():
+        variable.assign(arrays[name])
+    return progress
+
+
+def _difference(before: Settings, now: Settings) -> str:
+    """The first setting that changes what is computed, as "training.batch = 64, not 128"."""
+    fixed = replace(before, **{name: getattr(now, name) for name in FREE})
+    pairs = _flat(experiment.to_dict(fixed)), _flat(experiment.to_dict(now))
+    for name in sorted(pairs[0].keys() | pairs[1].keys()):
+        old, new = (pair.get(name) for pair in pairs)
+        if old != new and not name.startswith("data."):  # pictures may move: their hash tells
+            return f"{name} = {old!r}, not {new!r}"
+    return ""
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        inner = isinstance(value, Mapping)
+        flat |= _flat(value, f"{prefix}{key}.") if inner else {f"{prefix}{key}": value}
+    return flat

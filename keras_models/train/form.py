@@ -1,0 +1,157 @@
+"""A network in the form that TensorFlow trains fastest: same layers, names, weights and outputs."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import tensorflow as tf
+import tf_keras as keras
+
+from keras_models.layers import ChannelSlice, Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Randomness:
+    """Seeds what layers draw in training: by seed and step, so that a resumed run draws the same.
+
+    A plain object, as Keras would make a layer's weight of a variable that is its attribute.
+    """
+
+    seed: int
+    step: tf.Variable  # () int64
+
+    def uniform(self, shape: Tensor, layer: int) -> Tensor:
+        """Numbers in [0, 1) of that layer and this step."""
+        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+        seed = tf.stack([tf.constant(self.seed, tf.int64), self.step])
+        for number in (layer, replica):
+            seed = tf.random.fold_in(seed, number)
+        return tf.random.stateless_uniform(shape, seed)
+
+
+class _Slice(ChannelSlice):
+    """Its gradient is a concat with zeros: TensorFlow's for a slice takes half of a step's time."""
+
+    def call(self, x: Tensor) -> Tensor:
+        left, right = self.start, x.shape[-1] - self.stop
+
+        @tf.custom_gradient
+        def sliced(x: Tensor) -> tuple[Tensor, Any]:
+            def gradient(dy: Tensor) -> Tensor:
+                zeros = [
+                    tf.zeros([*tf.unstack(tf.shape(dy)[:-1]), n], dy.dtype) for n in (left, right)
+                ]
+                return tf.concat([zeros[0], dy, zeros[1]], axis=-1)
+
+            return x[..., self.start : self.stop], gradient
+
+        return sliced(x)
+
+
+class _GroupedConv(keras.layers.Conv2D):
+    """A dense convolution with zeros between the groups.
+
+    Keras compiles grouped convolutions by XLA, whose gradients take 20 times as long on CPUs.
+    """
+
+    def call(self, x: Tensor) -> Tensor:
+        height, width, per_group, filters = self.kernel.shape
+        groups = self.groups
+        kernel = tf.reshape(
+            self.kernel, (height, width, 1, per_group, groups, filters // groups)
+        ) * tf.reshape(tf.eye(groups, dtype=self.kernel.dtype), (groups, 1, groups, 1))
+        x = self.convolution_op(x, tf.reshape(kernel, (height, width, groups * per_group, filters)))
+        return tf.nn.bias_add(x, self.bias) if self.use_bias else x
+
+
+class _BatchNorm(keras.layers.BatchNormalization):
+    """By matrix products: of channels that 4 does not divide oneDNN's takes five times as long."""
+
+    def call(self, x: Tensor, training: Any = None) -> Tensor:
+        """Normalizes by the batch's statistics in training, by the moving ones otherwise."""
+        if not training:
+            return super().call(x, training=False)
+        rows = tf.reshape(x, (-1, x.shape[-1]))
+        count = tf.cast(tf.shape(rows)[0], x.dtype)
+        y, mean, variance = _normalize(rows, self.gamma, self.beta, self.epsilon)
+        for moving, value in (
+            (self.moving_mean, mean),
+            (self.moving_variance, variance * count / (count - 1)),  # of the sample, as Keras'
+        ):
+            moving.assign_sub((1 - self.momentum) * (moving - value))
+        return tf.reshape(y, tf.shape(x))
+
+
+def _normalize(rows: Tensor, gamma: Tensor, beta: Tensor, epsilon: float) -> Any:
+    """Batch norm of (n, c); also returns mean and variance."""
+
+    @tf.custom_gradient
+    def normalized(rows: Tensor, gamma: Tensor, beta: Tensor) -> Any:
+        count = tf.cast(tf.shape(rows)[0], rows.dtype)
+        averaging = tf.ones((1, tf.shape(rows)[0]), rows.dtype) / count
+        mean = tf.matmul(averaging, rows)[0]
+        centered = rows - mean
+        variance = tf.matmul(averaging, centered * centered)[0]
+        inverse = tf.math.rsqrt(variance + epsilon)
+
+        def gradient(dy: Tensor, *_: Tensor) -> Any:
+            mean_dy = tf.matmul(averaging, dy)[0]
+            mean_dy_x = tf.matmul(averaging, dy * centered)[0]
+            dx = (dy - mean_dy - centered * (inverse**2 * mean_dy_x)) * (gamma * inverse)
+            return dx, mean_dy_x * inverse * count, mean_dy * count
+
+        return (centered * (gamma * inverse) + beta, mean, variance), gradient
+
+    return normalized(rows, gamma, beta)
+
+
+class _Dropout(keras.layers.Dropout):
+    def __init__(self, randomness: Randomness, number: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.randomness = randomness
+        self.number = number
+
+    def call(self, x: Tensor, training: Any = None) -> Tensor:
+        """Drops with probability `rate`, and scales what stays."""
+        if not training:
+            return x
+        known = zip(self.noise_shape or x.shape, tf.unstack(tf.shape(x)), strict=True)
+        shape = [actual if size is None else size for size, actual in known]
+        kept = self.randomness.uniform(shape, self.number) >= self.rate
+        return x * tf.cast(kept, x.dtype) / (1 - self.rate)
+
+
+def training_form(
+    model: keras.Model,
+    randomness: Randomness,
+    *,
+    precision: str = "float32",
+    synchronized: bool = False,
+) -> keras.Model:
+    """Clones `model`, with weights of its own: its names, not its values.
+
+    Args:
+      model: A network of the registry.
+      randomness: What dropout draws from.
+      precision: What layers compute in, "bfloat16" or "float16", but for the last.
+      synchronized: Batch norms take the statistics of all replicas.
+    """
+    drops = [layer.name for layer in model.layers if isinstance(layer, keras.layers.Dropout)]
+    mixed = precision != "float32"
+
+    def clone(layer: keras.layers.Layer) -> keras.layers.Layer:
+        kind, config = type(layer), layer.get_config()
+        if mixed and layer is not model.layers[-1]:
+            config["dtype"] = keras.mixed_precision.Policy(f"mixed_{precision}")
+        if kind is keras.layers.Dropout:
+            return _Dropout(randomness, drops.index(layer.name), **config)
+        if kind is ChannelSlice:
+            kind = _Slice
+        elif kind is keras.layers.Conv2D and layer.groups > 1:
+            kind = _GroupedConv
+        elif kind is keras.layers.BatchNormalization and synchronized:
+            config["synchronized"] = True
+        elif kind is keras.layers.BatchNormalization and layer.gamma.shape[0] % 4 and not mixed:
+            kind = _BatchNorm
+        return kind.from_config(config)
+
+    return keras.models.clone_model(model, clone_function=clone)

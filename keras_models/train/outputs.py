@@ -1,0 +1,115 @@
+"""The folder that a training writes: log.csv, weights, and what TensorBoard reads."""
+
+import contextlib
+import csv
+import dataclasses
+import fcntl
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.core.framework import summary_pb2
+
+from keras_models import experiment
+from keras_models.checkpoints import trained
+from keras_models.checkpoints.atomic import replacing
+from keras_models.errors import InputError
+from keras_models.train.checkpoint import Epoch
+from keras_models.train.settings import Settings
+from keras_models.train.sources import Split
+
+PACKAGES = ("shufflelite", "tensorflow", "tf_keras", "numpy")
+CHECKPOINT, BEST, LAST, LOG = (
+    "checkpoint.safetensors",
+    "best.safetensors",
+    "weights.safetensors",
+    "log.csv",
+)
+
+
+@contextlib.contextmanager
+def own(folder: Path) -> Iterator[None]:
+    """Makes the folder this process's alone, and removes what a killed one left half-written.
+
+    Raises:
+      InputError: another training writes there.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(
+                f"{folder}: another training writes there: choose another 'out'."
+            ) from error
+        for part in folder.glob("*.part"):
+            part.unlink()
+        yield
+    finally:
+        os.close(handle)
+
+
+def write_weights(
+    path: Path,
+    arrays: Mapping[str, np.ndarray],
+    settings: Settings,
+    split: Split,
+    epoch: Epoch,
+    accuracy: Mapping[str, object] | None,
+) -> None:
+    """Writes the weights as they were after `epoch`."""
+    plain = experiment.to_dict(settings)
+    for name in ("out", "save_every_s", "tensorboard"):  # say nothing of the weights
+        del plain[name]
+    trained.save(
+        path,
+        arrays,
+        trained.Trained(
+            model=settings.network.name,
+            options=settings.network.options,
+            resolution=settings.network.side,
+            num_classes=split.classes,
+            class_names=split.class_names,
+            preprocessing=settings.preprocessing,
+            origin={
+                "settings": plain,
+                "epochs": epoch.epoch,
+                "accuracy": accuracy,
+                "pictures_sha256": split.sha256,
+                "versions": {name: _version(name) for name in PACKAGES},
+            },
+        ),
+    )
+
+
+def write_log(path: Path, epochs: Sequence[Epoch]) -> None:
+    """Writes a row for each epoch."""
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(field.name for field in dataclasses.fields(Epoch))
+        writer.writerows(dataclasses.astuple(epoch) for epoch in epochs)
+
+
+def write_events(folder: Path, epochs: Sequence[Epoch]) -> None:
+    """Writes the log as scalars for TensorBoard."""
+    # As tf.summary.scalar has it, which needs TensorBoard to be installed.
+    metadata = summary_pb2.SummaryMetadata(data_class=summary_pb2.DATA_CLASS_SCALAR)
+    metadata.plugin_data.plugin_name = "scalars"
+    writer = tf.summary.create_file_writer(str(folder))
+    with writer.as_default():
+        for epoch in epochs:
+            for name, value in dataclasses.asdict(epoch).items():
+                if name != "epoch" and value is not None:
+                    tf.summary.write(name, float(value), step=epoch.epoch, metadata=metadata)
+    writer.close()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # ours, when it runs from its source
+        return None

@@ -1,0 +1,113 @@
+"""The order of a training."""
+
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+import tf_keras as keras
+
+from keras_models import registry
+from keras_models.checkpoints import read_weights
+from keras_models.checkpoints.load import load_weights
+from keras_models.data import Preprocessing
+from keras_models.progress import Progress
+from keras_models.train import distribution, outputs, sources, stages
+from keras_models.train.distribution import Workers
+from keras_models.train.evaluate import Accuracy
+from keras_models.train.form import Randomness, training_form
+from keras_models.train.loop import Loop
+from keras_models.train.settings import Settings
+from keras_models.train.sources import Split
+from keras_models.train.trainer import Trainer
+
+RESIZED_CROP_MARGIN = 8 / 7  # pictures to take resized crops of are decoded so much larger
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came out; `accuracy` is that of the last weights, where there are test pictures."""
+
+    weights: Path
+    steps: int
+    best_top1: float | None
+    accuracy: Accuracy | None
+
+
+def run(settings: Settings, progress: Progress) -> Result:
+    """Trains, or goes on where an interrupted run of the same settings stopped.
+
+    Raises:
+      InputError: the settings ask for what cannot be done, or the loss is no number any more.
+      OSError: the output cannot be written; the last checkpoint stays.
+      WorkerLostError: another machine is gone; started again, this goes on from the checkpoint.
+    """
+    workers = distribution.create(settings.distribution.strategy)
+    keras.utils.set_random_seed(settings.seed)
+    tf.config.experimental.enable_op_determinism()
+    out = Path(settings.out)
+    with contextlib.ExitStack() as stack:
+        if workers.chief:
+            stack.enter_context(outputs.own(out))
+        loop = _begin(settings, progress, workers)
+        stack.enter_context(distribution.lost_workers(workers))
+        if (out / outputs.CHECKPOINT).exists():
+            loop.restore()
+        while loop.trainer.step < loop.trainer.steps:
+            loop.epoch()
+        loop.finish()
+    tops = [epoch.test_top1 for epoch in loop.done.epochs if epoch.test_top1 is not None]
+    return Result(out / outputs.LAST, loop.trainer.steps, max(tops, default=None), loop.accuracy)
+
+
+def _begin(settings: Settings, progress: Progress, workers: Workers) -> Loop:
+    train, test = _pictures(settings, progress)
+    model = _create(settings, settings.network.side, settings.network.options, train.classes)
+    _load(model, settings)
+
+    def make_trainer(epoch: int) -> Trainer:
+        stage = stages.stage(settings, epoch)
+        sized = _create(settings, stage.resolution, stage.options, train.classes)
+        sized.set_weights(model.get_weights())
+        return Trainer(sized, settings, stage.augment, pictures=len(train), workers=workers)
+
+    evaluated = training_form(model, Randomness(settings.seed, tf.Variable(0, dtype=tf.int64)))
+    return Loop(settings, progress, evaluated, train, test, make_trainer, workers)
+
+
+def _pictures(settings: Settings, progress: Progress) -> tuple[Split, Split | None]:
+    def load(source: str, size: int, preprocessing: Preprocessing, seed: int) -> Split:
+        with progress.stage(f"pictures from {source}"):
+            return sources.load(
+                source,
+                size=size,
+                preprocessing=preprocessing,
+                in_memory_gb=settings.data.in_memory_gb,
+                seed=seed,
+                warn=progress.warn,
+            )
+
+    side, resized = settings.network.side, settings.augment.crop == "resized"
+    # Augmentation crops: pictures come with the whole of their central square.
+    whole = replace(settings.preprocessing, crop_fraction=1.0)
+    trained = settings.training.resolution or side
+    size = round(trained * RESIZED_CROP_MARGIN) if resized else trained
+    train = load(settings.data.train, size, whole, settings.seed)
+    if settings.data.test is None:
+        return train, None
+    test = load(settings.data.test, side, settings.preprocessing, settings.seed + 1)
+    return train, sources.aligned(test, train)
+
+
+def _create(settings: Settings, side: int, options: Mapping[str, Any], classes: int) -> Any:
+    return registry.create(
+        settings.network.name, input_shape=(side, side, 3), num_classes=classes, **options
+    )
+
+
+def _load(model: Any, settings: Settings) -> None:
+    weights = settings.network.weights
+    if weights != "random":
+        load_weights(model, read_weights(weights).arrays, origin=weights)

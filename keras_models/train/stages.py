@@ -1,0 +1,44 @@
+"""Progressive learning, https://arxiv.org/abs/2104.00298, Section 4.2 and Algorithm 1."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from keras_models.train.settings import Augment, Settings
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What an epoch is trained with: size of the images, options of the builder, augmentation."""
+
+    resolution: int
+    options: Mapping[str, Any]
+    augment: Augment
+
+
+def stage(settings: Settings, epoch: int) -> Stage:
+    """The stage of an epoch, counted from 0: sizes and regularization grow linearly over stages."""
+    first, last = settings.progressive, settings.augment
+    index = epoch * first.stages // settings.training.epochs
+    part = index / (first.stages - 1) if first.stages > 1 else 1.0
+
+    def between(low: float | None, high: float) -> float:
+        return high if low is None else low + (high - low) * part
+
+    resolution = settings.training.resolution or settings.network.side
+    if first.resolution is not None:
+        # The code's first stage is already one step larger than the paper's.
+        grown = (index + 1) / first.stages if first.sizes == "code" else part
+        resolution = int(first.resolution + (resolution - first.resolution) * grown)
+    options = dict(settings.network.options)
+    for name, low in first.options.items():
+        options[name] = between(low, float(options[name]))
+    return Stage(
+        resolution,
+        options,
+        replace(
+            last,
+            randaugment_magnitude=between(first.randaugment_magnitude, last.randaugment_magnitude),
+            mixup=between(first.mixup, last.mixup),
+        ),
+    )

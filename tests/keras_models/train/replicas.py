@@ -1,0 +1,54 @@
+"""Trains the toy for some steps on one, mirrored or several workers; prints the losses as JSON."""
+
+import json
+import sys
+
+import numpy as np
+import tensorflow as tf
+import tf_keras as keras
+from conftest import build_toy
+
+from keras_models.train import distribution
+from keras_models.train.settings import (
+    Augment,
+    Data,
+    Distribution,
+    Network,
+    Settings,
+    Training,
+)
+from keras_models.train.trainer import Trainer
+
+STEPS = 12
+
+
+def main(strategy: str) -> None:
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    if strategy == "mirrored":
+        tf.config.set_logical_device_configuration(
+            cpu, [tf.config.LogicalDeviceConfiguration()] * 2
+        )
+    workers = distribution.create(strategy)
+    keras.utils.set_random_seed(0)
+    settings = Settings(
+        Network("toy"),
+        Data("x"),
+        "out",
+        training=Training(epochs=10, batch=16, learning_rate=0.2, ema=0.9, warmup_epochs=0.0),
+        distribution=Distribution(synchronized_batch_norm=True),
+    )
+    augment = Augment(pad=2, cutout=2, randaugment_layers=1)
+    trainer = Trainer(build_toy(), settings, augment, pictures=80, workers=workers)
+    rng = np.random.default_rng(0)
+    labels = np.arange(80) % 10
+    images = np.clip(rng.normal(25 * labels[:, None, None, None], 20, (80, 8, 8, 3)), 0, 255)
+    losses = []
+    while len(losses) < STEPS:
+        for batch in trainer.batches(80):
+            losses.append(trainer.train(images[batch].astype(np.uint8), labels[batch])[0])
+    sums = {name: float(np.abs(value).sum()) for name, value in trainer.weights().items()}
+    print(json.dumps({"replicas": workers.replicas, "losses": losses, "sums": sums}))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,156 @@
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_models.data import Preprocessing
+from keras_models.errors import InputError
+from keras_models.train import sources
+from keras_models.train.sources import Split
+
+WHOLE = Preprocessing(crop_fraction=1.0)
+
+
+def load(
+    source: str | Path, *, in_memory_gb: float = 1.0, warnings: list[str] | None = None
+) -> Split:
+    warn = [].append if warnings is None else warnings.append
+    return sources.load(
+        str(source), size=8, preprocessing=WHOLE, in_memory_gb=in_memory_gb, seed=0, warn=warn
+    )
+
+
+def write_pictures(folder: Path, counts: dict[str, int]) -> Path:
+    """PNG files of 8x8 pixels; all pixels of a picture are its number in the folder."""
+    number = 0
+    for name, count in counts.items():
+        (folder / name).mkdir(parents=True)
+        for _ in range(count):
+            Image.new("RGB", (8, 8), (number,) * 3).save(folder / name / f"{number:03}.png")
+            number += 1
+    return folder
+
+
+def test_folders_number_the_classes_by_name(tmp_path: Path) -> None:
+    split = load(write_pictures(tmp_path / "x", {"b": 2, "a": 3}))
+    assert split.class_names == ("a", "b")
+    (pixels, labels), (rest, _) = split.read([np.array([4, 0]), np.array([1])])
+    np.testing.assert_array_equal(labels, [1, 0])
+    assert pixels.shape == (2, 8, 8, 3)
+    assert [p[0, 0, 0] for p in (*pixels, *rest)] == [1, 2, 3]  # "b" was written first
+
+
+def test_streamed_pictures_are_those_of_memory_in_the_same_order(tmp_path: Path) -> None:
+    folder = write_pictures(tmp_path / "x", {"a": 7, "b": 6})
+    memory, stream = load(folder), load(folder, in_memory_gb=0.0)
+    order = np.random.default_rng(0).permutation(13)
+    batches = [order[i : i + 3] for i in range(0, 12, 3)]
+    pairs = list(zip(memory.read(batches), stream.read(batches), strict=True))
+    assert len(pairs) == 4
+    for (pixels, labels), (streamed, streamed_labels) in pairs:
+        np.testing.assert_array_equal(streamed, pixels)
+        np.testing.assert_array_equal(streamed_labels, labels)
+    assert memory.classes == stream.classes == 2
+    for _ in stream.read(batches):
+        break  # what was read ahead goes
+
+
+def test_a_streamed_picture_that_cannot_be_decoded_is_named(tmp_path: Path) -> None:
+    folder = write_pictures(tmp_path / "x", {"a": 3, "b": 3})
+    broken = folder / "b" / "004.png"
+    broken.write_bytes(broken.read_bytes()[:40])
+    split = load(folder, in_memory_gb=0.0)
+    with pytest.raises(InputError, match=r"004\.png: cannot be decoded"):
+        list(split.read([np.arange(6)]))
+
+
+def test_a_corrupt_picture_is_left_out_and_named(tmp_path: Path) -> None:
+    folder = write_pictures(tmp_path / "x", {"a": 3, "b": 3})
+    (folder / "a" / "001.png").write_bytes(b"no picture")
+    warnings: list[str] = []
+    assert len(load(folder, warnings=warnings)) == 5
+    assert len(warnings) == 1
+    assert "001.png" in warnings[0]
+
+
+def test_an_empty_class_folder_is_named(tmp_path: Path) -> None:
+    folder = write_pictures(tmp_path / "x", {"a": 3, "b": 0, "c": 2, "d": 0})
+    expected = (
+        f"{folder}: expected pictures of each class, found none of b, d: add some, or remove "
+        "the class."
+    )
+    with pytest.raises(InputError, match=f"^{re.escape(expected)}$"):
+        load(folder)
+
+
+def test_a_class_with_one_picture_is_warned_of(tmp_path: Path) -> None:
+    warnings: list[str] = []
+    load(write_pictures(tmp_path / "x", {"a": 3, "b": 1}), warnings=warnings)
+    assert warnings == [f"{tmp_path}/x: a single picture of b, from which little is learnt"]
+
+
+@pytest.mark.parametrize(
+    ("test", "message"),
+    [
+        ({"a": 1, "c": 1}, "expected the 2 classes of .*, got 2; in one of them only: b, c"),
+        ({"a": 1, "b": 1, "c": 1}, "expected the 2 classes of .*, got 3; in one of them only: c"),
+    ],
+)
+def test_test_pictures_of_other_classes_are_refused(
+    test: dict[str, int], message: str, tmp_path: Path
+) -> None:
+    train = load(write_pictures(tmp_path / "train", {"a": 2, "b": 2}))
+    with pytest.raises(InputError, match=message):
+        sources.aligned(load(write_pictures(tmp_path / "test", test)), train)
+
+
+def test_a_csv_and_an_npz_have_numbers_for_names(tmp_path: Path) -> None:
+    folder = write_pictures(tmp_path / "x", {"a": 2, "b": 2})
+    files = sorted(path.relative_to(tmp_path) for path in folder.rglob("*.png"))
+    rows = "".join(f"{file},{label}\n" for file, label in zip(files, (1, 0, 2, 2), strict=True))
+    (tmp_path / "x.csv").write_text(f"file,label\n{rows}")
+    listed = load(tmp_path / "x.csv")
+    (pixels, labels), *_ = listed.read([np.arange(4)])
+    np.savez(tmp_path / "x.npz", images=pixels, labels=labels)
+    packed = load(tmp_path / "x.npz")
+    np.testing.assert_array_equal(labels, [1, 0, 2, 2])
+    assert listed.class_names is packed.class_names is None
+    assert listed.classes == packed.classes == 3
+    assert listed.sha256 == packed.sha256
+
+
+def test_other_pictures_or_labels_have_another_hash(tmp_path: Path) -> None:
+    pixels = np.zeros((4, 8, 8, 3), np.uint8)
+    labels = np.array([0, 1, 0, 1])
+    hashes = set()
+    for index, (p, n) in enumerate([(pixels, labels), (pixels + 1, labels), (pixels, 1 - labels)]):
+        np.savez(tmp_path / f"{index}.npz", images=p, labels=n)
+        hashes.add(load(tmp_path / f"{index}.npz").sha256)
+    assert len(hashes) == 3
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("synthetic:9", "expected synthetic:COUNT with at least 10 pictures"),
+        ("synthetic:many", "expected synthetic:COUNT with at least 10 pictures"),
+        ("nowhere", "expected a folder of pictures or a .csv file"),
+    ],
+)
+def test_what_is_no_source_is_refused(source: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        load(source)
+
+
+def test_pictures_without_labels_are_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", images=np.zeros((4, 8, 8, 3), np.uint8))
+    with pytest.raises(InputError, match="expected labels: a folder for each class, a csv with"):
+        load(tmp_path / "x.npz")
+
+
+def test_without_tensorflow_datasets_its_names_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "tensorflow_datasets", None)
+    with pytest.raises(InputError, match="needs tensorflow_datasets: pip install"):
+        load("tfds:cifar10/train")

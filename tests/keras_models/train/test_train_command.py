@@ -1,0 +1,105 @@
+"""The command, and its configs."""
+
+import json
+import os
+import random
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from keras_models import experiment
+from keras_models.train.settings import Settings
+
+ROOT = Path(__file__).parents[3]
+CIFAR10 = sorted((ROOT / "configs").glob("*_cifar10.toml"))
+TINY = {
+    "network.name": "mobilenet_v1",
+    "network.options": "{width = 0.25, stem = 'cifar'}",
+    "network.resolution": "8",
+    "data.train": "synthetic:200",
+    "data.test": "synthetic:50",
+    "training.epochs": "3",
+    "training.batch": "20",
+    "training.learning_rate": "0.02",
+    "training.ema": "0.9",
+    "augment.pad": "1",
+    "augment.mixup": "0.1",
+    "augment.randaugment_layers": "1",
+}
+
+
+def words(folder: Path, **changed: str) -> list[str]:
+    (folder / "x.toml").touch()
+    changed = {name.replace("__", "."): value for name, value in changed.items()}
+    settings = {"out": str(folder / "out"), **TINY, **changed}
+    sets = [f"--set={name}={value}" for name, value in settings.items()]
+    return [sys.executable, "-m", "keras_models.train", f"--config={folder}/x.toml", *sets]
+
+
+def train(folder: Path, **changed: str) -> subprocess.CompletedProcess[str]:
+    command = words(folder, **changed)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+
+
+@pytest.mark.slow
+def test_killed_by_force_it_ends_with_the_same_bits(tmp_path: Path) -> None:
+    for name in ("whole", "killed"):
+        (tmp_path / name).mkdir()
+    rng = random.Random(0)
+    command = words(tmp_path / "killed", save_every_s="0.05")
+    checkpoint = tmp_path / "killed" / "out" / "checkpoint.safetensors"
+    with subprocess.Popen(words(tmp_path / "whole"), cwd=ROOT, stderr=subprocess.DEVNULL) as whole:
+        for _ in range(2):
+            seen = checkpoint.stat().st_mtime if checkpoint.exists() else 0.0
+            with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL) as process:
+                while process.poll() is None and (
+                    not checkpoint.exists() or checkpoint.stat().st_mtime == seen
+                ):
+                    time.sleep(0.01)
+                time.sleep(rng.uniform(0, 0.3))
+                process.kill()
+    assert whole.returncode == 0
+    done = train(tmp_path / "killed", save_every_s="0.05")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "goes on from step" in done.stderr
+    assert re.search(r"^top-1 +\d+\.\d\d % \(95 % interval \d+\.\d\d to ", done.stdout, re.M)
+    for name in ("weights.safetensors", "best.safetensors"):
+        expected = (tmp_path / "whole" / "out" / name).read_bytes()
+        assert (tmp_path / "killed" / "out" / name).read_bytes() == expected
+
+
+def test_help_and_wrong_settings_come_without_tensorflow(tmp_path: Path) -> None:
+    for name in ("tensorflow", "tf_keras"):
+        (tmp_path / f"{name}.py").write_text("import os; os._exit(99)")
+    env = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    (tmp_path / "x.toml").write_text("[training]\nepoch = 3\n")
+    for flags, code, message in (
+        (["--help"], 0, ""),
+        ([], 2, "train: expected --config FILE (see --help)"),
+        ([f"--config={tmp_path}/x.toml"], 1, "unknown key 'epoch'. Did you mean 'epochs'?"),
+        (["--config=no.toml"], 1, "no.toml: expected a TOML file"),
+    ):
+        command = [sys.executable, "-m", "keras_models.train", *flags]
+        done = subprocess.run(
+            command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60
+        )
+        assert done.returncode == code, done.stderr
+        assert message in done.stderr
+
+
+def test_the_four_networks_have_one_recipe() -> None:
+    assert len(CIFAR10) == 4
+    recipes = []
+    for path in CIFAR10:
+        plain = experiment.to_dict(experiment.load(path, Settings))
+        assert path.read_text().startswith(
+            f"# python -m keras_models.train --config configs/{path.name}\n"
+        )
+        assert plain.pop("out") == f"runs/{path.stem}"
+        plain.pop("network")
+        recipes.append(json.dumps(plain))
+    assert len(set(recipes)) == 1
