@@ -11,7 +11,7 @@ from absl import app, flags
 
 from convert import export, quantize, verify
 from convert.inputs import Inputs, from_pictures, made_for
-from convert.lower import lower
+from convert.lowering import lower
 from convert.network import create
 from convert.settings import Estimator, Model, Precision, Quantization
 

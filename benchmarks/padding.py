@@ -18,7 +18,7 @@ from absl import app, flags
 
 from convert import export, graph, quantize
 from convert.inputs import noise
-from convert.lower import lower
+from convert.lowering import lower
 from convert.settings import Precision, Quantization
 from keras_models import registry
 from keras_models.checkpoints.random_weights import randomize

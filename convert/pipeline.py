@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from convert import bundle, export, gates, quantize, verify
 from convert.inputs import PICTURES, Inputs, from_pictures, made_for, noise
-from convert.lower import lower
+from convert.lowering import lower
 from convert.network import Network, create
 from convert.report import Report, make_report
 from convert.settings import Precision, Settings

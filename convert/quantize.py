@@ -18,7 +18,7 @@ from convert import graph
 from convert.bias_correction import correct_biases
 from convert.calibrate import Range, collect, estimate
 from convert.inputs import Inputs
-from convert.lower import RowPadding
+from convert.lowering.layers import RowPadding
 from convert.scheme import KERNELS, Int8Layer
 from convert.settings import Estimator, Precision, Quantization
 from keras_models.data import Preprocessing

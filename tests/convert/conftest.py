@@ -15,7 +15,7 @@ from convert import export, quantize
 from convert.bias_correction import correct_biases
 from convert.calibrate import Range
 from convert.inputs import Inputs
-from convert.lower import lower
+from convert.lowering import lower
 from convert.settings import Precision, Quantization
 from keras_models.checkpoints.random_weights import randomize
 from keras_models.data import Preprocessing

@@ -5,11 +5,14 @@ import numpy as np
 import pytest
 import tf_keras as keras
 
-from convert.lower import lower
+from convert.lowering import lower
+from convert.lowering.copying import copying
+from convert.lowering.form import Form, Grouped
 from keras_models import registry
 from keras_models.checkpoints.random_weights import randomize
 from keras_models.layers import (
     ChannelShuffle,
+    ChannelSlice,
     HardSigmoid,
     HardSwish,
     average_pool,
@@ -70,12 +73,14 @@ def test_a_networks_deployment_forms_are_the_same_function(
     name, options = network
     model = registry.create(name, input_shape=(64, 64, 3), num_classes=10, **options)
     randomize(model, seed=0)
+    assert_same_function(lower(model, form=None), model)
     for integer in (False, True):
         deployed = lower(model, integer=integer)
         assert_same_function(deployed, model)
         assert model.output_names == deployed.output_names
         kinds = {type(layer) for layer in deployed.layers}
         assert not kinds & {layers.BatchNormalization, layers.Dropout, layers.AveragePooling2D}
+        assert ChannelShuffle not in kinds or "residual" in options
         assert HardSigmoid not in kinds
         assert not (integer and HardSwish in kinds)
 
@@ -161,32 +166,37 @@ def test_a_convolutions_own_activation_stays() -> None:
         lambda: [],
         lambda: [layers.Conv2D(4, 1), layers.ReLU()],
         lambda: [layers.Conv2D(4, 1, activation="relu")],
-        lambda: [layers.Conv2D(4, 1), ChannelShuffle(2)],
+        lambda: [layers.GlobalAveragePooling2D()],
     ],
-    ids=["input", "relu", "own activation", "shuffle"],
+    ids=["input", "relu", "own activation", "vector"],
 )
-def test_a_batch_norm_without_a_convolution_is_refused_by_name(
+def test_a_batch_norm_without_a_convolution_becomes_one_of_a_pixel(
     chain: Callable[[], list[Any]],
 ) -> None:
     model = build(*chain(), layers.BatchNormalization(name="alone"))
-    with pytest.raises(ValueError, match="Batch norm 'alone' has no convolution"):
-        lower(model)
+    deployed = lower(model)
+    assert type(deployed.get_layer("alone")) is layers.DepthwiseConv2D
+    assert_same_function(deployed, model)
 
 
-def test_a_batch_norm_behind_a_concat_is_refused() -> None:
+def test_a_batch_norm_behind_a_concat_or_a_shuffle_folds_into_each_branch() -> None:
     inputs = keras.Input((6, 6, 3))
-    branches = [layers.Conv2D(4, 1)(inputs), layers.Conv2D(4, 1)(inputs)]
-    x = layers.BatchNormalization(name="joint")(layers.Concatenate()(branches))
-    with pytest.raises(ValueError, match="Batch norm 'joint' has no convolution"):
-        lower(keras.Model(inputs, x))
+    branches = [layers.Conv2D(4, 1)(inputs), layers.DepthwiseConv2D(3, padding="same")(inputs)]
+    x = ChannelShuffle(7)(layers.Concatenate()(branches))
+    model = disturb(keras.Model(inputs, layers.BatchNormalization()(x)))
+    deployed = lower(model)
+    kinds = [type(layer) for layer in deployed.layers[1:3]]
+    assert kinds == [layers.Conv2D, layers.DepthwiseConv2D]
+    assert layers.BatchNormalization not in map(type, deployed.layers)
+    assert_same_function(deployed, model)
 
 
-def test_a_batch_norm_may_not_change_a_convolution_that_another_layer_reads() -> None:
+def test_a_batch_norm_does_not_change_a_convolution_that_another_layer_reads() -> None:
     inputs = keras.Input((6, 6, 3))
     x = layers.Conv2D(4, 1)(inputs)
-    x = layers.Add()([x, layers.BatchNormalization(name="greedy")(x)])
-    with pytest.raises(ValueError, match="Batch norm 'greedy' has no convolution"):
-        lower(keras.Model(inputs, x))
+    x = layers.Add()([x, layers.BatchNormalization(name="other")(x)])
+    model = disturb(keras.Model(inputs, x))
+    assert_same_function(lower(model), model)
 
 
 @pytest.mark.parametrize("detour", [False, True], ids=["directly", "behind a dropout"])
@@ -209,8 +219,8 @@ def test_two_layers_on_one_folded_convolution_share_it() -> None:
     ends = [layers.Conv2D(2, 1, name="left")(x), layers.Conv2D(2, 1, name="right")(x)]
     model = disturb(keras.Model(inputs, layers.Concatenate(name="joined")(ends)))
     deployed = lower(model)
-    names = sorted(layer.name for layer in deployed.layers[1:])
-    assert names == ["conv", "joined", "left", "right"]
+    names = sorted(layer.name for layer in deployed.layers[1:-1])
+    assert names == ["conv", "left", "right"]
     assert_same_function(deployed, model)
 
 
@@ -256,7 +266,7 @@ def test_a_relu_behind_a_concat_moves_into_the_convolutions_before_it() -> None:
     x = layers.ReLU()(layers.Concatenate(name="concat")([pool, branch]))
     model = disturb(keras.Model(inputs, x))
     deployed = lower(model)
-    assert [layer.name for layer in deployed.layers[1:]] == ["pool", "branch", "concat"]
+    assert [layer.name for layer in deployed.layers[1:-1]] == ["pool", "branch"]
     assert deployed(batch(1, 8, 8, 4)).numpy().min() == 0
     assert_same_function(deployed, model)
 
@@ -271,7 +281,7 @@ def test_a_relu_behind_a_concat_moves_before_whatever_is_no_convolution() -> Non
     model.set_weights([w - 0.7 for w in model.get_weights()])
     deployed = lower(model)
     names = [layer.name for layer in deployed.layers[1:]]
-    assert names[-1] == "concat"
+    assert "relu" not in names
     assert "relu_1" in names
     assert_same_function(deployed, model)
 
@@ -319,3 +329,45 @@ def test_swish_is_a_product_of_two_layers() -> None:
     assert type(deployed.get_layer("swish")) is layers.Multiply
     assert type(deployed.get_layer("swish_gate")) is layers.Activation
     assert_same_function(deployed, model)
+
+
+@pytest.mark.parametrize("variant", ["paper", "megvii"])
+@pytest.mark.parametrize("groups", [2, 3, 4, 8])
+@pytest.mark.parametrize("way", Grouped)
+def test_every_way_of_a_grouped_convolution_is_the_same_function(
+    way: Grouped, groups: int, variant: str
+) -> None:
+    model = registry.create(
+        "shufflenet_v1", input_shape=(64, 64, 3), num_classes=10, groups=groups, variant=variant
+    )
+    randomize(model, seed=0)
+    sides = (2, 4, 8, 16)
+    form = Form(shuffles=False, grouped=dict.fromkeys(sides, way), whole_outputs=frozenset(sides))
+    deployed = lower(model, form=form)
+    assert_same_function(deployed, model)
+    grouped = [layer for layer in deployed.layers if getattr(layer, "groups", 1) > 1]
+    moves = [layer for layer in deployed.layers if isinstance(layer, ChannelSlice)]
+    if way is Grouped.ALONG:
+        assert sum(layer.kernel_size == (1, groups) for layer in grouped) == 15
+        assert not moves
+    if way is Grouped.DENSE:
+        assert not grouped
+        assert not moves
+
+
+def test_channels_are_numbered_anew_only_where_that_copies_less() -> None:
+    """In ShuffleNet V2 with residuals each sum mixes the orders of the units before it."""
+    for residual in (False, True):
+        model = registry.create("shufflenet_v2", input_shape=(64, 64, 3), residual=residual)
+        forms = [lower(model, form=Form(shuffles=shuffles)) for shuffles in (False, True)]
+        costs = [copying(form) for form in forms]
+        assert (costs[0] > costs[1]) == residual
+        assert copying(lower(model)) == min(costs)
+
+
+def test_what_dies_first_is_a_tensor_of_its_own() -> None:
+    """116 channels are eight tiles; 58 are the next unit's, 29 the one's behind it, and so on."""
+    model = registry.create("shufflenet_v2", width=1.0, input_shape=(64, 64, 3))
+    deployed = lower(model)
+    parts = [layer for layer in deployed.layers if layer.name.startswith("stage3_unit2_project")]
+    assert [part.filters for part in parts if isinstance(part, layers.Conv2D)] == [58, 29, 15, 14]

@@ -9,7 +9,7 @@ import tf_keras as keras
 from convert import export, graph, quantize, verify
 from convert.calibrate import Range
 from convert.inputs import Inputs
-from convert.lower import lower
+from convert.lowering import lower
 from convert.settings import Estimator, Precision, Quantization
 from keras_models import registry
 from keras_models.checkpoints.random_weights import randomize
