@@ -9,6 +9,7 @@ written but a gate (--max_accuracy_drop, --min_agreement, --min_sqnr_db) was mis
 Examples:
   python -m convert --model shufflenet_v2 --int8
   python -m convert --model mobilenet_v1 --int8 --weights weights.h5 --data labels.csv
+  python -m convert --model shufflenet_v1 --int8 --target emulated:a53 --tune
   python -m convert --config configs/shufflenet_v2_int8.toml --width 0.5
 """
 
@@ -34,6 +35,10 @@ FLAGS = {  # flag: the setting that it sets
     "weights": "model.weights",
     "source": "model.source",
     "labels": "model.labels",
+    "lowering": "lowering.way",
+    "target": "lowering.target",
+    "tune": "lowering.tune",
+    "max_size_growth": "lowering.max_size_growth",
     "precision": "quantization.precision",
     "io_dtype": "quantization.io_dtype",
     "per_channel": "quantization.per_channel",
@@ -62,6 +67,10 @@ flags.DEFINE_integer("num_classes", None, "Number of classes; default 1000.", lo
 flags.DEFINE_string("weights", None, "random (default), imagenet, or a file: .h5 .pth .npz ....")
 flags.DEFINE_string("source", None, "Whose file --weights is, where that is told wrongly.")
 flags.DEFINE_string("labels", None, "File with a class name a line, for labels.txt.")
+flags.DEFINE_enum("lowering", None, ["lowered", "direct"], "direct: translate layer by layer.")
+flags.DEFINE_string("target", None, "Core to choose the form for: generic, host, emulated:a53 ....")
+flags.DEFINE_bool("tune", None, "Measure the forms on --target and keep the fastest.")
+flags.DEFINE_float("max_size_growth", None, "Percent that a faster form may add to the file.")
 flags.DEFINE_enum_class("precision", None, Precision, "What the file computes with.")
 flags.DEFINE_bool("int8", False, "Short for --precision int8.")
 flags.DEFINE_enum("io_dtype", None, ["int8", "uint8", "float32"], "Input and output of int8 files.")

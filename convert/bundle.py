@@ -19,11 +19,16 @@ SHORT = {"width": "x", "groups": "g"}  # in a bundle's name
 
 
 def folder(settings: Settings) -> Path:
-    """`out`/<model>_<options>_<resolution>_<precision>."""
+    """`out`/<model>_<options>_<resolution>_<precision>, and what the file is for."""
     model = settings.model
     named = sorted(model.options, key=lambda name: (name not in SHORT, name))
     options = [_label(name, model.options[name]) for name in named if name != "allow_any_width"]
     parts = [model.name, *options, f"{model.side}", settings.quantization.precision.value]
+    lowering = settings.lowering
+    if lowering.way == "direct":
+        parts.append("direct")
+    if lowering.target != "generic":
+        parts.append(re.sub(r"[^\w.-]", "_", lowering.target))
     return Path(settings.out) / "_".join(parts)
 
 

@@ -12,6 +12,7 @@ from keras_models.errors import InputError
 def check(settings: Settings) -> None:
     """Raises InputError for values, files and folders that cannot be used."""
     model, quantization, wanted = settings.model, settings.quantization, settings.verification
+    lowering = settings.lowering
     for option, flag in (("input_shape", "resolution"), ("num_classes", "num_classes")):
         if option in model.options:
             raise InputError(f"Expected --{flag}, got --option {option}.")
@@ -26,6 +27,7 @@ def check(settings: Settings) -> None:
         ),
         ("num_classes", model.num_classes, 1),
         ("calibration_samples", quantization.calibration_samples, 1),
+        ("max_size_growth", lowering.max_size_growth, 0),
         ("seed", settings.seed, 0),
         ("max_accuracy_drop", wanted.max_accuracy_drop, -100),
         ("min_agreement", wanted.min_agreement, 0),
@@ -33,6 +35,12 @@ def check(settings: Settings) -> None:
     ):
         if number is not None and not least <= number < math.inf:
             raise InputError(f"Expected --{flag} to be at least {least}, got {number}.")
+    if lowering.way == "direct" and (lowering.tune or lowering.target != "generic"):
+        raise InputError(
+            "--lowering direct is the same for all targets: leave --target and --tune."
+        )
+    if lowering.tune and lowering.target == "generic":
+        raise InputError("--tune measures: pass --target host, emulated:a53, adb, ...")
     if quantization.io_dtype in ("int8", "uint8") and quantization.precision is not Precision.INT8:
         raise InputError(
             f"--io_dtype {quantization.io_dtype} needs --precision int8, "

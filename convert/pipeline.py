@@ -4,7 +4,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from convert import bundle, export, gates, quantize, verify
+from convert import bundle, export, gates, quantize, tune, verify
 from convert.inputs import PICTURES, Inputs, from_pictures, made_for, noise
 from convert.lowering import lower
 from convert.network import Network, create
@@ -49,7 +49,9 @@ def run(settings: Settings, progress: Progress) -> tuple[Path, Report]:
                 seed=settings.seed,
                 on_step=on_step,
             )
-    deployed = lower(network.model, integer=settings.quantization.precision.needs_inputs)
+    tuned = tune.form_for(network.model, settings, progress)
+    form = None if settings.lowering.way == "direct" else tuned.form
+    deployed = lower(network.model, integer=settings.quantization.precision.needs_inputs, form=form)
     with progress.stage("quantize"):
         ready = quantize.apply(deployed, calibration, settings.quantization, network.preprocessing)
     with progress.stage("export"):
@@ -68,7 +70,9 @@ def run(settings: Settings, progress: Progress) -> tuple[Path, Report]:
             for name in audit.float_operators:
                 progress.warn(f"{name} computes in float32: TFLite has no other")
         fidelity = verify.fidelity(data, network.model, deployed, checked)
-    report = make_report(settings, network, calibration, checked, data, audit, fidelity)
+    report = make_report(
+        settings, network, tuned.gains, calibration, checked, data, audit, fidelity
+    )
     if folder.exists():
         progress.warn(f"the bundle that was in {folder} is replaced")
     bundle.write(folder, data, report, network.class_names or checked.class_names)

@@ -117,17 +117,26 @@ def shared_ranges(model: keras.Model) -> list[list[str]]:
 
 
 def _clipping(model: keras.Model) -> dict[str, str]:
-    """The ReLUs that a range can stand for -> the layers they read."""
+    """The ReLUs that a range can stand for -> the layers whose values they clip."""
     reads = graph.sources(model)
     readers = Counter(name for names in reads.values() for name in names)
+
+    def computing(name: str) -> keras.layers.Layer | None:
+        """The layer whose values these are, if nothing else reads them; reshaped at most."""
+        layer = model.get_layer(name)
+        if readers[name] > 1:
+            return None
+        if isinstance(layer, keras.layers.Reshape):
+            return computing(reads[name][0])
+        return None if isinstance(layer, MOVES_VALUES) else layer
+
     return {
-        layer.name: reads[layer.name][0]
+        layer.name: source.name
         for layer in model.layers
         if isinstance(layer, keras.layers.ReLU)
         and not layer.negative_slope
         and not layer.threshold
-        and readers[reads[layer.name][0]] == 1
-        and not isinstance(model.get_layer(reads[layer.name][0]), MOVES_VALUES)
+        and (source := computing(reads[layer.name][0]))
     }
 
 

@@ -12,6 +12,7 @@ from convert import gates, kotlin
 from convert.inputs import Inputs
 from convert.network import Network, WeightsOrigin
 from convert.settings import Settings
+from convert.tune import Gain
 from convert.verify import Audit, Fidelity, Tensor
 from keras_models import experiment
 from keras_models.data import Preprocessing
@@ -41,6 +42,7 @@ class Report:
     multiply_adds: int
     weights: WeightsOrigin
     preprocessing: Preprocessing
+    forms: tuple[Gain, ...]  # chosen by measuring, and what each gained
     calibration: InputsOrigin | None
     verified_on: InputsOrigin
     sha256: str
@@ -59,6 +61,7 @@ class Report:
 def make_report(
     settings: Settings,
     network: Network,
+    forms: tuple[Gain, ...],
     calibration: Inputs | None,
     checked: Inputs,
     data: bytes,
@@ -73,6 +76,7 @@ def make_report(
         multiply_adds=network.multiply_adds,
         weights=network.weights,
         preprocessing=network.preprocessing,
+        forms=forms,
         calibration=_origin(calibration)
         if calibration and settings.quantization.precision.needs_inputs
         else None,
@@ -104,6 +108,7 @@ def rows(report: Report) -> list[tuple[str, str]]:
         ("input", _tensor(audit.input)),
         ("output", _tensor(audit.output)),
         ("operators", f"{sum(audit.operators.values())}, {requantized}, float: {_float(audit)}"),
+        ("form", _form(report)),
         ("XNNPACK", _delegation(audit)),
         ("tflite-runtime", _loads(report)),
     ]
@@ -171,6 +176,14 @@ Scale the picture so that its shorter side is the input's size / {crop}, crop th
 def _network(report: Report) -> str:
     options = (f"{name}={value}" for name, value in sorted(report.options.items()))
     return " ".join([report.settings.model.name, *options])
+
+
+def _form(report: Report) -> str:
+    lowering = report.settings.lowering
+    if lowering.way == "direct":
+        return "direct: layer by layer"
+    gains = (f"{g.decision}: {g.chosen} ({g.ratio:.3f})" for g in report.forms)
+    return "; ".join([f"for {lowering.target} cores", *gains])
 
 
 def _weights(weights: WeightsOrigin) -> str:

@@ -54,6 +54,16 @@ class Model:
 
 
 @dataclass(frozen=True)
+class Lowering:
+    """How the network is rewritten for TFLite; see `lowering`."""
+
+    way: Literal["lowered", "direct"] = "lowered"  # direct: layer by layer, as any converter does
+    target: str = "generic"  # for whose core, as android_bench names it
+    tune: bool = False  # measure the forms there; else what was measured before holds
+    max_size_growth: float | None = None  # percent that a form's weights may add to the file
+
+
+@dataclass(frozen=True)
 class Quantization:
     """How float becomes int8; see `quantize`."""
 
@@ -83,5 +93,6 @@ class Settings:
     model: Model
     quantization: Quantization = field(default_factory=Quantization)
     verification: Verification = field(default_factory=Verification)
+    lowering: Lowering = field(default_factory=Lowering)
     out: str = "build"
     seed: int = 0

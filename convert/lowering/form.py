@@ -1,8 +1,12 @@
 """What can be computed in several ways; which of them is fast depends on the core."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from enum import Enum
+
+import tf_keras as keras
+
+from keras_models.layers import ChannelShuffle, ChannelSlice
 
 
 class Grouped(str, Enum):
@@ -33,3 +37,49 @@ class Form:
 
 
 GENERIC = Form()  # the fastest, or as fast, on every core measured: see docs/lowering.md
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Something to decide where maps have `side` pixels: grouped convolutions, or outputs."""
+
+    about: str  # "grouped" or "outputs"
+    side: int
+
+    @property
+    def name(self) -> str:
+        """What a person reads."""
+        what = {"grouped": "grouped convolutions", "outputs": "outputs that go separate ways"}
+        return f"{what[self.about]} at {self.side}x{self.side}"
+
+    def options(self, form: Form) -> dict[str, Form]:
+        """The ways, by name; the rest is that of `form`."""
+        if self.about == "grouped":
+            return {
+                way.value: replace(form, grouped={**form.grouped, self.side: way})
+                for way in Grouped
+                if way is not Grouped.SPLIT  # never faster than SLICED, and slow to convert
+            }
+        whole = form.whole_outputs
+        return {
+            "split": replace(form, whole_outputs=whole - {self.side}),
+            "whole": replace(form, whole_outputs=whole | {self.side}),
+        }
+
+    def current(self, form: Form) -> str:
+        """The name of the way that `form` takes."""
+        if self.about == "grouped":
+            return form.grouped.get(self.side, Grouped.ALONG).value
+        return "whole" if self.side in form.whole_outputs else "split"
+
+
+def decisions(model: keras.Model) -> Iterator[Decision]:
+    """What there is to decide about a training-form model."""
+    grouped, outputs = set(), set()
+    for layer in model.layers:
+        if type(layer) is keras.layers.Conv2D and layer.groups > 1:
+            grouped.add(layer.output.shape[1])
+        if isinstance(layer, ChannelShuffle | ChannelSlice):
+            outputs.add(layer.output.shape[1])
+    yield from (Decision("grouped", side) for side in sorted(grouped, reverse=True))
+    yield from (Decision("outputs", side) for side in sorted(outputs - grouped, reverse=True))

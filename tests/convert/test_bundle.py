@@ -13,6 +13,7 @@ from convert.gates import Gate
 from convert.network import WeightsOrigin
 from convert.report import InputsOrigin, Report, rows, to_json
 from convert.settings import Model, Precision, Quantization, Settings, Verification
+from convert.tune import Gain
 from convert.verify import Audit, Fidelity, LayerFidelity, Tensor
 from keras_models.data import Preprocessing
 from keras_models.errors import InputError
@@ -33,6 +34,7 @@ def make_report(data: bytes = b"new", *, passed: bool = True) -> Report:
         multiply_adds=41_000_000,
         weights=WeightsOrigin("weights.h5", "keras_applications", "ab" * 32),
         preprocessing=Preprocessing(),
+        forms=(Gain("grouped convolutions at 28x28", "sliced", 0.97),),
         calibration=InputsOrigin("photos", 200, "cd" * 32, ("broken.jpg",)),
         verified_on=InputsOrigin("labels.csv", 50, "ef" * 32, ()),
         sha256=hashlib.sha256(data).hexdigest(),

@@ -108,23 +108,21 @@ def test_all_that_meets_in_a_concat_shares_a_group(shufflenet_v2: Any) -> None:
         for name, names in computed_in(shufflenet_v2).items()
         if isinstance(shufflenet_v2.get_layer(name), keras.layers.Concatenate)
     ]
-    assert len(met) == 16
+    assert len(met) >= 16  # one a unit, more where more than five meet
     for names in met:
         assert len({group_of[name] for name in names}) == 1
 
 
-def test_a_stage_shares_one_range_and_nothing_else_does(shufflenet_v2: Any) -> None:
-    shared = [set(group) for group in quantize.shared_ranges(shufflenet_v2) if len(group) > 1]
-    stages = [
-        {
-            layer.name
-            for layer in shufflenet_v2.layers
-            if layer.name.startswith(f"stage{stage}") and layer.name.endswith("_project")
-        }
-        for stage in (2, 3, 4)
-    ]
-    assert [len(stage) for stage in stages] == [5, 9, 5]  # one a unit, two in the first
-    assert shared == stages
+def test_what_meets_shares_a_range_within_a_stage_alone(shufflenet_v2: Any) -> None:
+    shared = [group for group in quantize.shared_ranges(shufflenet_v2) if len(group) > 1]
+    stages = [{name.partition("_")[0] for name in group} for group in shared]
+    assert all(len(names) == 1 for names in stages)
+    assert set().union(*stages) == {"stage2", "stage3", "stage4"}
+    assert all("_project" in name for group in shared for name in group)
+    for stage, units in (("stage2", 5), ("stage3", 9), ("stage4", 5)):
+        longest = max((g for g in shared if g[0].startswith(stage)), key=len)
+        # one a unit, two in the first: the channels that live until the end of the stage
+        assert len({name.rpartition("_project")[0] for name in longest}) == units
 
 
 def test_a_chain_shares_no_range() -> None:
@@ -333,10 +331,11 @@ def test_ranges_are_those_of_each_layers_values(small: Any) -> None:
     assert ranges["image"] == quantize.input_range(inputs.preprocessing)
     assert ranges["conv1"] == ranges["project"]  # they meet in the concat
     x = np.concatenate(list(inputs.batches(8)))
-    seen = {"conv1": "concat", "expand": "expand", "depthwise": "depthwise", "conv2": "conv2"}
-    for name, source in seen.items():
-        values = keras.Model(small.deployed.inputs, small.deployed.get_layer(source).output)(x)
-        expected = (min(np.min(values), 0), max(np.max(values), 0))
+    alone = {name: [name] for name in ("expand", "depthwise", "conv2")}
+    for name, sources in {**alone, "conv1": ["conv1", "project"]}.items():
+        outputs = [small.deployed.get_layer(source).output for source in sources]
+        values = [np.ravel(y) for y in keras.Model(small.deployed.inputs, [outputs])(x)[0]]
+        expected = (min(np.min(np.concatenate(values)), 0), max(np.max(np.concatenate(values)), 0))
         assert (ranges[name].low, ranges[name].high) == pytest.approx(expected, rel=1e-5)
 
 

@@ -14,13 +14,11 @@ from convert.settings import Precision, Quantization
 from keras_models.errors import InputError
 
 HAS_OLD_RUNTIME = importlib.util.find_spec("tflite_runtime") is not None
-OPERATORS = {  # of the small toy: a layer each, the shuffle three
+OPERATORS = {  # of the small toy: a layer each, none for the shuffle
     "CONV_2D": 4,
     "DEPTHWISE_CONV_2D": 2,
     "STRIDED_SLICE": 2,
     "CONCATENATION": 1,
-    "RESHAPE": 2,
-    "TRANSPOSE": 1,
     "MEAN": 1,
     "FULLY_CONNECTED": 1,
 }
