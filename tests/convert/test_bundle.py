@@ -12,7 +12,7 @@ from convert import bundle
 from convert.gates import Gate
 from convert.network import WeightsOrigin
 from convert.report import InputsOrigin, Report, rows, to_json
-from convert.settings import Model, Precision, Quantization, Settings, Verification
+from convert.settings import Lowering, Model, Precision, Quantization, Settings, Verification
 from convert.tune import Gain
 from convert.verify import Audit, Fidelity, LayerFidelity, Tensor
 from keras_models.data import Preprocessing
@@ -110,6 +110,14 @@ def fail_at(
         (
             Settings(Model("mobilenet_v1", {"width": 0.25}, resolution_multiplier=4 / 7)),
             "mobilenet_v1_x0.25_128_float32",
+        ),
+        (
+            Settings(Model("shufflenet_v1"), lowering=Lowering(target="emulated:a53")),
+            "shufflenet_v1_224_float32_emulated_a53",
+        ),
+        (
+            Settings(Model("shufflenet_v1"), lowering=Lowering(way="direct")),
+            "shufflenet_v1_224_float32_direct",
         ),
     ],
 )

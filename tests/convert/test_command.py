@@ -62,6 +62,13 @@ FOUND_AT_ONCE = {  # mistake: (words, exit code, what the line says)
     "infinite multiplier": ([*MOBILENET, "--resolution_multiplier=inf"], 1, "got inf"),
     "multiplier that is no number": (["--config=@nan.toml"], 1, "at least 1, got nan"),
     "gate that is no number": ([*MOBILENET, "--min_sqnr_db=nan"], 1, "--min_sqnr_db to be at"),
+    "tuning for no target": ([*SHUFFLENET, "--tune"], 1, "--tune measures: pass --target host,"),
+    "tuning the direct form": (
+        [*SHUFFLENET, "--lowering=direct", "--target=host"],
+        1,
+        "--lowering direct is the same for all targets",
+    ),
+    "a size that shrinks": ([*SHUFFLENET, "--max_size_growth=-1"], 1, "--max_size_growth to be"),
     "negative seed": ([*MOBILENET, "--seed=-1"], 1, "--seed to be at least 0, got -1"),
     "no classes": (["--model=mobilenet_v1", "--set=model.num_classes=0"], 1, "--num_classes"),
     "missing weights": ([*MOBILENET, "--weights=@no.h5"], 1, "no.h5', which is not there"),
