@@ -26,6 +26,7 @@ from PIL import Image
 
 from android_bench import results
 from keras_models import registry
+from keras_models.checkpoints.atomic import runs_elsewhere
 from keras_models.errors import InputError
 
 Option = bool | int | float | str
@@ -256,21 +257,11 @@ def _clear_leftovers(cache: Path) -> None:
     """Removes what killed runs left."""
     for left in cache.glob(".*.partial"):
         writer = left.name.split(".")[-2]
-        if writer.isdigit() and not _runs(int(writer)):
+        if writer.isdigit() and not runs_elsewhere(int(writer)):
             if left.is_dir():
                 shutil.rmtree(left, ignore_errors=True)
             else:
                 left.unlink(missing_ok=True)
-
-
-def _runs(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # another user's
-        return True
-    return process != os.getpid()
 
 
 def _content(value: Option) -> Option:

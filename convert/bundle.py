@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from convert.settings import Settings
+from keras_models.checkpoints.atomic import runs_elsewhere
 from keras_models.errors import InputError
 
 if TYPE_CHECKING:
@@ -98,21 +99,11 @@ def _clear_leftovers(bundle: Path) -> None:
     """Removes what killed runs left beside `bundle`, but for a bundle that has no name else."""
     for left in bundle.parent.glob(f".{bundle.name}.*.partial*"):
         writer = left.name.removeprefix(f".{bundle.name}.").partition(".")[0]
-        if writer.isdigit() and not _runs(int(writer)):
+        if writer.isdigit() and not runs_elsewhere(int(writer)):
             if left.suffix == ".old" and not bundle.exists():
                 left.rename(bundle)
             else:
                 shutil.rmtree(left, ignore_errors=True)
-
-
-def _runs(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # another user's
-        return True
-    return process != os.getpid()
 
 
 def _give_name(folder: Path, bundle: Path) -> None:

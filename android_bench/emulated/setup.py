@@ -3,7 +3,6 @@
 Of the host it changes one thing: it installs `qemu-user` where that is missing and it may.
 """
 
-import contextlib
 import hashlib
 import json
 import os
@@ -13,13 +12,13 @@ import shutil
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from android_bench.emulated import cores, process
 from android_bench.targets import TargetError
-from keras_models.checkpoints.download import cache_folder
+from keras_models.checkpoints.download import alone_in, cache_folder
 from keras_models.errors import InputError
 
 SUITE = "bookworm"  # Debian 12: the release with Python 3.11, which LiteRT's wheel is for
@@ -78,7 +77,7 @@ def setup(progress: Progress) -> Path:
             _install_qemu(progress)
         version = qemu_version()
         folder = _folder(version)
-        with _alone_in(folder.parent):
+        with alone_in(folder.parent):
             if folder.is_dir():
                 progress(f"already set up: {folder}")
             else:
@@ -163,25 +162,6 @@ def _folder(version: str) -> Path:
     parts = (SUITE, PACKAGES, sorted(WHEELS.items()), SOURCE.read_text(), version)
     key = hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
     return cache_folder() / "emulated" / key
-
-
-@contextlib.contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    import fcntl  # not on Windows, which is refused before
-
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder, os.O_RDONLY)
-    except OSError as error:
-        raise InputError(
-            f"{folder}: cannot be made ({error.strerror}); set XDG_CACHE_HOME to another folder."
-        ) from error
-    try:
-        with contextlib.suppress(OSError):  # a network's file system may have no locks
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
 
 
 def _make(folder: Path, version: str, progress: Progress) -> None:

@@ -10,7 +10,6 @@ import numpy as np
 import tf_keras as keras
 
 from convert import graph
-from convert.lowering.layers import RowPadding
 from convert.lowering.program import (
     Affine,
     Channels,
@@ -32,7 +31,6 @@ SAME_FOR_EACH = (
     keras.layers.AveragePooling2D,
     keras.layers.GlobalAveragePooling2D,
     keras.layers.ZeroPadding2D,
-    RowPadding,
     HardSwish,
 )
 MOVES = (ChannelShuffle, ChannelSlice, keras.layers.Concatenate)
@@ -53,11 +51,11 @@ def read(
     nodes: list[Node] = []
     size = 0
 
-    def give(layer: keras.layers.Layer, channels: int | None = None) -> dict[str, Any]:
+    def give(layer: keras.layers.Layer) -> dict[str, Any]:
         """A name, a side and new channels for a node that comes of `layer`."""
         nonlocal size
         shape = layer.output.shape
-        start, size = size, size + (channels or shape[-1])
+        start, size = size, size + shape[-1]
         side = shape[1] if len(shape) == 4 else 1
         return {"name": layer.name, "gives": np.arange(start, size), "side": side}
 
@@ -105,8 +103,6 @@ def _read_layer(
             return add(Affine(reads=inputs, factor=factor, offset=offset, **give(layer)))
         case keras.layers.AveragePooling2D(padding="valid"):
             return add(_average_pool(layer, inputs, give(layer)))
-        case keras.layers.MaxPooling2D():
-            return add(Each(reads=inputs, layer=layer, **give(layer)))
         case keras.layers.Activation(activation=keras.activations.swish):
             gate = keras.layers.Activation("sigmoid", name=f"{layer.name}_gate")
             opened = add(Each(reads=inputs, layer=gate, **give(layer) | {"name": gate.name}))

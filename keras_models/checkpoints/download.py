@@ -165,7 +165,7 @@ def download(official: Official, *, folder: Path | None = None, timeout_s: float
     """
     path = (folder or cache_folder()) / official.url.rsplit("/", 1)[-1]
     if not path.is_file():
-        with _alone_in(path.parent):
+        with alone_in(path.parent):
             if not path.is_file():  # another process may have fetched it meanwhile
                 _fetch(official, path, timeout_s=timeout_s)
                 return path
@@ -174,18 +174,18 @@ def download(official: Official, *, folder: Path | None = None, timeout_s: float
 
 
 @contextlib.contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """Makes `folder`, and waits until no other process downloads into it."""
+def alone_in(folder: Path) -> Iterator[None]:
+    """Makes `folder`, and waits until no other process works in it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        handle = None if fcntl is None else os.open(folder, os.O_RDONLY)
     except OSError as error:
         raise InputError(
             f"{folder}: cannot be made ({error.strerror}); set XDG_CACHE_HOME to another folder."
         ) from error
-    if fcntl is None:
+    if handle is None:
         yield
         return
-    handle = os.open(folder, os.O_RDONLY)
     try:
         with contextlib.suppress(OSError):  # a network's file system may have no locks
             fcntl.flock(handle, fcntl.LOCK_EX)
