@@ -8,7 +8,7 @@ demo: .venv/installed
 	$(BIN)/python -m convert --model shufflenet_v2 --int8 --out $(OUT)
 
 test: check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 check: .venv/installed-dev
 	$(BIN)/ruff format --check .
