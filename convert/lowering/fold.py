@@ -54,7 +54,7 @@ class _Folding:
 
     def vanish(self, gone: Channels, values: Channels) -> None:
         self.stands_for[gone] = values
-        self.readers[values] = self.readers[gone]
+        self.readers[values] += self.readers[gone] - 1
 
     def affine(self, node: Affine) -> None:
         (read,) = node.reads
@@ -76,7 +76,9 @@ class _Folding:
         (read,) = node.reads
         parts = list(self.by_producer(read))
         for number, (i, mask) in enumerate(parts):
-            if (
+            if _is_clipped(self.nodes[i], node.layer):
+                self.vanish(node.gives[mask], read[mask])
+            elif (
                 _fuses(node.layer)
                 and self.is_open(i, read[mask])
                 and mask.sum() == len(self.nodes[i].gives)
@@ -154,6 +156,12 @@ def _is_same_padding_of_side(
     outputs = -(-side // stride)
     missing = max((outputs - 1) * stride + reach - side, 0)
     return zeros[0] == missing // 2 and outputs == (side + sum(zeros) - reach) // stride + 1
+
+
+def _is_clipped(node: Node, relu: keras.layers.ReLU) -> bool:
+    """Whether what the node gives is so already, and a ReLU does nothing more to it."""
+    enough = ("relu6",) if relu.max_value else ("relu", "relu6")
+    return _fuses(relu) and isinstance(node, Convolution) and node.config["activation"] in enough
 
 
 def _fuses(relu: keras.layers.ReLU) -> bool:

@@ -212,6 +212,23 @@ def test_a_convolution_read_by_two_is_not_changed_by_the_relu_of_one(detour: boo
     np.testing.assert_array_equal(rectified, np.maximum(untouched, 0))
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "left"), [(None, None, 0), (6.0, None, 0), (None, 6.0, 1)]
+)
+def test_a_relu_of_what_was_clipped_before_is_none(
+    first: float | None, second: float | None, left: int
+) -> None:
+    inputs = keras.Input((6, 6, 3))
+    x = layers.ReLU(first)(layers.Conv2D(4, 1)(inputs))
+    again = layers.ReLU(second)(layers.Concatenate()([x, layers.Conv2D(2, 1)(inputs)]))
+    x = layers.Conv2D(4, 3, name="reads_both")(layers.Concatenate()([x, again]))
+    model = disturb(keras.Model(inputs, x))
+    model.set_weights([9 * w for w in model.get_weights()])  # some values are above 6
+    deployed = lower(model)
+    assert sum(isinstance(layer, layers.ReLU) for layer in deployed.layers) == left
+    assert_same_function(deployed, model)
+
+
 def test_two_layers_on_one_folded_convolution_share_it() -> None:
     inputs = keras.Input((6, 6, 3))
     x = layers.Conv2D(4, 1, name="conv")(inputs)
