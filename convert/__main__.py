@@ -10,6 +10,7 @@ Examples:
   python -m convert --model shufflenet_v2 --int8
   python -m convert --model mobilenet_v1 --int8 --weights weights.h5 --data labels.csv
   python -m convert --model shufflenet_v1 --int8 --target emulated:a53 --tune
+  python -m convert --model shufflenet_v2 --int8 --weights w.h5 --qat_epochs 2 --qat_data train/
   python -m convert --config configs/shufflenet_v2_int8.toml --width 0.5
 """
 
@@ -46,6 +47,9 @@ FLAGS = {  # flag: the setting that it sets
     "calibration_samples": "quantization.calibration_samples",
     "ranges": "quantization.ranges",
     "bias_correction": "quantization.bias_correction",
+    "qat_epochs": "qat.epochs",
+    "qat_data": "qat.data",
+    "distillation": "qat.distillation",
     "data": "verification.data",
     "max_accuracy_drop": "verification.max_accuracy_drop",
     "min_agreement": "verification.min_agreement",
@@ -79,6 +83,9 @@ flags.DEFINE_string("calibration", None, "Pictures: a folder, csv or .npz; defau
 flags.DEFINE_integer("calibration_samples", None, "How many at most.", lower_bound=1)
 flags.DEFINE_enum_class("ranges", None, Estimator, "How int8 ranges are chosen; default mse.")
 flags.DEFINE_bool("bias_correction", None, "Make up for the rounding of weights; default yes.")
+flags.DEFINE_integer("qat_epochs", None, "Train the int8 form; default 0.", lower_bound=0)
+flags.DEFINE_string("qat_data", None, "Pictures with labels to train it on.")
+flags.DEFINE_float("distillation", None, "Share of the float network's answers in it.")
 flags.DEFINE_string("data", None, "Pictures to verify on: csv with labels, folder or .npz.")
 flags.DEFINE_float("max_accuracy_drop", None, "Gate: points of top-1 that int8 may lose.")
 flags.DEFINE_float("min_agreement", None, "Gate: percent of inputs that keep their best class.")

@@ -11,6 +11,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from convert.inputs import Inputs
+from convert.scheme import rounded
 
 
 def correct_biases(model: keras.Model, inputs: Inputs, *, per_channel: bool) -> keras.Model:
@@ -27,15 +28,6 @@ def correct_biases(model: keras.Model, inputs: Inputs, *, per_channel: bool) -> 
             [kernel, bias + _mean_output(layer, means[layer.name], error)]
         )
     return corrected
-
-
-def rounded(kernel: np.ndarray, layer: keras.layers.Layer, *, per_channel: bool) -> np.ndarray:
-    """The kernel as the converter rounds it: symmetric, the largest magnitude at 127 steps."""
-    depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
-    one_channel = (0, 1) if depthwise else tuple(range(kernel.ndim - 1))
-    largest = np.abs(kernel).max(axis=one_channel if per_channel else None, keepdims=True)
-    step = np.maximum(largest, 1e-30) / 127
-    return np.round(kernel / step) * step
 
 
 def _mean_inputs(

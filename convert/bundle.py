@@ -25,6 +25,8 @@ def folder(settings: Settings) -> Path:
     named = sorted(model.options, key=lambda name: (name not in SHORT, name))
     options = [_label(name, model.options[name]) for name in named if name != "allow_any_width"]
     parts = [model.name, *options, f"{model.side}", settings.quantization.precision.value]
+    if settings.qat.epochs:
+        parts.append("qat")
     lowering = settings.lowering
     if lowering.way == "direct":
         parts.append("direct")

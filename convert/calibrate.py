@@ -20,6 +20,11 @@ class Range:
     low: float
     high: float
 
+    @property
+    def step(self) -> float:
+        """The difference between two neighbours of the 256 values."""
+        return (self.high - self.low) / 255
+
 
 @dataclass(frozen=True)
 class Histogram:

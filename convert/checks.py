@@ -12,7 +12,7 @@ from keras_models.errors import InputError
 def check(settings: Settings) -> None:
     """Raises InputError for values, files and folders that cannot be used."""
     model, quantization, wanted = settings.model, settings.quantization, settings.verification
-    lowering = settings.lowering
+    lowering, qat = settings.lowering, settings.qat
     for option, flag in (("input_shape", "resolution"), ("num_classes", "num_classes")):
         if option in model.options:
             raise InputError(f"Expected --{flag}, got --option {option}.")
@@ -28,6 +28,7 @@ def check(settings: Settings) -> None:
         ("num_classes", model.num_classes, 1),
         ("calibration_samples", quantization.calibration_samples, 1),
         ("max_size_growth", lowering.max_size_growth, 0),
+        ("qat_epochs", qat.epochs, 0),
         ("seed", settings.seed, 0),
         ("max_accuracy_drop", wanted.max_accuracy_drop, -100),
         ("min_agreement", wanted.min_agreement, 0),
@@ -48,6 +49,12 @@ def check(settings: Settings) -> None:
         )
     if quantization.precision is Precision.INT16X8 and not quantization.per_channel:
         raise InputError("int16x8 weights have one scale per channel: leave out --noper_channel.")
+    if not 0 <= qat.distillation <= 1:
+        raise InputError(f"Expected --distillation to be 0 to 1, got {qat.distillation}.")
+    if qat.epochs and quantization.precision is not Precision.INT8:
+        raise InputError("--qat_epochs trains int8: pass --int8, or leave it out.")
+    if qat.epochs and not qat.data:
+        raise InputError("--qat_epochs needs pictures with labels: pass --qat_data.")
     if wanted.min_agreement is not None and wanted.min_agreement > 100:
         raise InputError(f"Expected --min_agreement in percent, got {wanted.min_agreement}.")
     if wanted.max_accuracy_drop is not None and not (wanted.data or quantization.calibration):

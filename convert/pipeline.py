@@ -4,7 +4,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from convert import bundle, export, gates, quantize, tune, verify
+from convert import bundle, export, gates, qat, quantize, tune, verify
 from convert.inputs import PICTURES, Inputs, from_pictures, made_for, noise
 from convert.lowering import lower
 from convert.network import Network, create
@@ -53,7 +53,16 @@ def run(settings: Settings, progress: Progress) -> tuple[Path, Report]:
     form = None if settings.lowering.way == "direct" else tuned.form
     deployed = lower(network.model, integer=settings.quantization.precision.needs_inputs, form=form)
     with progress.stage("quantize"):
-        ready = quantize.apply(deployed, calibration, settings.quantization, network.preprocessing)
+        calibrated, ranges = quantize.calibrate(
+            deployed, calibration, settings.quantization, network.preprocessing
+        )
+    epochs: tuple[qat.Epoch, ...] = ()
+    if settings.qat.epochs:
+        calibrated, epochs = qat.train(
+            calibrated, ranges, deployed, network, settings, qat.folder(folder), progress
+        )
+    per_channel = settings.quantization.per_channel
+    ready = quantize.fake_quantize(calibrated, ranges, per_channel=per_channel)
     with progress.stage("export"):
         data = export.to_tflite(ready, settings.quantization, calibration)
     if labelled is None and calibration is not None:
@@ -69,13 +78,17 @@ def run(settings: Settings, progress: Progress) -> tuple[Path, Report]:
         if settings.quantization.precision is Precision.INT8:
             for name in audit.float_operators:
                 progress.warn(f"{name} computes in float32: TFLite has no other")
-        fidelity = verify.fidelity(data, network.model, deployed, checked)
+        rounded = quantize.fake_quantize(calibrated, ranges, per_channel=per_channel, training=True)
+        fidelity = verify.fidelity(
+            data, network.model, calibrated, checked, rounded=rounded if ranges else None
+        )
     report = make_report(
-        settings, network, tuned.gains, calibration, checked, data, audit, fidelity
+        settings, network, tuned.gains, calibration, epochs, checked, data, audit, fidelity
     )
     if folder.exists():
         progress.warn(f"the bundle that was in {folder} is replaced")
     bundle.write(folder, data, report, network.class_names or checked.class_names)
+    qat.clear(qat.folder(folder))
     return folder, report
 
 

@@ -13,13 +13,14 @@ from collections.abc import Mapping
 
 import tf_keras as keras
 from tensorflow_model_optimization.quantization.keras import QuantizeWrapperV2
+from tensorflow_model_optimization.quantization.keras.quantizers import Quantizer
 
 from convert import graph
 from convert.bias_correction import correct_biases
 from convert.calibrate import Range, collect, estimate
 from convert.inputs import Inputs
 from convert.lowering.layers import RowPadding
-from convert.scheme import KERNELS, Int8Layer
+from convert.scheme import CONVOLVING, Int8Layer, SymmetricTensor, for_training, kernel_name
 from convert.settings import Estimator, Precision, Quantization
 from keras_models.data import Preprocessing
 from keras_models.layers import ChannelShuffle, ChannelSlice, Tensor
@@ -34,6 +35,29 @@ MOVES_VALUES = (
     RowPadding,
 )
 SIGMOID = Range(0.0, 255 / 256)  # the only output range of TFLite's int8 LOGISTIC
+# In parts of a step: an input this near to the middle between two steps takes the lower one.  With
+# mean and deviation 127.5 all pixels lie there: an int8 input is the pixel - 128.
+TIES = 1e-3
+
+
+def calibrate(
+    deployed: keras.Model,
+    calibration: Inputs | None,
+    settings: Quantization,
+    preprocessing: Preprocessing,
+) -> tuple[keras.Model, dict[str, Range]]:
+    """Returns the deployment form with its biases corrected, and the ranges of int8.
+
+    A float precision's is returned as it is; int16 ranges are left to the converter to find.
+    """
+    if not settings.precision.needs_inputs:
+        return deployed, {}
+    assert calibration is not None
+    if settings.bias_correction:
+        deployed = correct_biases(deployed, calibration, per_channel=settings.per_channel)
+    if settings.precision is not Precision.INT8:
+        return deployed, {}
+    return deployed, ranges(deployed, calibration, settings.ranges, preprocessing)
 
 
 def apply(
@@ -42,19 +66,9 @@ def apply(
     settings: Quantization,
     preprocessing: Preprocessing,
 ) -> keras.Model:
-    """Returns the form to export: biases corrected, int8 activations rounded to their ranges.
-
-    Float precisions are returned as they are; int16 ranges are left to the converter to find.
-    """
-    if not settings.precision.needs_inputs:
-        return deployed
-    assert calibration is not None
-    if settings.bias_correction:
-        deployed = correct_biases(deployed, calibration, per_channel=settings.per_channel)
-    if settings.precision is not Precision.INT8:
-        return deployed
-    found = ranges(deployed, calibration, settings.ranges, preprocessing)
-    return fake_quantize(deployed, found, per_channel=settings.per_channel)
+    """Post-training quantization: returns the form to export."""
+    calibrated, found = calibrate(deployed, calibration, settings, preprocessing)
+    return fake_quantize(calibrated, found, per_channel=settings.per_channel)
 
 
 def ranges(
@@ -147,32 +161,60 @@ def _is_sigmoid(layer: keras.layers.Layer) -> bool:
 
 
 def fake_quantize(
-    model: keras.Model, ranges: Mapping[str, Range], *, per_channel: bool = True
+    model: keras.Model,
+    ranges: Mapping[str, Range],
+    *,
+    per_channel: bool = True,
+    training: bool = False,
 ) -> keras.Model:
     """Returns the deployment form with the output of each layer in `ranges` rounded to int8.
 
-    Weights with one scale per channel are left to the converter, which cannot follow them where it
-    transposes them; with one scale per tensor they are rounded here, since it knows no such mode.
+    Without ranges nothing is rounded.
+
+    Args:
+      model: The deployment form.
+      ranges: As the function of that name gives them.
+      per_channel: Weights have one scale per output channel, else per tensor.
+      training: Round the weights, as the file will have them.  For the converter, weights with one
+        scale per channel stay as they are: it rounds them, and cannot follow rounded ones where it
+        transposes them.  With one scale per tensor they are rounded for it: it knows no such mode.
     """
+    if not ranges:
+        return model
     image = keras.Input(model.inputs[0].shape[1:], name=model.input_names[0])
-    clipping = _clipping(model)
+    clipping, reads = _clipping(model), graph.sources(model)
+    # Layers that move values have the range of those that they read.
+    given = graph.interpret(model, lambda layer, read: ranges.get(layer.name) or read[0])
+
+    def weights(layer: keras.layers.Layer) -> dict[str, Quantizer]:
+        if not isinstance(layer, CONVOLVING):
+            return {}
+        if not training:
+            return {} if per_channel else {kernel_name(layer): SymmetricTensor()}
+        # tfmot trains whatever it rounds.  Kernels that are not trained are a pooling's, all alike.
+        (source,) = reads[layer.name]
+        step = given[source].step
+        return for_training(layer, step, per_channel=per_channel) if layer.trainable else {}
 
     def visit(layer: keras.layers.Layer, inputs: list[Tensor]) -> Tensor:
         range_ = ranges.get(layer.name)
-        round_weights = not per_channel and type(layer).__name__ in KERNELS
-        if range_ is None and not round_weights:
-            return graph.copy(layer, inputs)
         if isinstance(layer, keras.layers.InputLayer):
             inputs = [image]
-            clone = keras.layers.Activation("linear", name=f"{layer.name}_quantize")
+            name = f"{layer.name}_quantize"
+            if training and range_:
+                clone = keras.layers.Rescaling(1.0, -TIES * range_.step, name=name)
+            else:
+                clone = keras.layers.Activation("linear", name=name)
         elif layer.name in clipping:
             clone = keras.layers.Activation("linear", name=layer.name)
         else:
             clone = type(layer).from_config(layer.get_config())
             clone.build(layer.input_shape)
             clone.set_weights(layer.get_weights())
-        config = Int8Layer(range_, round_weights=round_weights)
-        return QuantizeWrapperV2(clone, config, name_prefix="")(
+        rounded = weights(clone)
+        if range_ is None and not rounded:
+            return graph.copy(layer, inputs)
+        return QuantizeWrapperV2(clone, Int8Layer(range_, rounded), name_prefix="")(
             inputs if len(inputs) > 1 else inputs[0]
         )
 

@@ -11,6 +11,7 @@ from typing import Any
 from convert import gates, kotlin
 from convert.inputs import Inputs
 from convert.network import Network, WeightsOrigin
+from convert.qat import Epoch
 from convert.settings import Settings
 from convert.tune import Gain
 from convert.verify import Audit, Fidelity, Tensor
@@ -44,6 +45,7 @@ class Report:
     preprocessing: Preprocessing
     forms: tuple[Gain, ...]  # chosen by measuring, and what each gained
     calibration: InputsOrigin | None
+    training: tuple[Epoch, ...]  # of the int8 form
     verified_on: InputsOrigin
     sha256: str
     audit: Audit
@@ -63,6 +65,7 @@ def make_report(
     network: Network,
     forms: tuple[Gain, ...],
     calibration: Inputs | None,
+    training: tuple[Epoch, ...],
     checked: Inputs,
     data: bytes,
     audit: Audit,
@@ -80,6 +83,7 @@ def make_report(
         calibration=_origin(calibration)
         if calibration and settings.quantization.precision.needs_inputs
         else None,
+        training=training,
         verified_on=_origin(checked),
         sha256=hashlib.sha256(data).hexdigest(),
         audit=audit,
@@ -114,6 +118,8 @@ def rows(report: Report) -> list[tuple[str, str]]:
     ]
     if report.calibration:
         found.append(("calibrated on", _inputs(report.calibration)))
+    if report.training:
+        found.append(("trained in int8", _training(report)))
     found.append(("verified on", _inputs(report.verified_on)))
     if fidelity.top1 is not None:
         found += [
@@ -122,6 +128,7 @@ def rows(report: Report) -> list[tuple[str, str]]:
         ]
     found += [
         ("agreement", f"{fidelity.agreement:.1f} % of inputs keep their best class"),
+        *_rounded(fidelity),
         ("logits", f"{fidelity.sqnr_db:.1f} dB signal to quantization noise"),
         (
             "worst layers",
@@ -222,6 +229,20 @@ def _loads(report: Report) -> str:
     answers = {True: "loads and runs it", False: "does NOT run it", None: "not installed"}
     version = report.versions.get("tflite-runtime", "")
     return f"{version} {answers[report.audit.loads_in_tflite_runtime]}".strip()
+
+
+def _rounded(fidelity: Fidelity) -> list[tuple[str, str]]:
+    agreement = fidelity.rounded_agreement
+    if agreement is None:
+        return []
+    return [("fake-quantized", f"the network in Keras has the same best class: {agreement:.1f} %")]
+
+
+def _training(report: Report) -> str:
+    first, last = report.training[0], report.training[-1]
+    qat, number = report.settings.qat, len(report.training)
+    epochs = f"{number} epoch{'s' * (number != 1)} of {qat.data}"
+    return f"{epochs}, loss {first.loss:.4f} to {last.loss:.4f}"
 
 
 def _inputs(origin: InputsOrigin) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 from tensorflow_model_optimization.quantization.keras import QuantizeConfig, quantizers
@@ -10,28 +11,41 @@ from tensorflow_model_optimization.quantization.keras import QuantizeConfig, qua
 from convert.calibrate import Range
 from keras_models.layers import Tensor
 
-KERNELS = {"Conv2D": "kernel", "DepthwiseConv2D": "depthwise_kernel", "Dense": "kernel"}
+CONVOLVING = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.Dense)
+
+
+def kernel_name(layer: keras.layers.Layer) -> str:
+    """The attribute of a convolution or dense layer that holds its kernel."""
+    return "depthwise_kernel" if _is_depthwise(layer) else "kernel"
+
+
+def rounded(kernel: np.ndarray, layer: keras.layers.Layer, *, per_channel: bool) -> np.ndarray:
+    """The kernel as the converter rounds it: symmetric, the largest magnitude at 127 steps."""
+    return SymmetricKernel(_summed(layer, per_channel=per_channel))(kernel, False, {}).numpy()
 
 
 class Int8Layer(QuantizeConfig):
-    """A layer whose output, activation included, has a fixed range; None: what follows has it."""
+    """A layer whose output, activation included, has a fixed range; None: what follows has it.
 
-    def __init__(self, range_: Range | None, *, round_weights: bool) -> None:
+    Its weights are rounded by the quantizers of these names, as "kernel".
+    """
+
+    def __init__(
+        self, range_: Range | None, weights: Mapping[str, quantizers.Quantizer] | None = None
+    ) -> None:
         self.range = range_
-        self.round_weights = round_weights
+        self.weights = weights or {}
 
     def get_weights_and_quantizers(self, layer: keras.layers.Layer) -> list[Any]:
-        """The kernel, where it is rounded here: symmetric, one scale for all of it."""
-        if not self.round_weights:
-            return []
-        return [(getattr(layer, KERNELS[type(layer).__name__]), SymmetricTensor())]
+        """The weights that are rounded here."""
+        return [(getattr(layer, name), quantizer) for name, quantizer in self.weights.items()]
 
     def set_quantize_weights(
         self, layer: keras.layers.Layer, quantize_weights: Sequence[Tensor]
     ) -> None:
-        """Makes the layer compute with its rounded kernel."""
-        for kernel in quantize_weights:
-            setattr(layer, KERNELS[type(layer).__name__], kernel)
+        """Makes the layer compute with its rounded weights."""
+        for name, values in zip(self.weights, quantize_weights, strict=True):
+            setattr(layer, name, values)
 
     def get_activations_and_quantizers(self, layer: keras.layers.Layer) -> list[Any]:
         """None: the activation is part of the output."""
@@ -41,6 +55,7 @@ class Int8Layer(QuantizeConfig):
         self, layer: keras.layers.Layer, quantize_activations: Sequence[Any]
     ) -> None:
         """Nothing to set."""
+        assert not quantize_activations
 
     def get_output_quantizers(self, layer: keras.layers.Layer) -> list["FixedRange"]:
         """The rounding of the output."""
@@ -48,7 +63,7 @@ class Int8Layer(QuantizeConfig):
 
     def get_config(self) -> dict[str, Any]:
         """The arguments, as Keras stores them."""
-        return {"range_": self.range, "round_weights": self.round_weights}
+        return {"range_": self.range, "weights": self.weights}
 
 
 class _Stateless(quantizers.Quantizer):
@@ -81,7 +96,7 @@ class FixedRange(_Stateless):
 
 
 class SymmetricTensor(_Stateless):
-    """Rounds weights to 255 steps around zero, the largest magnitude at 127 of them."""
+    """Rounds weights to 255 steps around zero, by the operator that the converter knows."""
 
     def __call__(
         self, inputs: Tensor, training: bool, weights: Mapping[str, Any], **kwargs: Any
@@ -91,3 +106,65 @@ class SymmetricTensor(_Stateless):
         return tf.quantization.fake_quant_with_min_max_vars(
             inputs, -largest, largest, narrow_range=True
         )
+
+
+class SymmetricKernel(_Stateless):
+    """Rounds a kernel to 255 steps around zero as the converter does, for training.
+
+    Gradients pass as if nothing were rounded, but for weights that are zero: these are where the
+    deployment form has no connection, and stay so.
+    """
+
+    def __init__(self, axes: tuple[int, ...] | None) -> None:
+        """`axes`: those over which a scale is shared; None: all."""
+        self.axes = axes
+
+    def __call__(
+        self, inputs: Tensor, training: bool, weights: Mapping[str, Any], **kwargs: Any
+    ) -> Tensor:
+        """Rounds `inputs`."""
+        step = self.step(inputs)
+        connected = inputs * tf.stop_gradient(tf.cast(tf.not_equal(inputs, 0), inputs.dtype))
+        return connected + tf.stop_gradient(tf.round(inputs / step) * step - inputs)
+
+    def step(self, kernel: Tensor) -> Tensor:
+        """What a step of each weight is; `axes` have length 1."""
+        largest = tf.reduce_max(tf.abs(kernel), axis=self.axes, keepdims=True)
+        return tf.maximum(largest, 1e-30) / 127
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments, as Keras stores them."""
+        return {"axes": self.axes}
+
+
+class Int32Bias(_Stateless):
+    """Rounds a bias to the steps of the products that it is added to."""
+
+    def __init__(self, input_step: float, kernel: SymmetricKernel, of: tf.Variable) -> None:
+        self.input_step, self.kernel, self.of = input_step, kernel, of
+
+    def __call__(
+        self, inputs: Tensor, training: bool, weights: Mapping[str, Any], **kwargs: Any
+    ) -> Tensor:
+        """Rounds `inputs`."""
+        step = tf.reshape(self.input_step * self.kernel.step(self.of), (-1,))
+        return inputs + tf.stop_gradient(tf.round(inputs / step) * step - inputs)
+
+
+def for_training(
+    layer: keras.layers.Layer, input_step: float, *, per_channel: bool
+) -> dict[str, quantizers.Quantizer]:
+    """What rounds the layer's weights while they are trained."""
+    name, kernel = kernel_name(layer), SymmetricKernel(_summed(layer, per_channel=per_channel))
+    return {name: kernel, "bias": Int32Bias(input_step, kernel, getattr(layer, name))}
+
+
+def _summed(layer: keras.layers.Layer, *, per_channel: bool) -> tuple[int, ...] | None:
+    if not per_channel:
+        return None
+    dense = isinstance(layer, keras.layers.Dense)
+    return (0, 1) if _is_depthwise(layer) else (0,) if dense else (0, 1, 2)
+
+
+def _is_depthwise(layer: keras.layers.Layer) -> bool:
+    return isinstance(layer, keras.layers.DepthwiseConv2D)

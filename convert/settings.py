@@ -77,6 +77,19 @@ class Quantization:
 
 
 @dataclass(frozen=True)
+class Qat:
+    """Training of the int8 form, from its calibrated ranges on; see `qat`."""
+
+    epochs: int = 0  # 0: post-training quantization alone
+    data: str | None = None  # pictures with labels, as those of `keras_models.train`
+    batch: int = 128
+    learning_rate: float = 1e-3  # its maximum; a cosine leads down to 0
+    distillation: float = 0.5  # share of the float network's answers in what is learnt
+    crop: Literal["none", "pad", "resized"] = "pad"
+    flip: bool = True
+
+
+@dataclass(frozen=True)
 class Verification:
     """On what the file is held against the float network, and what it must reach."""
 
@@ -94,5 +107,6 @@ class Settings:
     quantization: Quantization = field(default_factory=Quantization)
     verification: Verification = field(default_factory=Verification)
     lowering: Lowering = field(default_factory=Lowering)
+    qat: Qat = field(default_factory=Qat)
     out: str = "build"
     seed: int = 0

@@ -14,7 +14,7 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 import tflite_file
 from convert.inputs import Inputs
-from convert.quantize import shared_ranges
+from convert.quantize import TIES, shared_ranges
 from keras_models.errors import InputError
 
 PROBED = 4  # inputs whose every tensor is compared: without XNNPACK, inference takes long
@@ -70,6 +70,7 @@ class Fidelity:
 
     inputs: int
     agreement: float  # inputs with the same best class
+    rounded_agreement: float | None  # with the fake-quantized network in Keras; None: not int8
     sqnr_db: float  # of the logits: signal to quantization noise
     float_top1: float | None  # None: no labels
     float_top5: float | None
@@ -101,19 +102,28 @@ def audit(data: bytes) -> Audit:
     )
 
 
-def fidelity(data: bytes, model: keras.Model, deployed: keras.Model, inputs: Inputs) -> Fidelity:
+def fidelity(
+    data: bytes,
+    model: keras.Model,
+    deployed: keras.Model,
+    inputs: Inputs,
+    *,
+    rounded: keras.Model | None = None,
+) -> Fidelity:
     """Runs the file and the float network on the same inputs.
 
     Args:
       data: The file.
       model: The float network as it was trained: the reference of the logits.
-      deployed: Its deployment form, whose layers have the names that the file's tensors carry.
+      deployed: The deployment form of the file, in float; the file's tensors are named after its
+        layers.
       inputs: What to run, with labels where they are known.
+      rounded: The deployment form fake-quantized: everything in it is rounded as in the file.
 
     Raises:
       InputError: the network's logits are not finite.
     """
-    expected = np.concatenate([model(batch, training=False).numpy() for batch in inputs.batches()])
+    expected = _logits(model, inputs)
     if not np.isfinite(expected).all():
         raise InputError(
             "Expected the float network to give finite logits, got others: its weights are those "
@@ -122,7 +132,8 @@ def fidelity(data: bytes, model: keras.Model, deployed: keras.Model, inputs: Inp
     got = np.stack(list(run(data, inputs)))
     return Fidelity(
         inputs=len(inputs),
-        agreement=100 * float(np.mean(got.argmax(1) == expected.argmax(1))),
+        agreement=_agreement(expected, got),
+        rounded_agreement=_agreement(_logits(rounded, inputs), got) if rounded else None,
         sqnr_db=sqnr_db(expected, got),
         float_top1=_top(expected, inputs.labels, 1),
         float_top5=_top(expected, inputs.labels, 5),
@@ -146,13 +157,12 @@ def run(data: bytes, inputs: Inputs) -> Iterator[np.ndarray]:
 def quantize(x: np.ndarray, tensor: Tensor) -> np.ndarray:
     """Float inputs as the file takes them, of the same shape.
 
-    A value between two steps takes the lower one.  With mean and deviation 127.5 all pixels lie
-    there, so that an int8 input is the pixel - 128 and a uint8 input the pixel itself.
+    A value between two steps takes the lower one, see `TIES`.
     """
     if not tensor.scale:
         return x.astype(tensor.dtype)
     limits = np.iinfo(tensor.dtype)
-    steps = np.floor(x / tensor.scale + tensor.zero_point + (0.5 - 1e-3))
+    steps = np.floor(x / tensor.scale + tensor.zero_point + (0.5 - TIES))
     return np.clip(steps, limits.min, limits.max).astype(tensor.dtype)
 
 
@@ -184,6 +194,14 @@ def _dequantize(values: np.ndarray, scale: float, zero_point: int) -> np.ndarray
     if not scale:
         return values.astype(np.float32)
     return (values.astype(np.float32) - zero_point) * np.float32(scale)
+
+
+def _logits(model: keras.Model, inputs: Inputs) -> np.ndarray:
+    return np.concatenate([model(batch, training=False).numpy() for batch in inputs.batches()])
+
+
+def _agreement(expected: np.ndarray, got: np.ndarray) -> float:
+    return 100 * float(np.mean(got.argmax(1) == expected.argmax(1)))
 
 
 def _top(logits: np.ndarray, labels: np.ndarray | None, k: int) -> float | None:

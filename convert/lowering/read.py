@@ -147,7 +147,7 @@ def _average_pool(
     channels = layer.output.shape[-1]
     pool = keras.layers.DepthwiseConv2D(layer.pool_size, layer.strides, name=layer.name)
     kernel = np.full((*layer.pool_size, channels, 1), 1 / np.prod(layer.pool_size))
-    config, bias = pool.get_config(), np.zeros(channels)
+    config, bias = pool.get_config() | {"trainable": False}, np.zeros(channels)
     return Depthwise(
         reads=inputs, kind=type(pool), config=config, kernel=kernel, bias=bias, **given
     )

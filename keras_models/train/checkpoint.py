@@ -46,19 +46,19 @@ class Progress:
 
 
 def save(
-    path: Path, arrays: Mapping[str, np.ndarray], progress: Progress, settings: Settings, data: str
+    path: Path, arrays: Mapping[str, np.ndarray], progress: Progress, settings: Settings, start: str
 ) -> None:
-    """Writes the values of the trainer's variables; `data` is the hash of the training pictures."""
+    """Writes the trainer's variables; `start`: on which pictures, from which weights it began."""
     metadata = {
         "settings": json.dumps(experiment.to_dict(settings)),
         "progress": json.dumps(asdict(progress)),
-        "data": data,
+        "start": start,
     }
     with replacing(path) as temporary:
         temporary.write_bytes(safetensors.numpy.save(dict(arrays), metadata))
 
 
-def restore(path: Path, variables: Mapping[str, Any], settings: Settings, data: str) -> Progress:
+def restore(path: Path, variables: Mapping[str, Any], settings: Settings, start: str) -> Progress:
     """Assigns what `save` wrote to `variables`.
 
     Raises:
@@ -76,8 +76,8 @@ def restore(path: Path, variables: Mapping[str, Any], settings: Settings, data: 
     except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path}: no checkpoint of a training ({error}): {remedy}.") from error
     difference = _difference(before, settings)
-    if not difference and metadata["data"] != data:
-        difference = "other training pictures"
+    if not difference and metadata["start"] != start:
+        difference = "other training pictures, or other weights to begin with"
     shapes = {name: tuple(array.shape) for name, array in arrays.items()}
     if not difference and shapes != {name: tuple(v.shape) for name, v in variables.items()}:
         difference = "weights of another network"

@@ -105,7 +105,7 @@ def _normalize(rows: Tensor, gamma: Tensor, beta: Tensor, epsilon: float) -> Any
 
 
 class _Dropout(keras.layers.Dropout):
-    def __init__(self, randomness: Randomness, number: int, **kwargs: Any) -> None:
+    def __init__(self, randomness: Randomness | None, number: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.randomness = randomness
         self.number = number
@@ -114,6 +114,7 @@ class _Dropout(keras.layers.Dropout):
         """Drops with probability `rate`, and scales what stays."""
         if not training:
             return x
+        assert self.randomness
         known = zip(self.noise_shape or x.shape, tf.unstack(tf.shape(x)), strict=True)
         shape = [actual if size is None else size for size, actual in known]
         kept = self.randomness.uniform(shape, self.number) >= self.rate
@@ -122,16 +123,16 @@ class _Dropout(keras.layers.Dropout):
 
 def training_form(
     model: keras.Model,
-    randomness: Randomness,
+    randomness: Randomness | None = None,
     *,
     precision: str = "float32",
     synchronized: bool = False,
 ) -> keras.Model:
-    """Clones `model`, with weights of its own: its names, not its values.
+    """Clones `model`, with its names and values.
 
     Args:
       model: A network of the registry.
-      randomness: What dropout draws from.
+      randomness: What dropout draws from; None: the form is not trained.
       precision: What layers compute in, "bfloat16" or "float16", but for the last.
       synchronized: Batch norms take the statistics of all replicas.
     """
@@ -154,4 +155,6 @@ def training_form(
             kind = _BatchNorm
         return kind.from_config(config)
 
-    return keras.models.clone_model(model, clone_function=clone)
+    form = keras.models.clone_model(model, clone_function=clone)
+    form.set_weights(model.get_weights())
+    return form

@@ -2,17 +2,15 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from keras_models.checkpoints.load import load_weights
 from keras_models.errors import InputError
 from keras_models.progress import Progress
-from keras_models.train import checkpoint, evaluate, outputs, stages
+from keras_models.train import checkpoint, outputs, stages
 from keras_models.train.distribution import Workers
 from keras_models.train.evaluate import Accuracy
 from keras_models.train.settings import Settings
@@ -27,18 +25,18 @@ class Loop:
         self,
         settings: Settings,
         progress: Progress,
-        model: Any,
         train: Split,
-        test: Split | None,
         make_trainer: Callable[[int], Trainer],
         workers: Workers,
+        start: str,
+        measure: Callable[[Mapping[str, np.ndarray]], Accuracy] | None = None,
     ) -> None:
-        """Starts; `model` is what is evaluated, at its full resolution."""
-        self.settings, self.progress, self.train, self.test = settings, progress, train, test
+        """Starts from weights that `start` tells from others; `measure` tests weights."""
+        self.settings, self.progress, self.train = settings, progress, train
+        self.measure, self.start = measure, f"{train.sha256} {start}"
         self.out = Path(settings.out)
         self.make_trainer, self.workers = make_trainer, workers
         self.trainer, self.stage = make_trainer(0), stages.stage(settings, 0)
-        self.model, self.forward = model, evaluate.forward_of(model, settings.preprocessing)
         self.done = checkpoint.Progress()
         self.accuracy: Accuracy | None = None
         self.started = time.monotonic()
@@ -50,7 +48,7 @@ class Loop:
             self.out / outputs.CHECKPOINT,
             self.trainer.variables(),
             self.settings,
-            self.train.sha256,
+            self.start,
         )
         self.started_at = self.trainer.step
         self.progress.tell(f"goes on from step {self.trainer.step} of {self.trainer.steps}")
@@ -85,7 +83,7 @@ class Loop:
 
     def finish(self) -> None:
         """Evaluates where this run has not, and writes the last weights."""
-        if self.test and not self.accuracy:
+        if self.measure and not self.accuracy:
             with self.progress.stage("evaluate"):
                 self._evaluate()
         self._write_weights(outputs.LAST)
@@ -97,9 +95,8 @@ class Loop:
             self.trainer.take(before.variables())
 
     def _evaluate(self) -> None:
-        load_weights(self.model, self.trainer.weights(), origin="training")
-        if self.test:
-            self.accuracy = evaluate.evaluate(self.forward, self.test)
+        if self.measure:
+            self.accuracy = self.measure(self.trainer.weights())
 
     def _end_epoch(self, number: int) -> None:
         trainer, done = self.trainer, self.done
@@ -153,7 +150,7 @@ class Loop:
     def _save(self, state: dict[str, np.ndarray]) -> None:
         if self.workers.chief:
             path = self.out / outputs.CHECKPOINT
-            checkpoint.save(path, state, self.done, self.settings, self.train.sha256)
+            checkpoint.save(path, state, self.done, self.settings, self.start)
 
     def _write_weights(self, name: str) -> None:
         arrays = self.trainer.weights()

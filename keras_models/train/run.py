@@ -1,11 +1,14 @@
 """The order of a training."""
 
 import contextlib
+import functools
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
@@ -14,10 +17,10 @@ from keras_models.checkpoints import read_weights
 from keras_models.checkpoints.load import load_weights
 from keras_models.data import Preprocessing
 from keras_models.progress import Progress
-from keras_models.train import distribution, outputs, sources, stages
+from keras_models.train import distribution, evaluate, outputs, sources, stages
 from keras_models.train.distribution import Workers
 from keras_models.train.evaluate import Accuracy
-from keras_models.train.form import Randomness, training_form
+from keras_models.train.form import training_form
 from keras_models.train.loop import Loop
 from keras_models.train.settings import Settings
 from keras_models.train.sources import Split
@@ -63,21 +66,36 @@ def run(settings: Settings, progress: Progress) -> Result:
 
 
 def _begin(settings: Settings, progress: Progress, workers: Workers) -> Loop:
-    train, test = _pictures(settings, progress)
+    train, test = read_pictures(settings, progress)
     model = _create(settings, settings.network.side, settings.network.options, train.classes)
-    _load(model, settings)
+    start = _load(model, settings)
 
     def make_trainer(epoch: int) -> Trainer:
         stage = stages.stage(settings, epoch)
         sized = _create(settings, stage.resolution, stage.options, train.classes)
         sized.set_weights(model.get_weights())
-        return Trainer(sized, settings, stage.augment, pictures=len(train), workers=workers)
+        build = functools.partial(
+            training_form,
+            sized,
+            precision=settings.training.precision,
+            synchronized=settings.distribution.synchronized_batch_norm,
+        )
+        return Trainer(build, settings, stage.augment, pictures=len(train), workers=workers)
 
-    evaluated = training_form(model, Randomness(settings.seed, tf.Variable(0, dtype=tf.int64)))
-    return Loop(settings, progress, evaluated, train, test, make_trainer, workers)
+    form = training_form(model)
+    forward = evaluate.forward_of(form, settings.preprocessing)
+
+    def measure(weights: Mapping[str, np.ndarray]) -> Accuracy:
+        assert test
+        load_weights(form, weights, origin="training")
+        return evaluate.evaluate(forward, test)
+
+    return Loop(settings, progress, train, make_trainer, workers, start, measure if test else None)
 
 
-def _pictures(settings: Settings, progress: Progress) -> tuple[Split, Split | None]:
+def read_pictures(settings: Settings, progress: Progress) -> tuple[Split, Split | None]:
+    """Reads what is trained on, and what is tested on; both number the classes alike."""
+
     def load(source: str, size: int, preprocessing: Preprocessing, seed: int) -> Split:
         with progress.stage(f"pictures from {source}"):
             return sources.load(
@@ -107,7 +125,10 @@ def _create(settings: Settings, side: int, options: Mapping[str, Any], classes: 
     )
 
 
-def _load(model: Any, settings: Settings) -> None:
+def _load(model: Any, settings: Settings) -> str:
+    """Loads the weights to go on from; returns what tells them from others."""
     weights = settings.network.weights
-    if weights != "random":
-        load_weights(model, read_weights(weights).arrays, origin=weights)
+    if weights == "random":
+        return weights
+    load_weights(model, read_weights(weights).arrays, origin=weights)
+    return hashlib.sha256(Path(weights).read_bytes()).hexdigest()

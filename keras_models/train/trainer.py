@@ -1,6 +1,7 @@
 """A network in training: its variables, and the step that changes them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,40 +12,49 @@ from keras_models.checkpoints.files import weight_keys
 from keras_models.layers import Tensor
 from keras_models.train import augment, schedule
 from keras_models.train.distribution import Workers
-from keras_models.train.form import Randomness, training_form
+from keras_models.train.form import Randomness
 from keras_models.train.settings import Augment, Settings
+
+
+@dataclass(frozen=True, eq=False)
+class Teacher:
+    """A network whose answers are a part of what another one learns (arXiv:1503.02531).
+
+    Attributes:
+      model: Takes the same inputs, gives logits of the same classes.
+      share: Of its probabilities in the targets, the rest are the labels'; 0 to 1.
+    """
+
+    model: keras.Model
+    share: float
 
 
 class Trainer:
     """Model, averaged weights and optimizer, as one stage of a training has them.
 
     Attributes:
-      model: What is trained: a copy, in the form that trains fast.
+      model: What is trained.
     """
 
     def __init__(
         self,
-        model: keras.Model,
+        build: Callable[[Randomness], keras.Model],
         settings: Settings,
         augment: Augment,
         *,
         pictures: int,
         workers: Workers,
+        teacher: Teacher | None = None,
     ) -> None:
-        """Copies `model`; an epoch is as many whole batches as `pictures` give."""
+        """Builds the model; an epoch is as many whole batches as `pictures` give."""
         self.settings, self._augment, self._workers = settings, augment, workers
+        self._teacher = teacher
         self.batch = min(settings.training.batch, pictures)
         self._local = workers.share(self.batch)
         self.steps_per_epoch = pictures // self.batch
         with workers.strategy.scope():
             self._step = tf.Variable(0, dtype=tf.int64, trainable=False)
-            self.model = training_form(
-                model,
-                Randomness(settings.seed, self._step),
-                precision=settings.training.precision,
-                synchronized=settings.distribution.synchronized_batch_norm,
-            )
-            self.model.set_weights(model.get_weights())
+            self.model = build(Randomness(settings.seed, self._step))
             self._optimizer = _optimizer(self.model, settings)
             self._averages = _averages(self.model) if settings.training.ema else []
 
@@ -132,6 +142,9 @@ class Trainer:
         inputs = augment.augment(images, self._augment, self.model.input.shape[1], draw)
         inputs = augment.normalize(inputs, settings.preprocessing)
         inputs, targets = augment.mixup(inputs, targets, self._augment.mixup, draw)
+        if self._teacher:
+            answers = tf.nn.softmax(self._teacher.model(inputs, training=False))
+            targets += self._teacher.share * (answers - targets)
         scaled = settings.training.precision == "float16"
         with tf.GradientTape() as tape:
             logits = tf.cast(self.model(inputs, training=True), tf.float32)

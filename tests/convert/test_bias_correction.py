@@ -7,8 +7,9 @@ import tf_keras as keras
 from ai_edge_litert import schema_py_generated as schema
 
 from convert import export, quantize
-from convert.bias_correction import correct_biases, rounded
+from convert.bias_correction import correct_biases
 from convert.inputs import Inputs
+from convert.scheme import rounded
 from convert.settings import Precision, Quantization
 from keras_models.data import Preprocessing
 

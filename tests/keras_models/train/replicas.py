@@ -1,5 +1,6 @@
 """Trains the toy for some steps on one, mirrored or several workers; prints the losses as JSON."""
 
+import functools
 import json
 import sys
 
@@ -9,6 +10,7 @@ import tf_keras as keras
 from conftest import build_toy
 
 from keras_models.train import distribution
+from keras_models.train.form import training_form
 from keras_models.train.settings import (
     Augment,
     Data,
@@ -38,7 +40,13 @@ def main(strategy: str) -> None:
         distribution=Distribution(synchronized_batch_norm=True),
     )
     augment = Augment(pad=2, cutout=2, randaugment_layers=1)
-    trainer = Trainer(build_toy(), settings, augment, pictures=80, workers=workers)
+    trainer = Trainer(
+        functools.partial(training_form, build_toy()),
+        settings,
+        augment,
+        pictures=80,
+        workers=workers,
+    )
     rng = np.random.default_rng(0)
     labels = np.arange(80) % 10
     images = np.clip(rng.normal(25 * labels[:, None, None, None], 20, (80, 8, 8, 3)), 0, 255)

@@ -33,7 +33,6 @@ def test_training_form_has_the_outputs_and_gradients_of_the_network(
     toy: Any, randomize: Callable[[Any], Any]
 ) -> None:
     form = training_form(randomize(toy), randomness())
-    form.set_weights(toy.get_weights())
     images = np.random.default_rng(0).normal(size=(5, 8, 8, 3))
     expected, expected_gradients = gradients(toy, images)
     actual, actual_gradients = gradients(form, images)
@@ -49,7 +48,6 @@ def test_batch_norm_of_any_channels_remembers_what_keras_does(
     toy: Any, randomize: Callable[[Any], Any]
 ) -> None:
     form = training_form(randomize(toy), randomness())
-    form.set_weights(toy.get_weights())
     assert type(form.get_layer("grouped_bn")) is not keras.layers.BatchNormalization
     images = np.random.default_rng(0).normal(size=(5, 8, 8, 3)).astype(np.float32)
     for model in (toy, form):
@@ -93,7 +91,6 @@ def test_mixed_precision_keeps_weights_and_logits_in_float32(
     precision: str, tolerance: float, toy: Any, randomize: Callable[[Any], Any]
 ) -> None:
     form = training_form(randomize(toy), randomness(), precision=precision)
-    form.set_weights(toy.get_weights())
     images = np.random.default_rng(0).normal(size=(5, 8, 8, 3)).astype(np.float32)
     actual, expected = form(images), toy(images)
     assert form.get_layer("concat").output.dtype == precision

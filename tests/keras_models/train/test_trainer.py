@@ -1,3 +1,4 @@
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -7,19 +8,23 @@ import tensorflow as tf
 import tf_keras as keras
 
 from keras_models.train import distribution
+from keras_models.train.form import training_form
 from keras_models.train.settings import Augment, Data, Network, Settings, Training
-from keras_models.train.trainer import Trainer
+from keras_models.train.trainer import Teacher, Trainer
 
 PLAIN = Augment(crop="none", flip=False)
 IMAGES = np.random.default_rng(0).integers(0, 256, (8, 8, 8, 3), np.uint8)
 LABELS = np.arange(8) % 10
 
 
-def make(model: Any, *, augment: Augment = PLAIN, **training: Any) -> Trainer:
+def make(
+    model: Any, *, augment: Augment = PLAIN, teacher: Teacher | None = None, **training: Any
+) -> Trainer:
     recipe = {"epochs": 4, "batch": 8, "warmup_epochs": 0.0, **training}
     settings = Settings(Network("toy"), Data("x"), "out", training=Training(**recipe))
     workers = distribution.create("one")
-    return Trainer(model, settings, augment, pictures=17, workers=workers)
+    build = functools.partial(training_form, model)
+    return Trainer(build, settings, augment, pictures=17, workers=workers, teacher=teacher)
 
 
 def values(trainer: Trainer) -> dict[str, np.ndarray]:
@@ -90,6 +95,20 @@ def test_a_first_step_of_adamw_is_the_sign_of_the_gradient(toy: Any) -> None:
         clear = np.abs(gradient) > 1e-3  # where Adam's epsilon is below 0.4 % of it
         step = (after[f"model/{name}"] - before[f"model/{name}"])[clear]
         np.testing.assert_allclose(step, -0.01 * np.sign(gradient[clear]), rtol=4e-3)
+
+
+def test_a_teachers_answers_are_a_part_of_the_targets(toy: Any) -> None:
+    labels = tf.one_hot(LABELS, 10)
+    answers = tf.nn.softmax(5 * tf.one_hot((LABELS + 1) % 10, 10))
+    image = keras.Input((8, 8, 3))
+    fixed = keras.layers.Lambda(lambda x: tf.math.log(answers) + 0 * tf.reduce_sum(x))(image)
+    trainer = make(toy, teacher=Teacher(keras.Model(image, fixed), 0.7))
+    loss, _ = trainer.train(IMAGES, LABELS)
+    copy = keras.models.clone_model(toy)
+    copy.set_weights(toy.get_weights())
+    logs = tf.nn.log_softmax(copy(IMAGES / np.float32(127.5) - 1, training=True))
+    mixed = 0.3 * labels + 0.7 * answers
+    assert loss == pytest.approx(float(-tf.reduce_mean(tf.reduce_sum(mixed * logs, 1))), rel=1e-5)
 
 
 def test_averages_follow_weights_and_statistics(toy: Any) -> None:
