@@ -60,7 +60,7 @@ class _GroupedConv(keras.layers.Conv2D):
             self.kernel, (height, width, 1, per_group, groups, filters // groups)
         ) * tf.reshape(tf.eye(groups, dtype=self.kernel.dtype), (groups, 1, groups, 1))
         x = self.convolution_op(x, tf.reshape(kernel, (height, width, groups * per_group, filters)))
-        return tf.nn.bias_add(x, self.bias) if self.use_bias else x
+        return self.activation(tf.nn.bias_add(x, self.bias) if self.use_bias else x)
 
 
 class _BatchNorm(keras.layers.BatchNormalization):

@@ -98,3 +98,12 @@ def test_mixed_precision_keeps_weights_and_logits_in_float32(
     assert {w.dtype for w in form.weights} == {tf.float32}
     scale = np.abs(expected).max()  # the formats round by 2**-9 and 2**-12
     np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance * scale)
+
+
+def test_a_grouped_convolution_keeps_its_activation() -> None:
+    image = keras.Input((4, 4, 6))
+    model = keras.Model(image, keras.layers.Conv2D(4, 1, groups=2, activation="relu")(image))
+    x = np.random.default_rng(0).normal(size=(3, 4, 4, 6)).astype(np.float32)
+    expected = model(x).numpy()
+    assert expected.min() == 0
+    np.testing.assert_allclose(training_form(model)(x), expected, rtol=1e-5, atol=1e-6)
