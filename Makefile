@@ -1,11 +1,13 @@
-# demo: a proven int8 file, from nothing.  test: lint, types and all tests.  Both set up .venv.
+# demo: a proven int8 classifier, from nothing.  test: lint, types and all tests.  Both set up .venv.
 .PHONY: demo test check bench clean
 
 BIN := .venv/bin
 OUT := build
+DEMO := shufflenet_v2_x0.5_cifar_32_int8
 
 demo: .venv/installed
-	$(BIN)/python -m convert --model shufflenet_v2 --int8 --out $(OUT)
+	$(BIN)/python -m convert --model shufflenet_v2 --weights bundled --int8 --out $(OUT)
+	$(BIN)/python -m convert.classify $(OUT)/$(DEMO)/model.tflite examples/*.png
 
 test: check
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal

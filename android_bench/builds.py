@@ -95,13 +95,13 @@ def recipe(flags: Mapping[str, Option]) -> Recipe:
             raise InputError(f"[convert]: {flag!r} belongs to a network: put it into [[grid]].")
         if flag in OURS:
             raise InputError(f"[convert]: {flag!r} is set by the sweep itself: leave it out.")
-    flags = {"precision": "int8", **flags}
+    flags = {"precision": "int8", "weights": "random", **flags}
     versions = {name: results.version(name) for name in VERSIONS}
     return Recipe(
         flags=flags,
         inputs={name: _content(value) for name, value in sorted(flags.items())},
         makes_pictures=flags["precision"] in ("int8", "int16x8")
-        and flags.get("weights", "random") == "random"
+        and flags["weights"] == "random"
         and "calibration" not in flags,
         versions={**versions, "python": platform.python_version()},
         sources=_digest_of_packages(),

@@ -135,7 +135,7 @@ def notes(sweep: Sweep) -> list[str]:
     """What a reader of the sweep's figures must know of its files."""
     recipe = builds.recipe(sweep.convert)
     told = [f"Converted to {recipe.flags['precision']}."]
-    if recipe.flags.get("weights", "random") == "random":
+    if recipe.flags["weights"] == "random":
         told.append("The weights are random: costs are true, accuracies are those published.")
     if recipe.makes_pictures:
         told.append(f"The ranges of int8 are those of {builds.PICTURES} made pictures.")

@@ -36,7 +36,7 @@ def main(argv: list[str]) -> None:
         return from_pictures(
             source,
             resolution=model.side,
-            classes=model.num_classes,
+            classes=model.classes,
             preprocessing=network.preprocessing,
             limit=None,
             seed=0,

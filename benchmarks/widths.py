@@ -28,7 +28,14 @@ def main(argv: list[str]) -> None:
         for width in sorted(
             {variant.options["width"] for variant in registry.find(name).published}
         ):
-            settings = ["--width", str(width), "--resolution", str(given.resolution)]
+            settings = [
+                "--weights",
+                "random",
+                "--width",
+                str(width),
+                "--resolution",
+                str(given.resolution),
+            ]
             _run("convert", "--model", name, "--int8", "--out", given.out, *settings)
             files.append(f"{given.out}/{name}_x{width:g}_{given.resolution}_int8/model.tflite")
     measured = ["--threads", str(given.threads), "--rounds", "40"]

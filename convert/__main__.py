@@ -9,11 +9,12 @@ written but a gate (--max_accuracy_drop, --min_agreement, --min_sqnr_db) was mis
 Examples:
   python -m convert --model shufflenet_v2 --int8
   python -m convert --model mobilenet_v1 --int8 --weights weights.h5 --data labels.csv
-  python -m convert --model shufflenet_v1 --int8 --target emulated:a53 --tune
-  python -m convert --model shufflenet_v2 --int8 --weights w.h5 --qat_epochs 2 --qat_data train/
+  python -m convert --model shufflenet_v1 --width 1 --int8 --target emulated:a53 --tune
+  python -m convert --model shufflenet_v2 --int8 --qat_epochs 2 --qat_data train/
   python -m convert --config configs/shufflenet_v2_int8.toml --width 0.5
 """
 
+import dataclasses
 import json
 import sys
 
@@ -65,10 +66,17 @@ flags.DEFINE_string("stem", None, "First layers, where the network has several: 
 flags.DEFINE_string("variant", None, "Variant, where the network has several.")
 flags.DEFINE_bool("allow_any_width", None, "Allow widths that the paper does not have.")
 flags.DEFINE_multi_string("option", [], "NAME=VALUE, any other option of the network's builder.")
-flags.DEFINE_integer("resolution", None, "Height and width of the input; default: the paper's.")
+flags.DEFINE_integer(
+    "resolution", None, "Height and width; default: the weights', else the paper's."
+)
 flags.DEFINE_float("resolution_multiplier", None, "Multiplies the resolution; default 1.")
-flags.DEFINE_integer("num_classes", None, "Number of classes; default 1000.", lower_bound=1)
-flags.DEFINE_string("weights", None, "random (default), imagenet, or a file: .h5 .pth .npz ....")
+flags.DEFINE_integer("num_classes", None, "Default: the weights', else 1000.", lower_bound=1)
+flags.DEFINE_string(
+    "weights",
+    None,
+    "bundled, random, imagenet, or a file: .safetensors .h5 .pth .npz .... Default: bundled for a "
+    "model that has such and is given alone, or just as it is bundled; else random.",
+)
 flags.DEFINE_string("source", None, "Whose file --weights is, where that is told wrongly.")
 flags.DEFINE_string("labels", None, "File with a class name a line, for labels.txt.")
 flags.DEFINE_enum("lowering", None, ["lowered", "direct"], "direct: translate layer by layer.")
@@ -107,12 +115,19 @@ def main(argv: list[str]) -> int:
         return cli.DONE
     settings = _settings()
     from convert import checks
+    from convert.complete import complete, in_words
 
+    progress = Progress("convert")
+    asked, model = settings.model, complete(settings.model)
+    settings = dataclasses.replace(settings, model=model)
     checks.check(settings)
+    if (model.options, model.resolution) != (asked.options, asked.resolution):
+        words = in_words(model.name, model.options, model.side, model.classes)
+        progress.tell(f"weights {model.weights}: {words}")
     from convert.pipeline import run  # brings in TensorFlow: not for --help and wrong flags
     from convert.report import rows, to_json
 
-    folder, report = run(settings, Progress("convert"))
+    folder, report = run(settings, progress)
     if flags.FLAGS.json:
         print(to_json(report), end="")
     else:

@@ -4,7 +4,7 @@ import math
 import os
 
 from convert import bundle
-from convert.settings import Precision, Settings
+from convert.settings import NAMED_WEIGHTS, Precision, Settings
 from keras_models import data, registry
 from keras_models.errors import InputError
 
@@ -25,7 +25,7 @@ def check(settings: Settings) -> None:
             resolution * model.resolution_multiplier,
             1,
         ),
-        ("num_classes", model.num_classes, 1),
+        ("num_classes", model.classes, 1),
         ("calibration_samples", quantization.calibration_samples, 1),
         ("max_size_growth", lowering.max_size_growth, 0),
         ("qat_epochs", qat.epochs, 0),
@@ -61,12 +61,12 @@ def check(settings: Settings) -> None:
         raise InputError("--max_accuracy_drop needs labels: pass --data with a csv of them.")
     pictures = "a folder of pictures, a csv or an .npz file"
     for flag, path, what, is_one in (
-        ("weights", model.weights, "random, imagenet or a file", os.path.isfile),
+        ("weights", model.weights, f"{', '.join(NAMED_WEIGHTS)} or a file", os.path.isfile),
         ("labels", model.labels, "a file with a class name a line", os.path.isfile),
         ("calibration", quantization.calibration, pictures, os.path.exists),
         ("data", wanted.data, pictures, os.path.exists),
     ):
-        if path is None or (flag == "weights" and path in ("random", "imagenet")):
+        if path is None or (flag == "weights" and path in NAMED_WEIGHTS):
             continue
         if not is_one(path):
             found = "a folder" if os.path.isdir(path) else "not there"

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from convert.settings import Model
+from convert.complete import in_words
+from convert.settings import NAMED_WEIGHTS, Model
 from keras_models import counts, registry
-from keras_models.checkpoints import Weights, download, read_weights
+from keras_models.checkpoints import Weights, bundled, download, read_weights
 from keras_models.checkpoints.load import load_weights, model_arrays
 from keras_models.checkpoints.random_weights import randomize
 from keras_models.data import Preprocessing
@@ -47,7 +48,7 @@ def create(model: Model, *, seed: int, warn: Callable[[str], None]) -> Network:
     """
     class_names = _class_names(model)
     read, weights = None, WeightsOrigin("random")
-    if model.weights != "random":
+    if model.weights not in (None, "random"):
         path = _weights_file(model)
         read = read_weights(path, source=model.source)
         sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -56,15 +57,18 @@ def create(model: Model, *, seed: int, warn: Callable[[str], None]) -> Network:
     built = registry.create(
         model.name,
         input_shape=(model.side, model.side, 3),
-        num_classes=model.num_classes,
+        num_classes=model.classes,
         **options,
     )
     if read is None:
-        warn("random weights: the file is good for measuring latency only (see --weights)")
+        warn(f"random weights: the file is good for measuring latency only ({_others(model)})")
         randomize(built, seed=seed)
     else:
         _check_weights(read.arrays, model_arrays(built), path)
         load_weights(built, read.arrays, origin=str(path))
+        class_names = class_names or read.class_names
+        if read.resolution not in (None, model.side):
+            warn(f"the weights were trained at {read.resolution}, and this is at {model.side}")
     preprocessing = (read and read.preprocessing) or Preprocessing()
     params, multiply_adds = counts.total(counts.count(built))
     return Network(built, options, preprocessing, weights, class_names, params, multiply_adds)
@@ -93,13 +97,24 @@ def _weights_file(model: Model) -> Path:
         return download.download(
             download.find(model.name, options=model.options, resolution=model.side)
         )
-    path = Path(model.weights)
+    if model.weights == "bundled" and (ours := bundled.find(model.name)):
+        return ours.path
+    path = Path(str(model.weights))
     if not path.is_file():
         raise InputError(
-            f"Expected --weights to be 'random', 'imagenet' or a file, got {model.weights!r}, "
-            "which is none."
+            f"Expected --weights to be {', '.join(NAMED_WEIGHTS)} or a file, got "
+            f"{model.weights!r}, which is none."
         )
     return path
+
+
+def _others(model: Model) -> str:
+    found = bundled.find(model.name)
+    if found is None:
+        return "see --weights"
+    theirs = found.trained
+    words = in_words(theirs.model, theirs.options, theirs.resolution, theirs.num_classes)
+    return f"bundled are those of {words}"
 
 
 def _check_weights(
@@ -130,9 +145,8 @@ def _class_names(model: Model) -> tuple[str, ...] | None:
             f"Expected --labels to be a text file with a class name a line, got {model.labels!r} "
             f"({getattr(error, 'strerror', 'not UTF-8')})."
         ) from error
-    if len(names) != model.num_classes:
+    if len(names) != model.classes:
         raise InputError(
-            f"Expected {model.num_classes} class names in {model.labels}, one a line, "
-            f"got {len(names)}."
+            f"Expected {model.classes} class names in {model.labels}, one a line, got {len(names)}."
         )
     return names

@@ -1,10 +1,12 @@
 """The order of a conversion."""
 
+import dataclasses
 from pathlib import Path
 
 import tensorflow as tf
 
 from convert import bundle, export, gates, qat, quantize, tune, verify
+from convert.complete import complete
 from convert.inputs import PICTURES, Inputs, from_pictures, made_for, noise
 from convert.lowering import lower
 from convert.network import Network, create
@@ -22,6 +24,7 @@ def run(settings: Settings, progress: Progress) -> tuple[Path, Report]:
       OSError: the output cannot be written.
     """
     tf.config.experimental.enable_op_determinism()
+    settings = dataclasses.replace(settings, model=complete(settings.model))
     folder = bundle.folder(settings)
     bundle.check_writable(folder)
     with progress.stage("network and weights"):
@@ -105,7 +108,7 @@ def _pictures(
         return from_pictures(
             source,
             resolution=settings.model.side,
-            classes=settings.model.num_classes,
+            classes=settings.model.classes,
             preprocessing=network.preprocessing,
             limit=limit,
             seed=settings.seed,

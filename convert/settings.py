@@ -7,6 +7,8 @@ from typing import Literal
 
 from keras_models import registry
 
+NAMED_WEIGHTS = ("bundled", "random", "imagenet")  # all others are files
+
 
 class Precision(str, Enum):
     """What the file computes with: weights and activations."""
@@ -37,10 +39,10 @@ class Model:
 
     name: str
     options: Mapping[str, bool | int | float | str] = field(default_factory=dict)  # its builder's
-    resolution: int | None = None  # None: what its paper evaluates at
+    resolution: int | None = None  # None: the weights', or what its paper evaluates at
     resolution_multiplier: float = 1.0
-    num_classes: int = 1000
-    weights: str = "random"  # "random", "imagenet" or a file
+    num_classes: int | None = None  # None: the weights', or 1000
+    weights: str | None = None  # one of NAMED_WEIGHTS or a file; None: see `complete`
     source: str | None = None  # whose naming the file has; None: it is recognized
     labels: str | None = None  # a file with one class name a line
 
@@ -51,6 +53,11 @@ class Model:
         if resolution is None:
             resolution = registry.find(self.name).resolution
         return round(resolution * self.resolution_multiplier)
+
+    @property
+    def classes(self) -> int:
+        """Length of the logits."""
+        return 1000 if self.num_classes is None else self.num_classes
 
 
 @dataclass(frozen=True)

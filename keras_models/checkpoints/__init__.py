@@ -40,6 +40,8 @@ class Weights:
       source: Whose network and which, as in "torchvision shufflenet_v2".
       options: What of the builder makes ours compute the same function.
       models: Names in the registry of the networks that it can be.
+      resolution: Height and width trained at.
+      class_names: In the order of the logits.
     """
 
     arrays: Mapping[str, np.ndarray]
@@ -47,6 +49,8 @@ class Weights:
     source: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     models: tuple[str, ...] = ()
+    resolution: int | None = None
+    class_names: tuple[str, ...] | None = None
 
 
 def read_weights(path: str | Path, source: str | None = None) -> Weights:
@@ -67,7 +71,13 @@ def read_weights(path: str | Path, source: str | None = None) -> Weights:
     arrays = files.read(path)
     if source in (None, OURS) and (ours := trained.describe(Path(path))):
         return Weights(
-            arrays, ours.preprocessing, f"{OURS} {ours.model}", ours.options, (ours.model,)
+            arrays,
+            ours.preprocessing,
+            f"{OURS} {ours.model}",
+            ours.options,
+            (ours.model,),
+            ours.resolution,
+            ours.class_names,
         )
     if source == OURS:
         return Weights(arrays)

@@ -51,15 +51,18 @@ def save(path: Path, arrays: Mapping[str, np.ndarray], trained: Trained) -> None
 
 
 def describe(path: Path) -> Trained | None:
-    """Reads what `save` wrote beside the arrays; None for any other file.
+    """Reads what `save` wrote beside the arrays; None for any other file, or none.
 
     Raises:
       InputError: what it says is not readable.
     """
-    if path.suffix.lower() != ".safetensors":
+    if path.suffix.lower() != ".safetensors" or not path.is_file():
         return None
-    with safetensors.safe_open(path, "np") as file:
-        text = (file.metadata() or {}).get(KEY)
+    try:
+        with safetensors.safe_open(path, "np") as file:
+            text = (file.metadata() or {}).get(KEY)
+    except safetensors.SafetensorError:  # `files.read` says what is wrong with it
+        return None
     if text is None:
         return None
     try:

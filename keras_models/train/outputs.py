@@ -62,9 +62,6 @@ def write_weights(
     accuracy: Mapping[str, object] | None,
 ) -> None:
     """Writes the weights as they were after `epoch`."""
-    plain = experiment.to_dict(settings)
-    for name in ("out", "save_every_s", "tensorboard"):  # say nothing of the weights
-        del plain[name]
     trained.save(
         path,
         arrays,
@@ -76,7 +73,7 @@ def write_weights(
             class_names=split.class_names,
             preprocessing=settings.preprocessing,
             origin={
-                "settings": plain,
+                "settings": recipe(settings),
                 "epochs": epoch.epoch,
                 "accuracy": accuracy,
                 "pictures_sha256": split.sha256,
@@ -84,6 +81,14 @@ def write_weights(
             },
         ),
     )
+
+
+def recipe(settings: Settings) -> dict[str, object]:
+    """The settings without what says nothing of the weights."""
+    plain = experiment.to_dict(settings)
+    for name in ("out", "save_every_s", "tensorboard"):
+        del plain[name]
+    return plain
 
 
 def write_log(path: Path, epochs: Sequence[Epoch]) -> None:

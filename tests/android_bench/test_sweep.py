@@ -699,6 +699,11 @@ def test_pictures_are_made_for_random_weights_alone(flags: dict[str, Any], made:
     assert builds.recipe(flags).makes_pictures is made
 
 
+def test_a_sweeps_weights_are_random_whatever_is_bundled() -> None:
+    assert builds.recipe({}).flags["weights"] == "random"
+    assert builds.recipe({"weights": "imagenet"}).flags["weights"] == "imagenet"
+
+
 @pytest.mark.parametrize("side", [32, 97, 224])
 def test_made_pictures_are_what_convert_reads_and_always_the_same(
     tmp_path: Path, side: int

@@ -23,7 +23,7 @@ NARROW = ROOT / "tests" / "keras_models" / "golden" / "narrow.pth"
 MOBILENET = ("--model=mobilenet_v1", "--width=0.25", "--resolution=32", "--num_classes=10")
 SHUFFLENET = (
     *("--model=shufflenet_v2", "--width=0.5", "--stem=cifar"),
-    *("--resolution=32", "--num_classes=10", "--int8"),
+    *("--resolution=32", "--num_classes=10", "--weights=random", "--int8"),
 )
 EARLIER = ("shufflenet_v2_x0.5_cifar_32_int8", "mobilenet_v1_x0.25_32_float32")
 HARD = "mobilenet_v1_x0.25_32_int8"
@@ -72,6 +72,11 @@ FOUND_AT_ONCE = {  # mistake: (words, exit code, what the line says)
     "negative seed": ([*MOBILENET, "--seed=-1"], 1, "--seed to be at least 0, got -1"),
     "no classes": (["--model=mobilenet_v1", "--set=model.num_classes=0"], 1, "--num_classes"),
     "missing weights": ([*MOBILENET, "--weights=@no.h5"], 1, "no.h5', which is not there"),
+    "bundled weights of a network without": (
+        ["--model=alexnet", "--weights=bundled"],
+        1,
+        "), got alexnet: pass --weights FILE, imagenet or random.",
+    ),
     "weights in a folder": ([*MOBILENET, "--weights=@good"], 1, "good', which is a folder"),
     "missing labels": ([*MOBILENET, "--labels=@no.txt"], 1, "--labels to be a file with a class"),
     "missing pictures": ([*SHUFFLENET, "--calibration=@no"], 1, "no', which is not there"),

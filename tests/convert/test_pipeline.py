@@ -16,7 +16,13 @@ from keras_models.errors import InputError
 from keras_models.progress import Progress
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
-TOY = Model("shufflenet_v2", {"width": 0.5, "stem": "cifar"}, resolution=32, num_classes=10)
+TOY = Model(
+    "shufflenet_v2",
+    {"width": 0.5, "stem": "cifar"},
+    resolution=32,
+    num_classes=10,
+    weights="random",
+)
 
 
 @pytest.fixture(scope="module", autouse=True)

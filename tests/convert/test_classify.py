@@ -1,0 +1,173 @@
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from convert import classify, pipeline
+from convert.settings import Model, Quantization, Settings
+from keras_models import data, registry
+from keras_models.checkpoints import bundled, read_weights, trained
+from keras_models.checkpoints.load import load_weights, model_arrays
+from keras_models.checkpoints.random_weights import randomize
+from keras_models.data import Preprocessing
+from keras_models.errors import InputError
+from keras_models.progress import Progress
+
+ROOT = Path(__file__).parents[2]
+OPTIONS = {"width": 0.25, "stem": "cifar"}
+NAMES = ("cat", "dog", "sea lion")
+SEEN = Preprocessing((120.0, 110.0, 100.0), (60.0, 70.0, 80.0), "bgr", 0.8, "bicubic")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _leave_tensorflow_as_it_was() -> Iterator[None]:
+    """`run` makes all of the process deterministic, and unseeded draws in it errors."""
+    from tensorflow.python.framework import config
+
+    yield
+    config.disable_op_determinism()
+
+
+@pytest.fixture(scope="module")
+def network() -> Any:
+    model = registry.create("mobilenet_v1", input_shape=(32, 32, 3), num_classes=3, **OPTIONS)
+    randomize(model, seed=0)
+    return model
+
+
+@pytest.fixture(scope="module")
+def model_file(network: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The float file of a network whose weights say all there is to know."""
+    folder = tmp_path_factory.mktemp("bundle")
+    described = trained.Trained("mobilenet_v1", OPTIONS, 32, 3, NAMES, SEEN, {})
+    trained.save(folder / "weights.safetensors", model_arrays(network), described)
+    model = Model("mobilenet_v1", weights=str(folder / "weights.safetensors"))
+    place, _ = pipeline.run(Settings(model, Quantization(), out=str(folder)), Progress("test"))
+    assert place.name == "mobilenet_v1_x0.25_cifar_32_float32"
+    return place / "model.tflite"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, pictures: Callable[..., np.ndarray]) -> Path:
+    folder = tmp_path_factory.mktemp("pictures")
+    for i, pixels in enumerate(pictures(4, 64, seed=5)):
+        Image.fromarray(pixels).save(folder / f"{i}.png")
+    return folder
+
+
+def test_a_picture_is_classified_as_the_float_network_does(
+    model_file: Path, folder: Path, network: Any
+) -> None:
+    bundle = classify.read(model_file)
+    assert (bundle.side, bundle.class_names, bundle.preprocessing) == (32, NAMES, SEEN)
+    files = classify.find([str(folder), str(folder / "2.png")])
+    assert [file.name for file in files] == ["0.png", "1.png", "2.png", "3.png", "2.png"]
+    pixels = np.stack([data.load_picture(f, size=32, preprocessing=SEEN) for f in files])
+    answers = classify.classify(bundle, files, pixels)
+    inputs = (pixels[..., ::-1] - np.array(SEEN.mean)) / np.array(SEEN.std)
+    logits = network(inputs.astype(np.float32), training=False).numpy().astype(np.float64)
+    odds = np.exp(logits)
+    for answer, file, of_picture in zip(answers, files, odds, strict=True):
+        assert answer.picture == str(file)
+        assert answer.label == NAMES[of_picture.argmax()]
+        assert answer.score == pytest.approx(100 * of_picture.max() / of_picture.sum(), abs=0.01)
+    assert answers[2] == answers[4]
+
+
+def test_without_labels_classes_are_numbers(model_file: Path, tmp_path: Path) -> None:
+    for name in ("model.tflite", "report.json"):
+        shutil.copy(model_file.with_name(name), tmp_path / name)
+    assert classify.read(tmp_path / "model.tflite").class_names == ("0", "1", "2")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("model.tflite", None, "which is no file"),
+        ("report.json", None, "report.json that convert wrote beside"),
+        ("report.json", b"{", "report.json that convert wrote beside"),
+        ("report.json", b"[]", "report.json that convert wrote beside"),
+        ("labels.txt", b"cat\ndog\n", "Expected 3 class names in"),
+        ("model.tflite", b"no model", "Expected a whole .tflite file, got one that fails"),
+    ],
+)
+def test_an_incomplete_bundle_is_one_line(
+    name: str, content: bytes | None, message: str, model_file: Path, tmp_path: Path
+) -> None:
+    place = tmp_path / "bundle"
+    shutil.copytree(model_file.parent, place)
+    (place / name).unlink()
+    if content is not None:
+        (place / name).write_bytes(content)
+
+    def read_and_run() -> None:
+        bundle = classify.read(place / "model.tflite")
+        classify.classify(bundle, [Path("x")], np.zeros((1, 32, 32, 3), np.uint8))
+
+    with pytest.raises(InputError, match=re.escape(message)) as caught:
+        read_and_run()
+    assert "\n" not in str(caught.value)
+
+
+def run(*words: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "convert.classify", *words],
+        cwd=ROOT,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def test_help_and_wrong_words_come_without_tensorflow(model_file: Path, tmp_path: Path) -> None:
+    for name in ("tensorflow", "tf_keras", "ai_edge_litert"):
+        (tmp_path / f"{name}.py").write_text("import os; os._exit(99)")
+    (tmp_path / "no.png").write_bytes(b"no picture")
+    for words, code, message in (
+        (["--help"], 0, ""),
+        ([], 2, "classify: expected a bundle's .tflite file, and pictures"),
+        ([str(model_file)], 2, "classify: expected a bundle's .tflite file, and pictures"),
+        (["no.tflite", "x.png"], 1, "classify: Expected the .tflite file of a bundle, got no."),
+        ([str(model_file), f"{tmp_path}/no.png"], 1, "no.png: cannot be decoded"),
+    ):
+        done = run(*words, env={"PYTHONPATH": str(tmp_path)})
+        assert (done.returncode, message in done.stderr) == (code, True), done.stderr
+        assert len(done.stderr.splitlines()) == (code > 0)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not bundled.find("shufflenet_v2"), reason="no bundled ShuffleNet V2")
+def test_the_demo_knows_what_its_pictures_show_as_the_float_network_does(tmp_path: Path) -> None:
+    plan = ["make", "--dry-run", "demo", f"BIN={Path(sys.executable).parent}", f"OUT={tmp_path}"]
+    said = subprocess.run(plan, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    convert, classified = [line for line in said.splitlines() if " -m convert" in line]
+    for command in (convert, f"{classified} --json"):
+        done = subprocess.run(
+            ["sh", "-c", command], cwd=ROOT, stdout=subprocess.PIPE, check=True, timeout=600
+        )
+    answers = {answer["picture"]: answer["label"] for answer in json.loads(done.stdout)}
+    drawn = sorted((ROOT / "examples").glob("*.png"))
+    assert answers == {f"examples/{path.name}": path.stem for path in drawn}
+    assert len(drawn) >= 6
+
+    found = bundled.find("shufflenet_v2")
+    assert found
+    model = registry.create(
+        "shufflenet_v2", input_shape=(32, 32, 3), num_classes=10, **found.trained.options
+    )
+    load_weights(model, read_weights(found.path).arrays, origin="bundled")
+    assert found.trained.class_names
+    for path in drawn:
+        with Image.open(path) as picture:
+            small = np.asarray(picture.resize((32, 32), Image.Resampling.BILINEAR), np.float32)
+        (logits,) = model(small[None] / 127.5 - 1, training=False).numpy()
+        assert found.trained.class_names[logits.argmax()] == answers[f"examples/{path.name}"]

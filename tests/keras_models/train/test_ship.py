@@ -1,0 +1,155 @@
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_models import experiment
+from keras_models.checkpoints import files, trained
+from keras_models.checkpoints.load import model_arrays
+from keras_models.errors import InputError
+from keras_models.progress import Progress
+from keras_models.train import card, outputs
+from keras_models.train.settings import Settings
+from keras_models.train.ship import ship
+
+ROOT = Path(__file__).parents[3]
+CONFIG = """
+out = "runs/toy"
+[network]
+name = "toy"
+options = { channels = 12 }
+[data]
+train = "data/train"
+test = "data/test"
+[preprocessing]
+crop_fraction = 1.0
+"""
+
+
+@pytest.fixture
+def place(
+    tmp_path: Path, toy: Any, registered_toy: None, randomize: Any, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """A folder with a config, its test pictures, and what its training left."""
+    monkeypatch.chdir(tmp_path)
+    Path("toy_cifar10.toml").write_text(CONFIG)
+    rng = np.random.default_rng(0)
+    for name in card.CLASSES:
+        (tmp_path / "elsewhere" / name).mkdir(parents=True)
+        for i in range(3):
+            pixels = rng.integers(0, 256, (8, 8, 3), np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "elsewhere" / name / f"{i}.png")
+    settings = experiment.load("toy_cifar10.toml", Settings, ["data.test=elsewhere"])
+    write(settings, randomize(toy))
+    return tmp_path
+
+
+def write(settings: Settings, toy: Any, **changed: Any) -> None:
+    accuracy = {"pictures": 30, "top1": 10.0, "top5": 50.0, "loss": 2.3, "interval": (3.0, 26.0)}
+    described = trained.Trained(
+        "toy",
+        settings.network.options,
+        8,
+        10,
+        card.CLASSES,
+        settings.preprocessing,
+        {
+            "settings": outputs.recipe(settings),
+            "epochs": 40,
+            "accuracy": accuracy,
+            "pictures_sha256": "abc",
+            "versions": {"numpy": "1", "shufflelite": None},
+        },
+    )
+    path = Path("runs/toy/weights.safetensors")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    trained.save(path, model_arrays(toy), dataclasses.replace(described, **changed))
+
+
+def shipped(*overrides: str) -> Path:
+    sets = ["data.test=elsewhere", *overrides]
+    return ship(Path("toy_cifar10.toml"), sets, Path("weights"), Progress("test"))
+
+
+def test_what_is_shipped_is_small_and_measured_as_it_is_stored(place: Path, toy: Any) -> None:
+    path = shipped()
+    assert path == Path("weights/toy_cifar10.safetensors")
+    before, after = model_arrays(toy), files.read(path)
+    assert before.keys() == after.keys()
+    for name, array in after.items():
+        kind = np.float16 if array.ndim > 1 else np.float32
+        np.testing.assert_array_equal(array, before[name].astype(kind))
+    toy.set_weights([w.astype(np.float16) if w.ndim > 1 else w for w in toy.get_weights()])
+    right, top5 = 0, 0
+    for index, name in enumerate(card.CLASSES):
+        for file in sorted((place / "elsewhere" / name).glob("*.png")):
+            pixels = np.asarray(Image.open(file), np.float32)
+            (logits,) = toy.predict(pixels[None] / 127.5 - 1, verbose=0)
+            right += logits.argmax() == index
+            top5 += index in np.argsort(-logits)[:5]
+    described = trained.describe(path)
+    assert described
+    accuracy = described.origin["accuracy"]
+    assert (accuracy["pictures"], accuracy["top1"], accuracy["top5"]) == (
+        30,
+        pytest.approx(100 * right / 30),
+        pytest.approx(100 * top5 / 30),
+    )
+    text = path.with_suffix(".md").read_text()
+    assert f"| top-1 | {100 * right / 30:.2f} % (95 % interval " in text
+    assert "| top-1 before rounding to float16 | 10.00 % (95 % interval 3.00 to 26.00) |" in text
+    assert "| versions | numpy 1 |" in text
+    assert "[toy_cifar10](toy_cifar10.md)" in Path("weights/README.md").read_text()
+
+
+def test_the_same_training_ships_the_same_bytes_and_no_path_of_this_machine(place: Path) -> None:
+    path = shipped()
+    written = [p.read_bytes() for p in sorted(path.parent.iterdir())]
+    assert [p.read_bytes() for p in sorted(shipped().parent.iterdir())] == written
+    assert not any(b"elsewhere" in content for content in written)
+    described = trained.describe(path)
+    assert described
+    assert described.origin["settings"]["data"]["test"] == "data/test"
+    assert described.origin["config"] == "configs/toy_cifar10.toml"
+
+
+def test_another_training_than_the_configs_is_refused(place: Path, toy: Any) -> None:
+    settings = experiment.load("toy_cifar10.toml", Settings)
+    for changed, message in (
+        ({"origin": {"settings": outputs.recipe(dataclasses.replace(settings, seed=5))}}, "others"),
+        ({"class_names": None}, "CIFAR-10's classes"),
+    ):
+        write(settings, toy, **changed)
+        with pytest.raises(InputError, match=message):
+            shipped()
+    with pytest.raises(InputError, match="weights of a finished training, found none"):
+        shipped("out=nowhere")
+    write(settings, toy)
+    (place / "elsewhere" / "truck").rename(place / "elsewhere" / "lorry")
+    with pytest.raises(InputError, match="elsewhere: expected the classes of the weights"):
+        shipped()
+    assert not Path("weights").exists()
+
+
+def test_help_and_wrong_words_come_without_tensorflow(tmp_path: Path) -> None:
+    for name in ("tensorflow", "tf_keras"):
+        (tmp_path / f"{name}.py").write_text("import os; os._exit(99)")
+    for words, code, message in (
+        (["--help"], 0, ""),
+        ([], 2, "ship: expected --config FILE"),
+        (["--config=no.toml"], 1, "ship: no.toml: expected a TOML file"),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", "keras_models.train.ship", *words],
+            cwd=ROOT,
+            env={"PYTHONPATH": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert (done.returncode, message in done.stderr) == (code, True), done.stderr
