@@ -51,6 +51,10 @@ FLAGS = {  # flag: the setting that it sets
     "qat_epochs": "qat.epochs",
     "qat_data": "qat.data",
     "distillation": "qat.distillation",
+    "equalize": "quantization.equalization",
+    "keep_float": "quantization.keep_float",
+    "int16": "quantization.int16",
+    "auto_precision": "quantization.auto_precision",
     "data": "verification.data",
     "max_accuracy_drop": "verification.max_accuracy_drop",
     "min_agreement": "verification.min_agreement",
@@ -94,6 +98,10 @@ flags.DEFINE_bool("bias_correction", None, "Make up for the rounding of weights;
 flags.DEFINE_integer("qat_epochs", None, "Train the int8 form; default 0.", lower_bound=0)
 flags.DEFINE_string("qat_data", None, "Pictures with labels to train it on.")
 flags.DEFINE_float("distillation", None, "Share of the float network's answers in it.")
+flags.DEFINE_bool("equalize", None, "Even out the sizes of channels; same function; default no.")
+flags.DEFINE_list("keep_float", None, "Layers of an int8 file to compute in float32; * is any.")
+flags.DEFINE_list("int16", None, "Layers of an int8 file to give int16 activations; * is any.")
+flags.DEFINE_bool("auto_precision", None, "Find layers for float32 until the gates are passed.")
 flags.DEFINE_string("data", None, "Pictures to verify on: csv with labels, folder or .npz.")
 flags.DEFINE_float("max_accuracy_drop", None, "Gate: points of top-1 that int8 may lose.")
 flags.DEFINE_float("min_agreement", None, "Gate: percent of inputs that keep their best class.")
@@ -164,7 +172,7 @@ def _settings() -> Settings:
     return experiment.build({}, Settings, overrides, origin="convert")
 
 
-def _toml(value: bool | float | str) -> str:
+def _toml(value: bool | float | str | list[str]) -> str:
     # JSON's NaN, and its two escapes for an emoji, are not TOML's
     return str(value) if isinstance(value, float) else json.dumps(value, ensure_ascii=False)
 

@@ -27,6 +27,9 @@ def folder(settings: Settings) -> Path:
     parts = [model.name, *options, f"{model.side}", settings.quantization.precision.value]
     if settings.qat.epochs:
         parts.append("qat")
+    quantization = settings.quantization
+    if quantization.keep_float or quantization.int16 or quantization.auto_precision:
+        parts.append("mixed")
     lowering = settings.lowering
     if lowering.way == "direct":
         parts.append("direct")

@@ -55,6 +55,26 @@ def check(settings: Settings) -> None:
         raise InputError("--qat_epochs trains int8: pass --int8, or leave it out.")
     if qat.epochs and not qat.data:
         raise InputError("--qat_epochs needs pictures with labels: pass --qat_data.")
+    if quantization.equalization and not quantization.precision.needs_inputs:
+        raise InputError(
+            f"--equalize is for int8 and int16x8, got {quantization.precision.value}: leave it out."
+        )
+    for flag, given in (
+        ("keep_float", quantization.keep_float),
+        ("int16", quantization.int16),
+        ("auto_precision", quantization.auto_precision),
+    ):
+        if given and quantization.precision is not Precision.INT8:
+            raise InputError(
+                f"--{flag} is about layers of an int8 file, got {quantization.precision.value}: "
+                "pass --int8, or leave it out."
+            )
+    gates = (wanted.max_accuracy_drop, wanted.min_agreement, wanted.min_sqnr_db)
+    if quantization.auto_precision and gates == (None, None, None):
+        raise InputError(
+            "--auto_precision looks for layers until the gates are passed: pass "
+            "--max_accuracy_drop, --min_agreement or --min_sqnr_db."
+        )
     if wanted.min_agreement is not None and wanted.min_agreement > 100:
         raise InputError(f"Expected --min_agreement in percent, got {wanted.min_agreement}.")
     if wanted.max_accuracy_drop is not None and not (wanted.data or quantization.calibration):

@@ -1,5 +1,7 @@
 """What a file must be, and what the user wants it to reach."""
 
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from convert.settings import Precision, Quantization, Verification
@@ -18,19 +20,22 @@ class Gate:
     passed: bool
 
 
-def require(audit: Audit, quantization: Quantization) -> None:
+def require(audit: Audit, quantization: Quantization, kept_float: Iterable[str] = ()) -> None:
     """Raises RuntimeError unless an int8 file is int8 throughout, with the ends asked for.
 
-    FLOAT_ONLY operators are let through: the report names them.
+    FLOAT_ONLY operators are let through: the report names them.  Of the others just those compute
+    in float32 whose types are in `kept_float`.
     """
     if quantization.precision is not Precision.INT8:
         return
     wanted = quantization.io_dtype or "int8"
+    kept = Counter(kept_float)
     faults = [
         *(
             f"{name} computes in float32"
-            for name in audit.float_operators
-            if name not in FLOAT_ONLY
+            + (f" {count} times, not {kept[name]}" if kept[name] else "")
+            for name in sorted({*audit.float_operators, *kept} - FLOAT_ONLY)
+            if (count := audit.float_operators.get(name, 0)) != kept[name]
         ),
         *(
             f"its {end} is {tensor.dtype}, not {wanted}"

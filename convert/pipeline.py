@@ -5,8 +5,9 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from convert import bundle, export, gates, qat, quantize, tune, verify
+from convert import automatic, bundle, export, gates, mixed, qat, quantize, tune, verify
 from convert.complete import complete
+from convert.equalize import equalize
 from convert.inputs import PICTURES, Inputs, from_pictures, made_for, noise
 from convert.lowering import lower
 from convert.network import Network, create
@@ -43,6 +44,13 @@ def run(settings: Settings, progress: Progress) -> tuple[Path, Report]:
             "--max_accuracy_drop needs labels: pass --data with a csv of them, or a folder that "
             "has a folder for each class."
         )
+    tuned = tune.form_for(network.model, settings, progress)
+    form = None if settings.lowering.way == "direct" else tuned.form
+    deployed = lower(network.model, integer=settings.quantization.precision.needs_inputs, form=form)
+    chosen = mixed.choose(
+        deployed,
+        {"float32": settings.quantization.keep_float, "int16": settings.quantization.int16},
+    )
     if calibration is None and settings.quantization.precision.needs_inputs:
         with progress.stage("data-free calibration inputs") as on_step:
             calibration = made_for(
@@ -52,9 +60,12 @@ def run(settings: Settings, progress: Progress) -> tuple[Path, Report]:
                 seed=settings.seed,
                 on_step=on_step,
             )
-    tuned = tune.form_for(network.model, settings, progress)
-    form = None if settings.lowering.way == "direct" else tuned.form
-    deployed = lower(network.model, integer=settings.quantization.precision.needs_inputs, form=form)
+    if settings.quantization.equalization:
+        assert calibration is not None  # `checks` has seen to it
+        with progress.stage("equalize"):
+            deployed, changed = equalize(deployed, calibration)
+        if not changed:
+            progress.warn("--equalize changes nothing: ReLU6 or the like is behind every layer")
     with progress.stage("quantize"):
         calibrated, ranges = quantize.calibrate(
             deployed, calibration, settings.quantization, network.preprocessing
@@ -70,24 +81,37 @@ def run(settings: Settings, progress: Progress) -> tuple[Path, Report]:
         data = export.to_tflite(ready, settings.quantization, calibration)
     if labelled is None and calibration is not None:
         progress.warn("verified on the calibration's own inputs: pass --data for a fair check")
+    checked = (
+        labelled
+        or calibration
+        or noise(network.model, preprocessing=network.preprocessing, seed=settings.seed)
+    )
+    found = None
+    if chosen or settings.quantization.auto_precision:
+        with progress.stage("layers at higher precision") as on_step:
+            data, found = automatic.apply(
+                data, network.model, calibrated, chosen, checked, settings, on_step
+            )
     with progress.stage("verify"):
-        checked = (
-            labelled
-            or calibration
-            or noise(network.model, preprocessing=network.preprocessing, seed=settings.seed)
-        )
         audit = verify.audit(data)
-        gates.require(audit, settings.quantization)
+        kept_float = [x.operator for x in found.layers if x.dtype == "float32"] if found else []
+        gates.require(audit, settings.quantization, kept_float)
         if settings.quantization.precision is Precision.INT8:
-            for name in audit.float_operators:
+            for name in gates.FLOAT_ONLY & audit.float_operators.keys():
                 progress.warn(f"{name} computes in float32: TFLite has no other")
         rounded = quantize.fake_quantize(calibrated, ranges, per_channel=per_channel, training=True)
         fidelity = verify.fidelity(
-            data, network.model, calibrated, checked, rounded=rounded if ranges else None
+            data,
+            network.model,
+            calibrated,
+            checked,
+            rounded=rounded if ranges and not found else None,
         )
     report = make_report(
-        settings, network, tuned.gains, calibration, epochs, checked, data, audit, fidelity
+        settings, network, tuned.gains, calibration, epochs, checked, data, audit, fidelity, found
     )
+    if settings.quantization.auto_precision and not report.passed:
+        progress.warn("no layer in float32 that was tried brings the file past its gates")
     if folder.exists():
         progress.warn(f"the bundle that was in {folder} is replaced")
     bundle.write(folder, data, report, network.class_names or checked.class_names)

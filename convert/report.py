@@ -10,6 +10,7 @@ from typing import Any
 
 from convert import gates, kotlin
 from convert.inputs import Inputs
+from convert.mixed import Mixed
 from convert.network import Network, WeightsOrigin
 from convert.qat import Epoch
 from convert.settings import Settings
@@ -52,6 +53,7 @@ class Report:
     fidelity: Fidelity
     gates: tuple[gates.Gate, ...]
     versions: dict[str, str]
+    mixed: Mixed | None = None  # where layers of an int8 file do not compute in int8
     schema: int = SCHEMA
 
     @property
@@ -70,6 +72,7 @@ def make_report(
     data: bytes,
     audit: Audit,
     fidelity: Fidelity,
+    mixed: Mixed | None = None,
 ) -> Report:
     """Puts together what the stages gave."""
     return Report(
@@ -90,6 +93,7 @@ def make_report(
         fidelity=fidelity,
         gates=gates.check(fidelity, settings.verification),
         versions={name: v for name in PACKAGES if (v := _version(name))},
+        mixed=mixed,
     )
 
 
@@ -116,6 +120,8 @@ def rows(report: Report) -> list[tuple[str, str]]:
         ("XNNPACK", _delegation(audit)),
         ("tflite-runtime", _loads(report)),
     ]
+    if report.mixed:
+        found.append(("higher precision", _mixed(report.mixed)))
     if report.calibration:
         found.append(("calibrated on", _inputs(report.calibration)))
     if report.training:
@@ -223,6 +229,15 @@ def _delegation(audit: Audit) -> str:
     outside = ", ".join(f"{n} {name}" for name, n in audit.undelegated_operators.items())
     partitions = audit.delegate_partitions
     return f"{partitions} partition{'s' * (partitions != 1)}, outside: {outside or 'none'}"
+
+
+def _mixed(mixed: Mixed) -> str:
+    layers = (
+        f"{x.layer} {x.dtype}" + ("" if x.gain_db is None else f" ({x.gain_db:+.1f} dB)")
+        for x in mixed.layers
+    )
+    cost = f"{mixed.operators:+} operators, {mixed.partitions:+} partitions"
+    return f"{', '.join(layers) or 'no layer'}: {cost}"
 
 
 def _loads(report: Report) -> str:

@@ -81,6 +81,10 @@ class Quantization:
     calibration_samples: int | None = None  # None: up to 200 pictures, or 8 made inputs
     ranges: Estimator = Estimator.MSE
     bias_correction: bool = True  # of int8 and int16x8: dynamic files keep small kernels float
+    equalization: bool = False
+    keep_float: tuple[str, ...] = ()  # layers of an int8 file, or patterns of their names
+    int16: tuple[str, ...] = ()
+    auto_precision: bool = False  # find layers for float32 that reach the limits below
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -70,13 +70,13 @@ class Fidelity:
 
     inputs: int
     agreement: float  # inputs with the same best class
-    rounded_agreement: float | None  # with the fake-quantized network in Keras; None: not int8
     sqnr_db: float  # of the logits: signal to quantization noise
     float_top1: float | None  # None: no labels
     float_top5: float | None
     top1: float | None
     top5: float | None
     layers: tuple[LayerFidelity, ...]  # the worst first; on the first few inputs
+    rounded_agreement: float | None = None  # percent, with the fake-quantized network in Keras
 
 
 def audit(data: bytes) -> Audit:
@@ -123,23 +123,43 @@ def fidelity(
     Raises:
       InputError: the network's logits are not finite.
     """
+    expected, got = logits(model, inputs), np.stack(list(run(data, inputs)))
+    layers = _layer_fidelity(data, deployed, next(inputs.batches())[:PROBED])
+    agreement = _agreement(_logits(rounded, inputs), got) if rounded else None
+    return replace(compare(expected, got, inputs.labels, layers), rounded_agreement=agreement)
+
+
+def logits(model: keras.Model, inputs: Inputs) -> np.ndarray:
+    """What the float network gives, (inputs, classes).
+
+    Raises:
+      InputError: the logits are not finite.
+    """
     expected = _logits(model, inputs)
     if not np.isfinite(expected).all():
         raise InputError(
             "Expected the float network to give finite logits, got others: its weights are those "
             "of a training that diverged."
         )
-    got = np.stack(list(run(data, inputs)))
+    return expected
+
+
+def compare(
+    expected: np.ndarray,
+    got: np.ndarray,
+    labels: np.ndarray | None,
+    layers: tuple[LayerFidelity, ...] = (),
+) -> Fidelity:
+    """Holds a file's logits against the float network's, each (inputs, classes)."""
     return Fidelity(
-        inputs=len(inputs),
+        inputs=len(expected),
         agreement=_agreement(expected, got),
-        rounded_agreement=_agreement(_logits(rounded, inputs), got) if rounded else None,
         sqnr_db=sqnr_db(expected, got),
-        float_top1=_top(expected, inputs.labels, 1),
-        float_top5=_top(expected, inputs.labels, 5),
-        top1=_top(got, inputs.labels, 1),
-        top5=_top(got, inputs.labels, 5),
-        layers=_layer_fidelity(data, deployed, next(inputs.batches())[:PROBED]),
+        float_top1=_top(expected, labels, 1),
+        float_top5=_top(expected, labels, 5),
+        top1=_top(got, labels, 1),
+        top5=_top(got, labels, 5),
+        layers=layers,
     )
 
 

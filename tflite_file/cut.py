@@ -5,13 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 import tflite_file
+from tflite_file.packing import indices, pack
 
-_ALIGNMENT = 16  # bytes, of constants: as in what the converter writes
 _INDICES = (schema.TensorType.INT32, schema.TensorType.INT64)
 
 
@@ -52,7 +51,7 @@ def cut(data: bytes, operators: Sequence[int]) -> bytes:
     Raises:
       ValueError: the file does not hold exactly one subgraph.
     """
-    return _pack(_Network(data).part(operators))
+    return pack(_Network(data).part(operators))
 
 
 class _Network:
@@ -68,14 +67,14 @@ class _Network:
         self.folded: dict[int, set[int]] = {}  # operators on constants: what they need before them
         self.made_of: dict[int, set[int]] = {}  # constant tensors that such operators make
         for index, operator in enumerate(self.operators):
-            read = _indices(operator.InputsAsNumpy())
+            read = indices(operator.InputsAsNumpy())
             if read and all(tensor in self.made_of or self._is_constant(tensor) for tensor in read):
                 needed = {index}.union(*(self.made_of.get(tensor, ()) for tensor in read))
                 self.folded[index] = needed
-                self.made_of |= dict.fromkeys(_indices(operator.OutputsAsNumpy()), needed)
+                self.made_of |= dict.fromkeys(indices(operator.OutputsAsNumpy()), needed)
 
     def name(self, operator: int) -> str:
-        outputs = _indices(self.operators[operator].OutputsAsNumpy())
+        outputs = indices(self.operators[operator].OutputsAsNumpy())
         return str(self.graph.Tensors(outputs[0]).Name().decode()) if outputs else ""
 
     def kind(self, operator: int) -> str:
@@ -96,15 +95,15 @@ class _Network:
                     known.append(values)
                 quantization.scale = np.full(len(scales), known.index(values), np.float32)
                 quantization.zeroPoint = quantization.min = quantization.max = None
-        return hashlib.sha256(_pack(part)).hexdigest()
+        return hashlib.sha256(pack(part)).hexdigest()
 
     def part(self, operators: Sequence[int]) -> Any:
         """The model that holds these operators, and what they need."""
         chosen = self._with_folded(operators)
         outer = self._read_by_others(chosen)
         taken = [schema.OperatorT.InitFromObj(self.operators[index]) for index in chosen]
-        made = [tensor for one in taken for tensor in _indices(one.outputs)]
-        read = [tensor for one in taken for tensor in _indices(one.inputs)]
+        made = [tensor for one in taken for tensor in indices(one.outputs)]
+        read = [tensor for one in taken for tensor in indices(one.inputs)]
         numbers = {-1: -1}  # of a tensor in the file: in the part; -1 is one left out
         tensors, buffers = [], [schema.BufferT()]  # the first buffer is the empty one
         for number, old in enumerate(dict.fromkeys(read + made)):
@@ -141,15 +140,15 @@ class _Network:
         )
 
     def _with_folded(self, operators: Sequence[int]) -> list[int]:
-        read = (t for index in operators for t in _indices(self.operators[index].InputsAsNumpy()))
+        read = (t for index in operators for t in indices(self.operators[index].InputsAsNumpy()))
         return sorted(set(operators).union(*(self.made_of.get(tensor, ()) for tensor in read)))
 
     def _read_by_others(self, chosen: Sequence[int]) -> set[int]:
         if len(chosen) == 1:  # reads nothing that it makes
             return set()
         others = set(range(len(self.operators))) - set(chosen) - set(self.folded)
-        read = (t for index in others for t in _indices(self.operators[index].InputsAsNumpy()))
-        return {*_indices(self.graph.OutputsAsNumpy()), *read}
+        read = (t for index in others for t in indices(self.operators[index].InputsAsNumpy()))
+        return {*indices(self.graph.OutputsAsNumpy()), *read}
 
     def _is_constant(self, tensor: int) -> bool:
         return self._content(self.graph.Tensors(tensor).Buffer()) is not None
@@ -159,19 +158,3 @@ class _Network:
         if found.Size():  # large weights lie behind the tables
             return np.frombuffer(self.data, np.uint8, int(found.Size()), int(found.Offset()))
         return found.DataAsNumpy() if found.DataLength() else None
-
-
-class _Builder(flatbuffers.Builder):
-    def StartVector(self, elemSize: int, numElems: int, alignment: int) -> int:  # noqa: N802, N803
-        return super().StartVector(elemSize, numElems, _ALIGNMENT if elemSize == 1 else alignment)
-
-
-def _pack(model: Any) -> bytes:
-    builder = _Builder()
-    builder.Finish(model.Pack(builder), b"TFL3")
-    return bytes(builder.Output())
-
-
-def _indices(tensors: Any) -> list[int]:
-    """Tensors of a list, which is 0 when it is empty and has -1 for each optional one left out."""
-    return [] if isinstance(tensors, int) else [int(tensor) for tensor in tensors if tensor >= 0]

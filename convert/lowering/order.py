@@ -1,5 +1,7 @@
 """In which order each tensor holds its channels: those that are read together, together."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from convert.lowering.program import Channels, Convolution, Program, keeps_apart
@@ -50,7 +52,12 @@ def _alike(program: Program) -> np.ndarray:
         if keeps_apart(node)
         for read in node.reads
     ]
-    least = np.arange(program.size)
+    return connected(pairs, size=program.size)
+
+
+def connected(pairs: Sequence[np.ndarray], *, size: int) -> np.ndarray:
+    """(size,): for each number, the least of those that `pairs`, each (2, n), connect it with."""
+    least = np.arange(size)
     one, other = np.concatenate(pairs, axis=1) if pairs else np.empty((2, 0), np.int64)
     while True:  # each round doubles how far the least number has come
         before = least.copy()

@@ -62,6 +62,26 @@ FOUND_AT_ONCE = {  # mistake: (words, exit code, what the line says)
     "infinite multiplier": ([*MOBILENET, "--resolution_multiplier=inf"], 1, "got inf"),
     "multiplier that is no number": (["--config=@nan.toml"], 1, "at least 1, got nan"),
     "gate that is no number": ([*MOBILENET, "--min_sqnr_db=nan"], 1, "--min_sqnr_db to be at"),
+    "equalizing a float file": (
+        [*MOBILENET, "--equalize"],
+        1,
+        "--equalize is for int8 and int16x8",
+    ),
+    "layers of a float file": (
+        [*MOBILENET, "--keep_float=conv1"],
+        1,
+        "--keep_float is about layers of an int8 file, got float32: pass --int8",
+    ),
+    "int16 layers of an int16 file": (
+        [*MOBILENET, "--int16=conv1", "--precision=int16x8"],
+        1,
+        "--int16 is about layers of an int8 file, got int16x8",
+    ),
+    "precision without a limit": (
+        [*SHUFFLENET, "--auto_precision"],
+        1,
+        "until the gates are passed: pass --max_accuracy_drop, --min_agreement or --min_sqnr_db",
+    ),
     "tuning for no target": ([*SHUFFLENET, "--tune"], 1, "--tune measures: pass --target host,"),
     "tuning the direct form": (
         [*SHUFFLENET, "--lowering=direct", "--target=host"],
@@ -121,6 +141,10 @@ FOUND_WITH_THE_NETWORK = {  # mistake: (words, what the line says)
     "resolution": (
         ["--model=shufflenet_v2", "--resolution=31"],
         "Expected a resolution of at least 32 (the network's total stride), got 31",
+    ),
+    "layers that the network does not have": (
+        [*SHUFFLENET, "--keep_float=conv1,stage2_dephtwise"],
+        "--keep_float to name layers, got 'stage2_dephtwise', which none has: there are stage",
     ),
     "resolution multiplier": (
         ["--model=mobilenet_v1", "--resolution=64", "--resolution_multiplier=0.4"],

@@ -1,6 +1,7 @@
 import dataclasses
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from convert import pipeline, verify
+from convert import automatic, pipeline, verify
 from convert.report import Report
 from convert.settings import Model, Precision, Quantization, Settings, Verification
 from keras_models.errors import InputError
@@ -86,6 +87,48 @@ def test_the_report_is_about_the_file_beside_it(twice: Any, folder: Path) -> Non
     assert report.fidelity.float_top1 is not None
     assert [gate.flag for gate in report.gates] == ["max_accuracy_drop", "min_sqnr_db"]
     assert report.passed
+
+
+@pytest.mark.slow
+def test_layers_at_higher_precision_are_in_the_report_and_in_the_file(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(automatic, "FIRST", 8)
+    monkeypatch.setattr(automatic, "MOST", 2)
+    settings = Settings(
+        TOY,
+        Quantization(
+            precision=Precision.INT8,
+            calibration=str(folder),
+            equalization=True,
+            keep_float=("stage4_unit4_*",),
+            int16=("classifier",),
+            auto_precision=True,
+        ),
+        Verification(min_sqnr_db=199.0),
+        out=str(tmp_path),
+    )
+    place, report = pipeline.run(settings, Progress("test"))
+    assert place.name == "shufflenet_v2_x0.5_cifar_32_int8_mixed"
+    chosen = [layer for layer in report.mixed.layers if layer.gain_db is None]
+    found = [layer for layer in report.mixed.layers if layer.gain_db is not None]
+    assert {(x.layer, x.operator) for x in chosen if x.dtype == "float32"} >= {
+        ("stage4_unit4_expand", "CONV_2D"),
+        ("stage4_unit4_depthwise", "DEPTHWISE_CONV_2D"),
+    }
+    assert [x.layer for x in chosen if x.dtype == "int16"] == ["classifier"]
+    assert all(x.dtype == "float32" for x in found)
+    kept = Counter(x.operator for x in report.mixed.layers if x.dtype == "float32")
+    assert report.audit.float_operators == kept
+    types = report.audit.operators
+    assert report.mixed.operators == types["QUANTIZE"] + types["DEQUANTIZE"]
+    assert report.audit.delegate_partitions == 1 + report.mixed.partitions
+    assert not report.passed
+    written = json.loads((place / "report.json").read_text())
+    assert [x["layer"] for x in written["mixed"]["layers"]] == [
+        x.layer for x in report.mixed.layers
+    ]
+    assert "| higher precision | " in (place / "README.md").read_text()
 
 
 def test_an_accuracy_gate_without_labels_is_refused(tmp_path: Path) -> None:
