@@ -46,13 +46,13 @@ class Report:
     preprocessing: Preprocessing
     forms: tuple[Gain, ...]  # chosen by measuring, and what each gained
     calibration: InputsOrigin | None
-    training: tuple[Epoch, ...]  # of the int8 form
     verified_on: InputsOrigin
     sha256: str
     audit: Audit
     fidelity: Fidelity
     gates: tuple[gates.Gate, ...]
     versions: dict[str, str]
+    training: tuple[Epoch, ...] = ()  # of the int8 form
     mixed: Mixed | None = None  # where layers of an int8 file do not compute in int8
     schema: int = SCHEMA
 
