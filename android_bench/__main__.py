@@ -229,13 +229,14 @@ def _sweep(baseline: Sequence["Row"] | None) -> tuple[list["Row"], bool]:
     """Converts and measures a sweep; prints its tables, draws its pictures."""
     import dataclasses
 
-    from android_bench import markdown, plots, results, sweep
+    from android_bench import markdown, plots, sweep
+    from keras_models.checkpoints import atomic
 
     asked = sweep.load(_SWEEP.value, _SET.value)
     asked = dataclasses.replace(asked, measure=_over(asked.measure))
     for flag in (_CACHE, _PICTURES):
         if flag.value is not None:
-            results.check_folder(Path(flag.value), flag=f"--{flag.name}")
+            atomic.check_folder(Path(flag.value), flag=f"--{flag.name}")
     with _targets() as targets:
         places = _places(targets)
         _check_baseline(baseline, places)

@@ -24,10 +24,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from android_bench import results
 from keras_models import registry
-from keras_models.checkpoints.atomic import runs_elsewhere
+from keras_models.checkpoints import atomic
 from keras_models.errors import InputError
+from keras_models.versions import version
 
 Option = bool | int | float | str
 
@@ -96,7 +96,7 @@ def recipe(flags: Mapping[str, Option]) -> Recipe:
         if flag in OURS:
             raise InputError(f"[convert]: {flag!r} is set by the sweep itself: leave it out.")
     flags = {"precision": "int8", "weights": "random", **flags}
-    versions = {name: results.version(name) for name in VERSIONS}
+    versions = {name: version(name) for name in VERSIONS}
     return Recipe(
         flags=flags,
         inputs={name: _content(value) for name, value in sorted(flags.items())},
@@ -133,7 +133,7 @@ def build(network: Wanted, made_with: Recipe, *, cache: Path, timeout_s: float =
             digest = hashlib.sha256(pictures).hexdigest()
             path = cache / f"pictures_{network.resolution}_{digest[:16]}.npz"
             if not path.is_file() or path.read_bytes() != pictures:
-                results.write(path, pictures)
+                atomic.write(path, pictures)
             command.append(f"--calibration={path}")
         _run(command, timeout_s=timeout_s)
         files = sorted(path for path in partial.rglob("*") if path.is_file())
@@ -257,7 +257,7 @@ def _clear_leftovers(cache: Path) -> None:
     """Removes what killed runs left."""
     for left in cache.glob(".*.partial"):
         writer = left.name.split(".")[-2]
-        if writer.isdigit() and not runs_elsewhere(int(writer)):
+        if writer.isdigit() and not atomic.runs_elsewhere(int(writer)):
             if left.is_dir():
                 shutil.rmtree(left, ignore_errors=True)
             else:

@@ -8,14 +8,9 @@ from android_bench.claims import Claim
 from android_bench.compare import Comparison
 from android_bench.results import Row
 from android_bench.run_table import milliseconds
+from keras_models.cli import markdown_table as table
 
 COLUMN_OPTIONS = ("width", "groups")  # that have a column of their own
-
-
-def table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> str:
-    """A table whose first `left` columns are aligned left, the others right."""
-    rule = ["---"] * left + ["---:"] * (len(headings) - left)
-    return "\n".join(f"| {' | '.join(map(_cell, row))} |" for row in (headings, rule, *rows))
 
 
 def sweep_table(rows: Sequence[Row], notes: Sequence[str]) -> str:
@@ -251,7 +246,3 @@ def _millions(row: Row, name: str, digits: int) -> str:
 
 def _number(value: float | None, digits: int = 0) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
-
-
-def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|")

@@ -2,13 +2,11 @@
 
 import contextlib
 import dataclasses
-import importlib.metadata
 import json
 import os
 import platform
-import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -22,8 +20,9 @@ from android_bench.targets import (
     OperatorCount,
     OperatorTime,
 )
-from keras_models.checkpoints.atomic import replacing
+from keras_models.checkpoints.atomic import check_folder, named
 from keras_models.errors import InputError
+from keras_models.versions import version
 
 SCHEMA = 2  # to be raised when a field changes its meaning or goes away
 _APPENDING = threading.Lock()
@@ -160,14 +159,6 @@ def rows(
     ]
 
 
-def version(package: str) -> str | None:
-    """The version of an installed package; None where it is not installed."""
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
 def _cost(rounds: Sequence[Any]) -> dict[str, Any]:
     if isinstance(rounds[0], Counted):
         nothing = dict.fromkeys(field.name for field in dataclasses.fields(measure.Latency))
@@ -177,16 +168,6 @@ def _cost(rounds: Sequence[Any]) -> dict[str, Any]:
 
 def _ran(asked: str, partitions: int | None) -> str:
     return "none" if partitions == 0 else asked
-
-
-def check_folder(folder: Path, *, flag: str) -> None:
-    """Makes the folder; raises InputError now rather than after minutes of measuring."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder) as file:
-            file.write(b"something")
-    except OSError as error:
-        raise InputError(f"{flag}: {folder} cannot be written in: {error.strerror}") from error
 
 
 def rows_before(out: Path) -> list[Row]:
@@ -303,22 +284,6 @@ def _is_whole(line: bytes) -> bool:
     except ValueError:
         return False
     return True
-
-
-@contextlib.contextmanager
-def named(path: Path) -> Iterator[None]:
-    """Puts the path into an error that names none, as that of a full disk."""
-    try:
-        yield
-    except OSError as error:
-        error.filename = error.filename or str(path)
-        raise
-
-
-def write(path: Path, data: bytes) -> None:
-    """Writes a file of its own, as a picture or a table: whole, or not at all."""
-    with named(path), replacing(path) as temporary:
-        temporary.write_bytes(data)
 
 
 def device(row: Row) -> str:

@@ -17,6 +17,7 @@ from android_bench.model_file import ModelFile
 from android_bench.results import Row
 from android_bench.targets import DEFAULT_DELEGATE, Machine, Target, TargetError
 from keras_models import experiment
+from keras_models.checkpoints import atomic
 from keras_models.errors import InputError
 from keras_models.progress import Progress
 
@@ -213,7 +214,7 @@ def _convert(
                     progress.tell(f"converting {network}, the first that {cache} does not hold")
                     told = True
                 title = f"convert {number} of {len(todo)}, {network}"
-                with progress.stage(title), results.named(cache):
+                with progress.stage(title), atomic.named(cache):
                     path = builds.build(network, recipe, cache=cache)
             files[network] = path
         except (builds.BuildError, MemoryError) as error:

@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import tf_keras as keras
 
-from convert import gates, graph, mixed, verify
+from convert import gates, graph, litert, mixed, verify
 from convert.inputs import Inputs
 from convert.mixed import Mixed, Precise
 from convert.settings import Settings, Verification
@@ -91,15 +91,15 @@ def find(
 
     def level(layers: Mapping[str, str]) -> float:
         file = mixed.apply(data, deployed, layers)
-        return verify.sqnr_db(expected[:SAMPLES], np.stack(list(verify.run(file, sample))))
+        return verify.sqnr_db(expected[:SAMPLES], np.stack(list(litert.run(file, sample))))
 
     levels = [level(kept)]
     candidates = [name for name in beside if name not in kept][:FIRST]
     while candidates and len(found) < MOST:
         on_step(len(found), MOST)
         file = mixed.apply(data, deployed, kept)
-        logits = np.stack(list(verify.run(file, inputs)))
-        fidelity = verify.compare(expected, logits, inputs.labels)
+        logits = np.stack(list(litert.run(file, inputs)))
+        fidelity = verify.compare_logits(expected, logits, inputs.labels)
         if all(gate.passed for gate in gates.check(fidelity, wanted)):
             break
         tried = {name: level({**kept, name: "float32"}) for name in candidates}

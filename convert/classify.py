@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from absl import app, flags
 
+from convert import litert
 from keras_models import cli, data, experiment
 from keras_models.data import Preprocessing
 from keras_models.errors import InputError
@@ -97,13 +98,9 @@ def find(words: Sequence[str]) -> list[Path]:
 
 def classify(bundle: Bundle, files: Sequence[Path], pixels: np.ndarray) -> list[Answer]:
     """Runs the file on uint8 RGB `pixels`, (n, side, side, 3)."""
-    from convert import verify  # brings in TensorFlow: not for --help and wrong words
-    from convert.inputs import Inputs
-
     answers = []
-    inputs = Inputs("pictures", pixels, bundle.preprocessing)
     try:
-        results = list(verify.run(bundle.file, inputs))
+        results = litert.classifier_of(bundle.file, bundle.preprocessing)(pixels)
     except (ValueError, RuntimeError) as error:
         raise InputError(f"Expected a whole .tflite file, got one that fails: {error}") from error
     for file, logits in zip(files, results, strict=True):

@@ -1,6 +1,6 @@
 """The lines of Kotlin that run a bundle's file, written for its dtypes and preprocessing."""
 
-from convert.verify import Tensor
+from convert.litert import Tensor
 from keras_models.data import Preprocessing
 
 

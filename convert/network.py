@@ -10,7 +10,7 @@ import numpy as np
 
 from convert.complete import in_words
 from convert.settings import NAMED_WEIGHTS, Model
-from keras_models import counts, registry
+from keras_models import class_names, counts, registry
 from keras_models.checkpoints import Weights, bundled, download, read_weights
 from keras_models.checkpoints.load import load_weights, model_arrays
 from keras_models.checkpoints.random_weights import randomize
@@ -46,7 +46,9 @@ def create(model: Model, *, seed: int, warn: Callable[[str], None]) -> Network:
     Raises:
       InputError: unknown name or option, or weights that are not this network's.
     """
-    class_names = _class_names(model)
+    names = None
+    if model.labels is not None:
+        names = class_names.read(model.labels, classes=model.classes)
     read, weights = None, WeightsOrigin("random")
     if model.weights not in (None, "random"):
         path = _weights_file(model)
@@ -66,12 +68,12 @@ def create(model: Model, *, seed: int, warn: Callable[[str], None]) -> Network:
     else:
         _check_weights(read.arrays, model_arrays(built), path)
         load_weights(built, read.arrays, origin=str(path))
-        class_names = class_names or read.class_names
+        names = names or read.class_names
         if read.resolution not in (None, model.side):
             warn(f"the weights were trained at {read.resolution}, and this is at {model.side}")
     preprocessing = (read and read.preprocessing) or Preprocessing()
     params, multiply_adds = counts.total(counts.count(built))
-    return Network(built, options, preprocessing, weights, class_names, params, multiply_adds)
+    return Network(built, options, preprocessing, weights, names, params, multiply_adds)
 
 
 def _options(model: Model, read: Weights | None) -> dict[str, Any]:
@@ -133,20 +135,3 @@ def _check_weights(
                 f"{path}: expected weights for {expected[-1]} classes, got {given[-1]}: "
                 f"pass --num_classes {given[-1]}, or other weights."
             )
-
-
-def _class_names(model: Model) -> tuple[str, ...] | None:
-    if model.labels is None:
-        return None
-    try:
-        names = tuple(Path(model.labels).read_text(encoding="utf-8-sig").splitlines())
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"Expected --labels to be a text file with a class name a line, got {model.labels!r} "
-            f"({getattr(error, 'strerror', 'not UTF-8')})."
-        ) from error
-    if len(names) != model.classes:
-        raise InputError(
-            f"Expected {model.classes} class names in {model.labels}, one a line, got {len(names)}."
-        )
-    return names

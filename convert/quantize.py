@@ -19,6 +19,7 @@ from convert import graph
 from convert.bias_correction import correct_biases
 from convert.calibrate import Range, collect, estimate
 from convert.inputs import Inputs
+from convert.litert import TIES
 from convert.lowering.layers import RowPadding
 from convert.scheme import CONVOLVING, Int8Layer, SymmetricTensor, for_training, kernel_name
 from convert.settings import Estimator, Precision, Quantization
@@ -35,9 +36,6 @@ MOVES_VALUES = (
     RowPadding,
 )
 SIGMOID = Range(0.0, 255 / 256)  # the only output range of TFLite's int8 LOGISTIC
-# In parts of a step: an input this near to the middle between two steps takes the lower one.  With
-# mean and deviation 127.5 all pixels lie there: an int8 input is the pixel - 128.
-TIES = 1e-3
 
 
 def calibrate(

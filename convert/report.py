@@ -5,19 +5,21 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from convert import gates, kotlin
 from convert.inputs import Inputs
+from convert.litert import Tensor
 from convert.mixed import Mixed
 from convert.network import Network, WeightsOrigin
 from convert.qat import Epoch
 from convert.settings import Settings
 from convert.tune import Gain
-from convert.verify import Audit, Fidelity, Tensor
+from convert.verify import Audit, Fidelity
 from keras_models import experiment
+from keras_models.accuracy import Interval
 from keras_models.data import Preprocessing
+from keras_models.versions import version
 
 SCHEMA = 1  # of report.json; grows when a field changes its meaning
 WORST_LAYERS = 5
@@ -92,7 +94,7 @@ def make_report(
         audit=audit,
         fidelity=fidelity,
         gates=gates.check(fidelity, settings.verification),
-        versions={name: v for name in PACKAGES if (v := _version(name))},
+        versions={name: v for name in PACKAGES if (v := version(name))},
         mixed=mixed,
     )
 
@@ -127,9 +129,17 @@ def rows(report: Report) -> list[tuple[str, str]]:
     if report.training:
         found.append(("trained in int8", _training(report)))
     found.append(("verified on", _inputs(report.verified_on)))
-    if fidelity.top1 is not None:
+    if difference := fidelity.top1_difference:
+        top1 = (
+            f"{form} {top1:.1f} % ({_interval(interval)})"
+            for form, top1, interval in (
+                ("float", fidelity.float_top1, fidelity.float_top1_interval),
+                ("file", fidelity.top1, fidelity.top1_interval),
+            )
+        )
         found += [
-            ("top-1", f"float {fidelity.float_top1:.1f} %, file {fidelity.top1:.1f} %"),
+            ("top-1", f"{', '.join(top1)}, with 95 % intervals"),
+            ("difference", f"{difference.points:+.1f} points ({_interval(difference.interval)})"),
             ("top-5", f"float {fidelity.float_top5:.1f} %, file {fidelity.top5:.1f} %"),
         ]
     found += [
@@ -207,13 +217,6 @@ def _origin(inputs: Inputs) -> InputsOrigin:
     return InputsOrigin(inputs.origin, len(inputs), inputs.sha256, inputs.skipped)
 
 
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
 def _tensor(tensor: Tensor) -> str:
     shape = " x ".join(map(str, tensor.shape))
     if not tensor.scale:
@@ -258,6 +261,11 @@ def _training(report: Report) -> str:
     qat, number = report.settings.qat, len(report.training)
     epochs = f"{number} epoch{'s' * (number != 1)} of {qat.data}"
     return f"{epochs}, loss {first.loss:.4f} to {last.loss:.4f}"
+
+
+def _interval(interval: Interval | None) -> str:
+    assert interval is not None  # where there is a top-1
+    return f"{interval[0]:.1f} to {interval[1]:.1f}"
 
 
 def _inputs(origin: InputsOrigin) -> str:

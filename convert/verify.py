@@ -4,7 +4,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,7 +14,9 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 import tflite_file
 from convert.inputs import Inputs
-from convert.quantize import TIES, shared_ranges
+from convert.litert import Tensor, dequantize, ends, load, quantize, run
+from convert.quantize import shared_ranges
+from keras_models.accuracy import Difference, Interval, agreement, best_classes, compare, judge
 from keras_models.errors import InputError
 
 PROBED = 4  # inputs whose every tensor is compared: without XNNPACK, inference takes long
@@ -27,18 +29,6 @@ for tensor in model.get_input_details():
     model.set_tensor(tensor["index"], numpy.zeros(tensor["shape"], tensor["dtype"]))
 model.invoke()
 """
-
-
-@dataclass(frozen=True)
-class Tensor:
-    """An input or output of the file; a float one has scale 0."""
-
-    name: str
-    index: int  # by which the interpreter knows it
-    dtype: str
-    shape: tuple[int, ...]
-    scale: float
-    zero_point: int
 
 
 @dataclass(frozen=True)
@@ -75,6 +65,9 @@ class Fidelity:
     float_top5: float | None
     top1: float | None
     top5: float | None
+    float_top1_interval: Interval | None  # at 95 % confidence; see keras_models/accuracy.py
+    top1_interval: Interval | None
+    top1_difference: Difference | None  # of the file to the float network
     layers: tuple[LayerFidelity, ...]  # the worst first; on the first few inputs
     rounded_agreement: float | None = None  # percent, with the fake-quantized network in Keras
 
@@ -82,10 +75,9 @@ class Fidelity:
 def audit(data: bytes) -> Audit:
     """Reads the file, and loads it in the runtimes that are here."""
     operators = tflite_file.operators(data)
-    interpreter = Interpreter(model_content=data)
-    interpreter.allocate_tensors()
+    interpreter = load(data)
     partitions, undelegated = tflite_file.delegation(interpreter._get_ops_details())
-    source, result = _ends(interpreter)
+    source, result = ends(interpreter)
     inside = [op for op in operators if op.type not in ("QUANTIZE", "DEQUANTIZE")]
     at_ends = (source.dtype != "int8") + (result.dtype == "uint8")  # float ones: DEQUANTIZE
     quantize = sum(op.type == "QUANTIZE" for op in operators)
@@ -125,8 +117,11 @@ def fidelity(
     """
     expected, got = logits(model, inputs), np.stack(list(run(data, inputs)))
     layers = _layer_fidelity(data, deployed, next(inputs.batches())[:PROBED])
-    agreement = _agreement(_logits(rounded, inputs), got) if rounded else None
-    return replace(compare(expected, got, inputs.labels, layers), rounded_agreement=agreement)
+    found = compare_logits(expected, got, inputs.labels, layers)
+    if rounded is None:
+        return found
+    best = best_classes(_logits(rounded, inputs))
+    return replace(found, rounded_agreement=agreement(best_classes(got), best))
 
 
 def logits(model: keras.Model, inputs: Inputs) -> np.ndarray:
@@ -144,46 +139,31 @@ def logits(model: keras.Model, inputs: Inputs) -> np.ndarray:
     return expected
 
 
-def compare(
+def compare_logits(
     expected: np.ndarray,
     got: np.ndarray,
     labels: np.ndarray | None,
     layers: tuple[LayerFidelity, ...] = (),
 ) -> Fidelity:
     """Holds a file's logits against the float network's, each (inputs, classes)."""
+    wanted = given = difference = None
+    if labels is not None:
+        reference, answers = judge(expected, labels), judge(got, labels)
+        wanted, given = reference.accuracy, answers.accuracy
+        difference = compare(answers, reference)
     return Fidelity(
         inputs=len(expected),
-        agreement=_agreement(expected, got),
+        agreement=agreement(best_classes(got), best_classes(expected)),
         sqnr_db=sqnr_db(expected, got),
-        float_top1=_top(expected, labels, 1),
-        float_top5=_top(expected, labels, 5),
-        top1=_top(got, labels, 1),
-        top5=_top(got, labels, 5),
+        float_top1=wanted.top1 if wanted else None,
+        float_top5=wanted.top5 if wanted else None,
+        top1=given.top1 if given else None,
+        top5=given.top5 if given else None,
+        float_top1_interval=wanted.interval if wanted else None,
+        top1_interval=given.interval if given else None,
+        top1_difference=difference,
         layers=layers,
     )
-
-
-def run(data: bytes, inputs: Inputs) -> Iterator[np.ndarray]:
-    """Yields the logits of each input as float32, (classes,): LiteRT with XNNPACK."""
-    interpreter = Interpreter(model_content=data)
-    interpreter.allocate_tensors()
-    source, result = _ends(interpreter)
-    for batch in inputs.batches(1):
-        interpreter.set_tensor(source.index, quantize(batch, source))
-        interpreter.invoke()
-        yield _dequantize(interpreter.get_tensor(result.index)[0], result.scale, result.zero_point)
-
-
-def quantize(x: np.ndarray, tensor: Tensor) -> np.ndarray:
-    """Float inputs as the file takes them, of the same shape.
-
-    A value between two steps takes the lower one, see `TIES`.
-    """
-    if not tensor.scale:
-        return x.astype(tensor.dtype)
-    limits = np.iinfo(tensor.dtype)
-    steps = np.floor(x / tensor.scale + tensor.zero_point + (0.5 - TIES))
-    return np.clip(steps, limits.min, limits.max).astype(tensor.dtype)
 
 
 def sqnr_db(expected: np.ndarray, got: np.ndarray) -> float:
@@ -195,40 +175,8 @@ def sqnr_db(expected: np.ndarray, got: np.ndarray) -> float:
     return float(np.clip(10 * np.log10(max(signal, 1e-300) / noise), -200, 200))
 
 
-def _ends(interpreter: Interpreter) -> tuple[Tensor, Tensor]:
-    source, result = (
-        Tensor(
-            name=details["name"],
-            index=int(details["index"]),
-            dtype=np.dtype(details["dtype"]).name,
-            shape=tuple(int(n) for n in details["shape"]),
-            scale=float(details["quantization"][0]),
-            zero_point=int(details["quantization"][1]),
-        )
-        for details in (interpreter.get_input_details()[0], interpreter.get_output_details()[0])
-    )
-    return source, result
-
-
-def _dequantize(values: np.ndarray, scale: float, zero_point: int) -> np.ndarray:
-    if not scale:
-        return values.astype(np.float32)
-    return (values.astype(np.float32) - zero_point) * np.float32(scale)
-
-
 def _logits(model: keras.Model, inputs: Inputs) -> np.ndarray:
     return np.concatenate([model(batch, training=False).numpy() for batch in inputs.batches()])
-
-
-def _agreement(expected: np.ndarray, got: np.ndarray) -> float:
-    return 100 * float(np.mean(got.argmax(1) == expected.argmax(1)))
-
-
-def _top(logits: np.ndarray, labels: np.ndarray | None, k: int) -> float | None:
-    if labels is None:
-        return None
-    best = np.argsort(-logits, axis=1, kind="stable")[:, :k]
-    return 100 * float(np.mean(np.any(best == labels[:, None], axis=1)))
 
 
 def _layer_fidelity(
@@ -241,7 +189,7 @@ def _layer_fidelity(
         experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
     )
     interpreter.allocate_tensors()
-    source, result = _ends(interpreter)
+    source, result = ends(interpreter)
     tensors = _layer_tensors(interpreter, [name for g in shared_ranges(deployed) for name in g])
     tensors[deployed.output_names[0]] = result.index  # whose name is the converter's
     probe = keras.Model(deployed.inputs, [deployed.get_layer(name).output for name in tensors])
@@ -253,7 +201,7 @@ def _layer_fidelity(
         interpreter.invoke()
         for found, index in zip(got, tensors.values(), strict=True):
             values = interpreter.get_tensor(index)[0]
-            found.append(_dequantize(values, *quantization[index]))
+            found.append(dequantize(values, *quantization[index]))
     fidelities = [
         LayerFidelity(name, sqnr_db(e, np.stack(g).reshape(e.shape)))  # its tensor may be reshaped
         for name, e, g in zip(tensors, expected, got, strict=True)

@@ -81,6 +81,16 @@ def print_table(
     Console(file=file, width=1000, highlight=False, markup=False, emoji=False).print(table)
 
 
+def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> str:
+    """A table in Markdown, likewise."""
+    rule = ["---"] * left + ["---:"] * (len(headings) - left)
+    return "\n".join(f"| {' | '.join(map(_cell, row))} |" for row in (headings, rule, *rows))
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
 def _fail(name: str, message: str, code: int) -> int:
     line = " ".join(message.split())
     print(f"{name}: {line}", file=sys.stderr)

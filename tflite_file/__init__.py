@@ -21,12 +21,18 @@ def operators(data: bytes) -> list[Operator]:
     """Reads the operators of all subgraphs, in the order in which they run.
 
     Raises:
-      ValueError: the file refers past its own end: it is truncated or damaged.
+      ValueError: it is a file of another kind, or refers past its own end.
     """
+    if data[4:8] != b"TFL3":
+        start = f"one that starts with {data[:8]!r}" if data else "an empty file"
+        raise ValueError(f"expected a TFLite file (identifier TFL3), got {start}")
     try:
         return _operators(data)
     except _DAMAGE as error:
-        raise ValueError(f"points beyond its {len(data)} bytes: truncated or damaged") from error
+        raise ValueError(
+            f"expected a whole TFLite file, got one that points beyond its {len(data)} bytes: "
+            "truncated or damaged; convert or copy it again"
+        ) from error
 
 
 def _operators(data: bytes) -> list[Operator]:

@@ -7,11 +7,11 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from android_bench import results
 from android_bench.plots.accuracy import accuracy_against_cost
 from android_bench.plots.bars import instructions_by_class, operator_profile
 from android_bench.plots.cost import cost_against_multiply_adds
 from android_bench.results import Row
+from keras_models.checkpoints import atomic
 
 PICTURES: Mapping[str, Callable[[Sequence[Row]], bytes | None]] = {
     "cost": cost_against_multiply_adds,
@@ -30,5 +30,5 @@ def draw(rows: Sequence[Row], folder: Path) -> list[Path]:
             data = picture(same)
             if data is not None:
                 written.append(folder / f"{name}_{re.sub(r'[^A-Za-z0-9]+', '_', target)}.png")
-                results.write(written[-1], data)
+                atomic.write(written[-1], data)
     return written

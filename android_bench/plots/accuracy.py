@@ -6,7 +6,7 @@ from typing import Any
 
 from matplotlib.lines import Line2D
 
-from android_bench.plots.figure import add_title, cost_name, cost_title, new_figure, png
+from android_bench.plots.figure import add_title, cost_name, cost_title, new_figure
 from android_bench.plots.labels import place_labels
 from android_bench.plots.names import width_name
 from android_bench.plots.points import (
@@ -19,6 +19,7 @@ from android_bench.plots.points import (
     top1_of,
 )
 from android_bench.results import Row
+from keras_models.figure import png
 
 
 def accuracy_against_cost(rows: Sequence[Row]) -> bytes | None:

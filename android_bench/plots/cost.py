@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from android_bench.plots.figure import add_title, cost_name, cost_title, new_figure, png
+from android_bench.plots.figure import add_title, cost_name, cost_title, new_figure
 from android_bench.plots.labels import Label, place_labels
 from android_bench.plots.names import width_name
 from android_bench.plots.points import (
@@ -14,6 +14,7 @@ from android_bench.plots.points import (
     points_of,
 )
 from android_bench.results import Row
+from keras_models.figure import png
 
 
 def cost_against_multiply_adds(rows: Sequence[Row]) -> bytes | None:

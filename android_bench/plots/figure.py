@@ -1,56 +1,27 @@
-"""What all pictures share: size, look, title, and how a figure becomes bytes."""
+"""What all pictures of rows share."""
 
 import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from io import BytesIO
-from typing import Any
 
-import matplotlib
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from android_bench import results
 from android_bench.results import Row
+from keras_models import figure
 
-WIDTH_IN, DPI = 8.3, 200
-PIXELS_PER_POINT = DPI / 72
+PIXELS_PER_POINT = figure.DPI / 72
 # Okabe and Ito's, which the colour-blind tell apart: jfly.uni-koeln.de/color
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-STYLE: dict[Any, Any] = {
-    "font.family": "DejaVu Sans",  # comes with matplotlib: the same on every machine
-    "font.size": 9,
-    "axes.titlesize": 11,
-    "axes.titleweight": "bold",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#DDDDDD",
-    "grid.linewidth": 0.6,
-    "legend.frameon": False,
-    "legend.fontsize": 8.5,
-}
 RUNTIMES = {"litert": "LiteRT"}
 
 
 @contextmanager
 def new_figure(height_in: float) -> Iterator[tuple[Figure, Axes]]:
-    """A figure with one pair of axes, in our look whatever the user's is."""
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()  # whatever the user's matplotlibrc says
-        matplotlib.rcParams.update(STYLE)
-        figure = Figure(figsize=(WIDTH_IN, height_in), dpi=DPI, layout="constrained")
-        FigureCanvasAgg(figure)
-        yield figure, figure.add_subplot()
-
-
-def png(figure: Figure) -> bytes:
-    """The figure as a PNG file."""
-    file = BytesIO()
-    figure.savefig(file, format="png", dpi=DPI, metadata={"Software": None})
-    return file.getvalue()
+    """A figure with one pair of axes."""
+    with figure.styled(height_in) as made:
+        yield made, made.add_subplot()
 
 
 def add_title(axes: Axes, what: str, rows: Sequence[Row], note: str = "") -> None:

@@ -2,8 +2,11 @@
 
 import contextlib
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+
+from keras_models.errors import InputError
 
 
 @contextlib.contextmanager
@@ -16,6 +19,32 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def named(path: Path) -> Iterator[None]:
+    """Puts the path into an error that names none, as that of a full disk."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
+
+
+def write(path: Path, data: bytes) -> None:
+    """Writes a file of its own, as a picture or a table: whole, or not at all."""
+    with named(path), replacing(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def check_folder(folder: Path, *, flag: str) -> None:
+    """Makes the folder; raises InputError now rather than after minutes of measuring."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"something")
+    except OSError as error:
+        raise InputError(f"{flag}: {folder} cannot be written in: {error.strerror}") from error
 
 
 def runs_elsewhere(process: int) -> bool:

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_models.accuracy import Accuracy
 from keras_models.errors import InputError
 from keras_models.progress import Progress
+from keras_models.sources import Split
 from keras_models.train import checkpoint, outputs, stages
 from keras_models.train.distribution import Workers
-from keras_models.train.evaluate import Accuracy
 from keras_models.train.settings import Settings
-from keras_models.train.sources import Split
 from keras_models.train.trainer import Trainer
 
 

@@ -6,7 +6,6 @@ import dataclasses
 import fcntl
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +16,10 @@ from keras_models import experiment
 from keras_models.checkpoints import trained
 from keras_models.checkpoints.atomic import replacing
 from keras_models.errors import InputError
+from keras_models.sources import Split
 from keras_models.train.checkpoint import Epoch
 from keras_models.train.settings import Settings
-from keras_models.train.sources import Split
+from keras_models.versions import version
 
 PACKAGES = ("shufflelite", "tensorflow", "tf_keras", "numpy")
 CHECKPOINT, BEST, LAST, LOG = (
@@ -77,7 +77,7 @@ def write_weights(
                 "epochs": epoch.epoch,
                 "accuracy": accuracy,
                 "pictures_sha256": split.sha256,
-                "versions": {name: _version(name) for name in PACKAGES},
+                "versions": {name: version(name) for name in PACKAGES},
             },
         ),
     )
@@ -111,10 +111,3 @@ def write_events(folder: Path, epochs: Sequence[Epoch]) -> None:
                 if name != "epoch" and value is not None:
                     tf.summary.write(name, float(value), step=epoch.epoch, metadata=metadata)
     writer.close()
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:  # ours, when it runs from its source
-        return None

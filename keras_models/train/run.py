@@ -12,18 +12,19 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
-from keras_models import registry
+from keras_models import registry, sources
+from keras_models.accuracy import Accuracy, accuracy
 from keras_models.checkpoints import read_weights
 from keras_models.checkpoints.load import load_weights
+from keras_models.classifier import classifier_of
 from keras_models.data import Preprocessing
 from keras_models.progress import Progress
-from keras_models.train import distribution, evaluate, outputs, sources, stages
+from keras_models.sources import Split
+from keras_models.train import distribution, outputs, stages
 from keras_models.train.distribution import Workers
-from keras_models.train.evaluate import Accuracy
 from keras_models.train.form import training_form
 from keras_models.train.loop import Loop
 from keras_models.train.settings import Settings
-from keras_models.train.sources import Split
 from keras_models.train.trainer import Trainer
 
 RESIZED_CROP_MARGIN = 8 / 7  # pictures to take resized crops of are decoded so much larger
@@ -83,12 +84,12 @@ def _begin(settings: Settings, progress: Progress, workers: Workers) -> Loop:
         return Trainer(build, settings, stage.augment, pictures=len(train), workers=workers)
 
     form = training_form(model)
-    forward = evaluate.forward_of(form, settings.preprocessing)
+    classifier = classifier_of(form, settings.preprocessing)
 
     def measure(weights: Mapping[str, np.ndarray]) -> Accuracy:
         assert test
         load_weights(form, weights, origin="training")
-        return evaluate.evaluate(forward, test)
+        return accuracy(classifier, test).accuracy
 
     return Loop(settings, progress, train, make_trainer, workers, start, measure if test else None)
 
@@ -98,7 +99,7 @@ def read_pictures(settings: Settings, progress: Progress) -> tuple[Split, Split 
 
     def load(source: str, size: int, preprocessing: Preprocessing, seed: int) -> Split:
         with progress.stage(f"pictures from {source}"):
-            return sources.load(
+            split = sources.load(
                 source,
                 size=size,
                 preprocessing=preprocessing,
@@ -106,6 +107,8 @@ def read_pictures(settings: Settings, progress: Progress) -> tuple[Split, Split 
                 seed=seed,
                 warn=progress.warn,
             )
+            sources.check_classes(split, progress.warn)
+            return split
 
     side, resized = settings.network.side, settings.augment.crop == "resized"
     # Augmentation crops: pictures come with the whole of their central square.

@@ -84,9 +84,10 @@ def ship(config: Path, overrides: list[str], to: Path, progress: Progress) -> Pa
 def _measure(
     ours: Trained, stored: dict[str, np.ndarray], settings: Settings, progress: Progress
 ) -> dict[str, object]:
-    from keras_models import counts
+    from keras_models import counts, sources
+    from keras_models.accuracy import accuracy
     from keras_models.checkpoints.load import load_weights
-    from keras_models.train import evaluate, sources
+    from keras_models.classifier import classifier_of
 
     if settings.data.test is None:
         raise InputError("Expected the training to have 'data.test', whose figures the card shows.")
@@ -106,11 +107,10 @@ def _measure(
     if split.class_names != ours.class_names:
         raise InputError(f"{split.origin}: expected the classes of the weights, got others.")
     with progress.stage("accuracy") as on_step:
-        forward = evaluate.forward_of(model, ours.preprocessing)
-        accuracy = evaluate.evaluate(forward, split, on_step)
+        found = accuracy(classifier_of(model, ours.preprocessing), split, on_step).accuracy
     params, multiply_adds = counts.total(counts.count(model))
     return {
-        "accuracy": dataclasses.asdict(accuracy),
+        "accuracy": dataclasses.asdict(found),
         "test_sha256": split.sha256,
         "params": params,
         "multiply_adds": multiply_adds,

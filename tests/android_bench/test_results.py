@@ -9,6 +9,7 @@ import pytest
 
 from android_bench import results, run_table
 from android_bench.targets import OperatorCount, OperatorTime
+from keras_models.checkpoints import atomic
 from keras_models.errors import InputError
 from tests.android_bench.rows import network
 
@@ -221,12 +222,12 @@ def test_an_output_that_cannot_be_written_is_refused_early(path: str) -> None:
 
 
 def test_a_folder_that_cannot_be_written_in_is_told_with_its_flag(tmp_path: Path) -> None:
-    results.check_folder(tmp_path / "a" / "b", flag="--cache")
+    atomic.check_folder(tmp_path / "a" / "b", flag="--cache")
     assert not list((tmp_path / "a" / "b").iterdir())
     (tmp_path / "file").touch()
     for folder in (tmp_path / "file", tmp_path / "file" / "new", Path("/proc")):
         with pytest.raises(InputError, match=f"^--cache: {folder} cannot be written in: "):
-            results.check_folder(folder, flag="--cache")
+            atomic.check_folder(folder, flag="--cache")
 
 
 def test_a_full_disk_is_told_with_the_file() -> None:
@@ -244,7 +245,7 @@ def test_a_full_disk_leaves_no_half_row_and_no_half_picture(tmp_path: Path) -> N
         with pytest.raises(OSError, match="File too large") as of_row:
             results.append(path, [other(model="later")])
         with pytest.raises(OSError, match="File too large") as of_picture:
-            results.write(picture, 2 * whole)
+            atomic.write(picture, 2 * whole)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert (of_row.value.filename, of_picture.value.filename) == (str(path), str(picture))

@@ -10,11 +10,13 @@ import pytest
 
 from convert import bundle
 from convert.gates import Gate
+from convert.litert import Tensor
 from convert.network import WeightsOrigin
 from convert.report import InputsOrigin, Report, rows, to_json
 from convert.settings import Lowering, Model, Precision, Quantization, Settings, Verification
 from convert.tune import Gain
-from convert.verify import Audit, Fidelity, LayerFidelity, Tensor
+from convert.verify import Audit, Fidelity, LayerFidelity
+from keras_models.accuracy import Difference
 from keras_models.data import Preprocessing
 from keras_models.errors import InputError
 
@@ -50,7 +52,17 @@ def make_report(data: bytes = b"new", *, passed: bool = True) -> Report:
             loads_in_tflite_runtime=False,
         ),
         fidelity=Fidelity(
-            50, 92.5, 21.25, 60.0, 85.0, 59.5, 84.5, (LayerFidelity("conv1", 30.125),)
+            inputs=50,
+            agreement=92.5,
+            sqnr_db=21.25,
+            float_top1=60.0,
+            float_top5=86.0,
+            top1=58.0,
+            top5=84.0,
+            float_top1_interval=(46.2, 72.4),
+            top1_interval=(44.2, 70.6),
+            top1_difference=Difference(-2.0, (-9.1, 5.4), 92.5, 2, 1),
+            layers=(LayerFidelity("conv1", 30.125),),
         ),
         gates=(
             Gate("min_agreement", 90.0, 92.5, passed=True),
@@ -245,7 +257,9 @@ def test_the_report_for_machines_has_every_figure() -> None:
 def test_the_table_for_people_has_the_figures_that_matter() -> None:
     table = dict(rows(make_report(passed=False)))
     assert table["parameters"] == "470,072"
-    assert table["top-1"] == "float 60.0 %, file 59.5 %"
+    top1 = "float 60.0 % (46.2 to 72.4), file 58.0 % (44.2 to 70.6), with 95 % intervals"
+    assert table["top-1"] == top1
+    assert table["difference"] == "-2.0 points (-9.1 to 5.4)"
     assert table["XNNPACK"] == "1 partition, outside: 1 MEAN"
     assert table["tflite-runtime"] == "does NOT run it"
     assert table["calibrated on"] == "200 inputs: photos, 1 unreadable"

@@ -230,10 +230,10 @@ FOUND_WITH_THE_NETWORK = {  # mistake: (words, what the line says)
         [*MOBILENET, "--calibration=@good", "--max_accuracy_drop=1"],
         "--max_accuracy_drop needs labels: pass --data",
     ),
-    "too few class names": ([*MOBILENET, "--labels=@nine.txt"], "Expected 10 class names in"),
+    "too few class names": ([*MOBILENET, "--labels=@nine.txt"], "expected 10 class names, one"),
     "class names that are no text": (
         [*MOBILENET, "--labels=@torch.pth"],
-        "Expected --labels to be a text file with a class name a line",
+        "torch.pth: expected a text file with a class name a line (not UTF-8)",
     ),
 }
 

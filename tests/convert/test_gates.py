@@ -4,8 +4,9 @@ import pytest
 
 from convert import gates
 from convert.gates import Gate
+from convert.litert import Tensor
 from convert.settings import Precision, Quantization, Verification
-from convert.verify import Audit, Fidelity, Tensor
+from convert.verify import Audit, Fidelity
 
 INT8 = Quantization(precision=Precision.INT8)
 FIDELITY = Fidelity(
@@ -16,6 +17,9 @@ FIDELITY = Fidelity(
     float_top5=85.0,
     top1=60.0,
     top5=85.5,
+    float_top1_interval=(53.6, 67.0),
+    top1_interval=(53.1, 66.5),
+    top1_difference=None,
     layers=(),
 )
 

@@ -4,8 +4,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from convert import kotlin, quantize, verify
-from convert.verify import Tensor
+from convert import kotlin, litert, quantize
+from convert.litert import Tensor
 from keras_models.data import Preprocessing
 
 ALIKE = [
@@ -65,7 +65,7 @@ def test_the_app_feeds_the_bytes_that_were_verified(
     dtype: str, preprocessing: Preprocessing
 ) -> None:
     tensor = source(dtype, preprocessing)
-    expected = verify.quantize(preprocessing.to_input(PIXELS), tensor).reshape(-1, 3)
+    expected = litert.quantize(preprocessing.to_input(PIXELS), tensor).reshape(-1, 3)
     found = fed(kotlin.classify(tensor, LOGITS, preprocessing))
     if dtype == "float32":
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)

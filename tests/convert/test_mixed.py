@@ -7,9 +7,9 @@ import tf_keras as keras
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 import tflite_file
-from convert import automatic, export, gates, mixed, quantize, verify
-from convert.bias_correction import rounded
+from convert import automatic, export, gates, litert, mixed, quantize, verify
 from convert.inputs import Inputs
+from convert.scheme import rounded
 from convert.settings import Precision, Quantization, Verification
 from keras_models.data import Preprocessing
 from keras_models.errors import InputError
@@ -37,7 +37,7 @@ class Opened:
                 self.given.setdefault(layer, {})[np.dtype(tensor["dtype"]).name] = tensor["index"]
 
     def run(self, x: np.ndarray) -> None:
-        self.file.set_tensor(self.source.index, verify.quantize(x, self.source))
+        self.file.set_tensor(self.source.index, litert.quantize(x, self.source))
         self.file.invoke()
 
     def step(self, layer: str, dtype: str = "int8") -> float:
@@ -168,7 +168,7 @@ def test_what_a_range_clips_stays_clipped_for_those_who_read_it_in_float(
     gated = clipped / (1 + np.exp(-opening))
     np.testing.assert_allclose(opened.values("gated", "float32"), gated, rtol=1e-4, atol=1e-5)
     expected = np.concatenate([model(x, training=False).numpy() for x in inputs.batches()])
-    assert verify.sqnr_db(expected, np.stack(list(verify.run(changed, inputs)))) > 35
+    assert verify.sqnr_db(expected, np.stack(list(litert.run(changed, inputs)))) > 35
 
 
 def test_a_layer_without_an_int16_kernel_is_refused(branches: tuple[Any, bytes, Inputs]) -> None:
@@ -220,7 +220,7 @@ def level(toy: Any, names: list[str], count: int) -> float:
     inputs = Inputs("few", toy.calibration.values[:count], Preprocessing())
     file = keep(toy, dict.fromkeys(names, "float32"))
     expected = verify.logits(toy.model, inputs)
-    return verify.sqnr_db(expected, np.stack(list(verify.run(file, inputs))))
+    return verify.sqnr_db(expected, np.stack(list(litert.run(file, inputs))))
 
 
 def test_layers_are_found_until_the_limit_is_reached_and_no_further(small: Any) -> None:

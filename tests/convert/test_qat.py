@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tf_keras as keras
 
-from convert import pipeline, qat, quantize, verify
+from convert import litert, pipeline, qat, quantize
 from convert.network import Network, WeightsOrigin
 from convert.settings import Model, Precision, Qat, Quantization, Settings, Verification
 from keras_models import registry
@@ -15,9 +15,9 @@ from keras_models.checkpoints.load import load_weights, save
 from keras_models.data import Preprocessing
 from keras_models.errors import InputError
 from keras_models.progress import Progress
+from keras_models.sources import Split, load
 from keras_models.train import settings as recipes
 from keras_models.train.run import run
-from keras_models.train.sources import Split, load
 
 SETTINGS = Settings(
     model=Model("small", resolution=16, num_classes=10),
@@ -64,7 +64,7 @@ def same(one: Any, other: Any) -> bool:
 def test_rounded_in_keras_it_gives_what_the_file_gives(small: Any, fresh: Any) -> None:
     rounded = quantize.fake_quantize(small.corrected, small.ranges, training=True)
     expected = np.concatenate([rounded(batch).numpy() for batch in fresh.batches()])
-    found = np.stack(list(verify.run(small.int8, fresh)))
+    found = np.stack(list(litert.run(small.int8, fresh)))
     step = small.ranges["classifier"].step
     steps = np.round((found - expected) / step)
     assert np.abs(steps).max() <= 1

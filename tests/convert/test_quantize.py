@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tf_keras as keras
 
-from convert import export, graph, quantize, verify
+from convert import export, graph, litert, quantize, verify
 from convert.calibrate import Range
 from convert.inputs import Inputs
 from convert.lowering import lower
@@ -79,13 +79,13 @@ def computed_in(model: Any) -> dict[str, set[str]]:
     return graph.interpret(model, step)
 
 
-def input_tensor(preprocessing: Preprocessing, dtype: str) -> verify.Tensor:
+def input_tensor(preprocessing: Preprocessing, dtype: str) -> litert.Tensor:
     """The file's input, with the scale and zero point that TFLite gives to that range."""
     range_ = quantize.input_range(preprocessing)
     scale = (range_.high - range_.low) / 255
     lowest = -128 if dtype == "int8" else 0
     zero_point = lowest - round(range_.low / scale)
-    return verify.Tensor("image", 0, dtype, (1, 256, 1, 3), float(np.float32(scale)), zero_point)
+    return litert.Tensor("image", 0, dtype, (1, 256, 1, 3), float(np.float32(scale)), zero_point)
 
 
 def all_pixels() -> np.ndarray:
@@ -150,7 +150,7 @@ def test_a_pixel_is_a_step_where_all_channels_are_alike(
 ) -> None:
     preprocessing = Preprocessing((mean,) * 3, (std,) * 3)
     x = preprocessing.to_input(all_pixels())
-    stored = verify.quantize(x, input_tensor(preprocessing, dtype))
+    stored = litert.quantize(x, input_tensor(preprocessing, dtype))
     assert stored.dtype == np.dtype(dtype)
     np.testing.assert_array_equal(stored.astype(int), all_pixels().astype(int) - offset)
 
@@ -169,7 +169,7 @@ def test_channels_of_their_own_lose_half_a_step_at_most(
     x = preprocessing.to_input(all_pixels())
     low, high = preprocessing.input_range
     assert (x.min(), x.max()) == pytest.approx((low, high))
-    found = (verify.quantize(x, tensor).astype(int) - tensor.zero_point) * tensor.scale
+    found = (litert.quantize(x, tensor).astype(int) - tensor.zero_point) * tensor.scale
     assert np.abs(found - x).max() <= (0.5 + 2e-3) * step  # verify rounds down from x.499
 
 

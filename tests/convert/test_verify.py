@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import tf_keras as keras
 
-from convert import export, quantize, verify
+from convert import export, litert, quantize, verify
 from convert.calibrate import Range
 from convert.inputs import Inputs
 from convert.settings import Precision, Quantization
+from keras_models import accuracy
 from keras_models.errors import InputError
 
 HAS_OLD_RUNTIME = importlib.util.find_spec("tflite_runtime") is not None
@@ -26,8 +27,8 @@ COMPUTING = ("conv1", "expand", "depthwise", "project", "reduce", "conv2", "glob
 COMPUTING = (*COMPUTING, "classifier")
 
 
-def tensor(dtype: str, scale: float, zero_point: int) -> verify.Tensor:
-    return verify.Tensor("x", 0, dtype, (1, 1, 1, 1), scale, zero_point)
+def tensor(dtype: str, scale: float, zero_point: int) -> litert.Tensor:
+    return litert.Tensor("x", 0, dtype, (1, 1, 1, 1), scale, zero_point)
 
 
 @pytest.mark.parametrize(
@@ -49,11 +50,11 @@ def test_signal_to_noise_is_that_of_its_definition(expected: Any, got: Any, db: 
 
 def test_inputs_are_clipped_and_halves_take_the_lower_step() -> None:
     x = np.array([-9.0, -0.26, -0.25, -0.24, 0.0, 0.25, 0.26, 9.0], np.float32)
-    found = verify.quantize(x, tensor("int8", 0.5, 3))
+    found = litert.quantize(x, tensor("int8", 0.5, 3))
     np.testing.assert_array_equal(found, [-15, 2, 2, 3, 3, 3, 4, 21])
     x = np.array([-9.0, 0.0, 100.0], np.float32)
-    np.testing.assert_array_equal(verify.quantize(x, tensor("uint8", 0.1, 7)), [0, 7, 255])
-    np.testing.assert_array_equal(verify.quantize(x, tensor("float32", 0.0, 0)), x)
+    np.testing.assert_array_equal(litert.quantize(x, tensor("uint8", 0.1, 7)), [0, 7, 255])
+    np.testing.assert_array_equal(litert.quantize(x, tensor("float32", 0.0, 0)), x)
 
 
 def test_the_audit_tells_what_an_int8_file_is_made_of(small: Any) -> None:
@@ -114,7 +115,7 @@ def test_fidelity_counts_as_one_would_by_hand(small: Any, fresh: Inputs, labelle
     inputs = dataclasses.replace(fresh, labels=labels)
     found = verify.fidelity(small.int8, small.model, small.deployed, inputs)
     ours = np.concatenate([small.model(x, training=False) for x in inputs.batches(5)])
-    theirs = np.stack(list(verify.run(small.int8, inputs)))
+    theirs = np.stack(list(litert.run(small.int8, inputs)))
     alike = sum(np.argmax(a) == np.argmax(b) for a, b in zip(ours, theirs, strict=True))
     assert found.inputs == 40
     assert found.agreement == pytest.approx(100 * alike / 40)
@@ -122,6 +123,7 @@ def test_fidelity_counts_as_one_would_by_hand(small: Any, fresh: Inputs, labelle
     figures = (found.float_top1, found.float_top5, found.top1, found.top5)
     if labels is None:
         assert figures == (None,) * 4
+        assert found.top1_difference is found.top1_interval is found.float_top1_interval is None
         return
     by_hand = []
     for logits in (ours, theirs):
@@ -136,6 +138,12 @@ def test_fidelity_counts_as_one_would_by_hand(small: Any, fresh: Inputs, labelle
                 hits += better < k
             by_hand.append(100 * hits / 40)
     assert figures == pytest.approx(tuple(by_hand))
+    rights = [logits.argmax(axis=1) == labels for logits in (ours, theirs)]
+    assert found.float_top1_interval == accuracy.interval(int(rights[0].sum()), 40)
+    assert found.top1_interval == accuracy.interval(int(rights[1].sum()), 40)
+    assert found.top1_difference is not None
+    assert found.top1_difference.points == pytest.approx(found.top1 - found.float_top1)
+    assert found.top1_difference.only_this == (rights[1] & ~rights[0]).sum()
 
 
 @pytest.mark.parametrize("precision", list(Precision))
@@ -183,7 +191,7 @@ def test_running_a_file_gives_the_logits_it_stands_for(
 ) -> None:
     data = files(Quantization(precision=Precision.INT8))
     output = verify.audit(data).output
-    logits = np.stack(list(verify.run(data, fresh)))
+    logits = np.stack(list(litert.run(data, fresh)))
     steps = logits / output.scale + output.zero_point
     np.testing.assert_allclose(steps, np.round(steps), atol=1e-3)
     assert steps.min() >= -128

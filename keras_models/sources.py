@@ -1,4 +1,4 @@
-"""Labelled pictures to train and test on: in memory where they fit, read again each time if not."""
+"""Labelled pictures, in memory where they fit, and read again each time where they do not."""
 
 import collections
 import hashlib
@@ -49,36 +49,33 @@ def load(
     seed: int,
     warn: Callable[[str], None],
 ) -> Split:
-    """Reads a source of `settings.Data`.
+    """Reads labelled pictures.
 
     Args:
-      source: Where the pictures are.
+      source: A folder that has a folder for each class, a csv, an .npz file, tfds:NAME/SPLIT, or
+        synthetic:COUNT (drawn, ten classes).
       size: Height and width that they are decoded to.
       preprocessing: How they are resized and cropped to that size.
       in_memory_gb: The most that decoded pictures may take; files beyond are read when needed.
       seed: Of synthetic pictures.
-      warn: Gets a line for each picture that is left out, and for classes with a single one.
+      warn: Gets a line for each picture that is left out.
 
     Raises:
-      InputError: nothing there that can be read, no labels, or a class without pictures.
+      InputError: nothing there that can be read, or no labels.
     """
     scheme, colon, rest = source.partition(":")
     if colon and scheme == "synthetic":
-        split = _synthetic(source, rest, size=size, seed=seed)
-    elif colon and scheme == "tfds":
-        split = _from_tfds(source, rest, size=size, preprocessing=preprocessing)
-    elif Path(source).suffix.lower() == ".npz":
+        return _synthetic(source, rest, size=size, seed=seed)
+    if colon and scheme == "tfds":
+        return _from_tfds(source, rest, size=size, preprocessing=preprocessing)
+    if Path(source).suffix.lower() == ".npz":
         pictures = data.read_npz(source, size=size)
-        split = _in_memory(source, pictures.pixels, pictures.labels, None)
-    else:
-        found = data.find_pictures(source, labels_from_folders=Path(source).is_dir())
-        if len(found.files) * size * size * 3 > in_memory_gb * 1e9:
-            split = _streamed(source, found, size=size, preprocessing=preprocessing)
-        else:
-            pictures = data.read_pictures(found, size=size, preprocessing=preprocessing, warn=warn)
-            split = _in_memory(source, pictures.pixels, pictures.labels, pictures.class_names)
-    _check_classes(split, warn)
-    return split
+        return _in_memory(source, pictures.pixels, pictures.labels, None)
+    found = data.find_pictures(source, labels_from_folders=Path(source).is_dir())
+    if len(found.files) * size * size * 3 > in_memory_gb * 1e9:
+        return _streamed(source, found, size=size, preprocessing=preprocessing)
+    pictures = data.read_pictures(found, size=size, preprocessing=preprocessing, warn=warn)
+    return _in_memory(source, pictures.pixels, pictures.labels, pictures.class_names)
 
 
 def aligned(test: Split, train: Split) -> Split:
@@ -97,7 +94,59 @@ def aligned(test: Split, train: Split) -> Split:
     return replace(test, class_names=train.class_names)
 
 
-def _check_classes(split: Split, warn: Callable[[str], None]) -> None:
+def numbered(split: Split, class_names: tuple[str, ...] | None, classes: int, owner: str) -> Split:
+    """Gives `split` the labels that a network has for its classes.
+
+    Args:
+      split: Pictures of some or all of them.
+      class_names: Of the network, where they are known: names decide where both have some.
+      classes: How many the network has.
+      owner: Whose they are, for messages.
+
+    Raises:
+      InputError: a class that the network does not have, or nothing that tells which is which.
+    """
+    own = split.class_names
+    if own is None:
+        if (greatest := split.labels.max()) >= classes:
+            raise InputError(
+                f"{split.origin}: expected labels below {classes}, the classes of {owner}, got "
+                f"{greatest}."
+            )
+        return replace(split, class_names=class_names)
+    if class_names is None:
+        if len(own) != classes:
+            raise InputError(
+                f"{split.origin}: expected the {classes} classes of {owner}, got {len(own)}, so "
+                "which is which is unknown: pass --labels with a class name a line."
+            )
+        return split
+    if unknown := [name for name in own if class_names.count(name) != 1]:
+        have = "several of them have" if unknown[0] in class_names else "none of them has"
+        raise InputError(
+            f"{split.origin}: expected the classes of {owner}, got {unknown[0]!r}, a name that "
+            f"{have} (so it is with {len(unknown)} of {len(own)} classes): pass --labels with such "
+            "names in the network's order."
+        )
+    numbers = np.array([class_names.index(name) for name in own], np.int64)
+
+    def read(batches: Iterable[np.ndarray]) -> Iterator[Batch]:
+        for pixels, labels in split.read(batches):
+            yield pixels, numbers[labels]
+
+    return replace(split, labels=numbers[split.labels], class_names=class_names, read=read)
+
+
+def check_classes(split: Split, warn: Callable[[str], None]) -> None:
+    """Checks that there is something to learn of each class.
+
+    Args:
+      split: What is trained on.
+      warn: Is told of classes with a single picture.
+
+    Raises:
+      InputError: a single class, or one without pictures.
+    """
     counts = np.bincount(split.labels, minlength=split.classes)
 
     def names(numbers: Sequence[int] | np.ndarray) -> str:

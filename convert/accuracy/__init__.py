@@ -1,0 +1,1 @@
+"""Accuracy of any form of a network over a whole data set."""

@@ -1,0 +1,119 @@
+"""Pictures of confusions: a matrix of labelled cells, or of dots where the classes are many."""
+
+import textwrap
+from collections import Counter
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+
+from convert.accuracy.report import Measured, Report, class_name, confused, figures
+from keras_models import figure
+
+RIGHT, WRONG = "#0072B2", "#D55E00"
+PALE = 0.1  # what of a class may be confused before the colour is full
+CELLS = 30  # classes that are drawn as cells with names
+NAME = 22  # letters of a class's name
+LINES = 26  # confused pairs that are listed beside dots
+
+
+def picture(report: Report, form: Measured) -> bytes:
+    """The confusions of a form as a PNG file."""
+    return (_cells if report.classes <= CELLS else _dots)(report, form)
+
+
+def _cells(report: Report, form: Measured) -> bytes:
+    classes = report.classes
+    counts = np.zeros((classes, classes))
+    for of, best, pictures in form.confusion:
+        counts[of, best] = pictures
+    of_class = counts.sum(axis=1, keepdims=True)
+    rates = counts / np.maximum(of_class, 1)
+    right = np.eye(classes, dtype=bool)
+    depth = np.where(right, rates, rates / max(rates[~right].max(), PALE))
+    colours = np.where(right[..., None], to_rgb(RIGHT), to_rgb(WRONG))
+    with figure.styled(1.9 + max(3.2, 0.42 * min(classes, 12))) as drawn:
+        axes = drawn.add_subplot()
+        axes.imshow(1 - (1 - colours) * 0.85 * depth[..., None], aspect="auto")
+        size = min(9.0, 160 / classes)
+        percents = np.round(100 * rates)
+        for row, column in np.argwhere(percents):
+            axes.text(
+                column,
+                row,
+                f"{percents[row, column]:.0f}",
+                ha="center",
+                va="center",
+                fontsize=size,
+                color="white" if depth[row, column] > 0.55 else "black",
+            )
+        names = [_short(class_name(report, number)) for number in range(classes)]
+        look: dict[str, Any] = {"fontsize": min(9.0, 220 / classes)}
+        slanted: dict[str, Any] = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}
+        axes.set_xticks(range(classes), names, **look, **slanted)
+        axes.set_yticks(range(classes), names, **look)
+        axes.tick_params(length=0)
+        axes.grid(visible=False)
+        axes.spines[:].set_visible(False)
+        axes.set_xlabel("best class")
+        axes.set_ylabel("class of the picture")
+        _add_title(axes, report, form, "In percent of a class's pictures.")
+        return figure.png(drawn)
+
+
+def _dots(report: Report, form: Measured) -> bytes:
+    pairs = confused(form)
+    most = max([10, *(pictures for _, _, pictures in pairs)])
+    least = 8 if len(pairs) < 500 else 0  # few dots are to be seen as well
+    with figure.styled(5.4) as drawn:
+        drawn.set_layout_engine("none")  # which would make room for the longest text
+        axes = drawn.add_axes((0.08, 0.09, 0.42, 0.76))
+        beside = drawn.add_axes((0.53, 0.09, 0.46, 0.76))
+        axes.plot([0, report.classes], [0, report.classes], color=RIGHT, linewidth=0.6)
+        axes.scatter(
+            [taken_for for _, taken_for, _ in pairs],
+            [of for of, _, _ in pairs],
+            s=[max(least, 20 * pictures / most) for _, _, pictures in pairs],
+            color=WRONG,
+            alpha=0.6,
+            linewidths=0,
+        )
+        axes.set_xlim(0, report.classes)
+        axes.set_ylim(report.classes, 0)
+        axes.set_xlabel("best class")
+        axes.set_ylabel("class of the picture")
+        note = "Dots: areas are pictures. Line: where they are right."
+        _add_title(axes, report, form, note)
+        beside.axis("off")
+        beside.set_title("Most confused: class, taken for, pictures", loc="left", fontsize=8)
+        of_class: Counter[int] = Counter()
+        for of, _, pictures in form.confusion:
+            of_class[of] += pictures
+        for line, (of, taken_for, pictures) in enumerate(pairs[:LINES]):
+            height = 1 - (line + 0.5) / LINES
+            names = (_short(class_name(report, number)) for number in (of, taken_for))
+            for left, name in zip((0, 0.43), names, strict=True):
+                beside.text(left, height, name, va="center", fontsize=7.5)
+            told = f"{pictures} of {of_class[of]}"
+            beside.text(1, height, told, va="center", ha="right", fontsize=7.5)
+        return figure.png(drawn)
+
+
+def _add_title(axes: Axes, report: Report, form: Measured, note: str) -> None:
+    told = f"{figures(form)}, {report.pictures} pictures of {report.data}. {note}"
+    lines = textwrap.wrap(told, 125)
+    axes.set_title(f"Confusions of {form.name}", loc="left", pad=8 + 12 * len(lines))
+    axes.annotate(
+        "\n".join(lines),
+        (0, 1),
+        (0, 7),
+        xycoords="axes fraction",
+        textcoords="offset points",
+        fontsize=8,
+        color="#444444",
+    )
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= NAME else name[: NAME - 1] + "…"

@@ -1,0 +1,19 @@
+"""Names of classes, in files of their own."""
+
+from pathlib import Path
+
+from keras_models.errors import InputError
+
+
+def read(path: str | Path, *, classes: int) -> tuple[str, ...]:
+    """Reads a text file that has the name of a class in each line, in the order of the logits."""
+    try:
+        names = tuple(Path(path).read_text(encoding="utf-8-sig").splitlines())
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", "not UTF-8")
+        raise InputError(
+            f"{path}: expected a text file with a class name a line ({reason})."
+        ) from error
+    if len(names) != classes:
+        raise InputError(f"{path}: expected {classes} class names, one a line, got {len(names)}.")
+    return names

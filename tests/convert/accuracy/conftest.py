@@ -1,0 +1,54 @@
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from convert import export
+from convert.settings import Precision, Quantization
+from keras_models import registry
+from keras_models.checkpoints import trained
+from keras_models.checkpoints.trained import Trained
+from tests.convert.accuracy.colours import KINDS, NAMES, PLAIN, build, write_pictures
+
+
+@pytest.fixture(scope="session")
+def colour_files() -> dict[str, bytes]:
+    """Each kind of the network as a float .tflite file of 8x8 pictures."""
+    made = {}
+    for kind, kernel in KINDS.items():
+        model = build(input_shape=(8, 8, 3), num_classes=3)
+        model.get_layer("classifier").set_weights([kernel])
+        made[kind] = export.to_tflite(model, Quantization(precision=Precision.FLOAT32), None)
+    return made
+
+
+@pytest.fixture
+def colour_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """Writes a kind of the network as a training does, under a name that the registry has."""
+    monkeypatch.setitem(sys.modules, "colours_module", SimpleNamespace(colours=build))
+    entry = registry.Entry("colours_module:colours", paper="", published=(), note="")
+    monkeypatch.setitem(registry.MODELS, "colours", entry)
+
+    def write(kind: str, *, names: Sequence[str] | None = NAMES, side: int = 8) -> Path:
+        path = tmp_path / f"{kind}.safetensors"
+        told = Trained("colours", {}, side, 3, names and tuple(names), PLAIN, {})
+        trained.save(path, {"classifier/kernel": KINDS[kind].astype(np.float32)}, told)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def colours(tmp_path: Path) -> Path:
+    """Ten pictures, two of which lie in the folder of another class."""
+    return write_pictures(
+        tmp_path / "data",
+        {
+            "red": ["red", "red", "red", "blue"],
+            "green": ["green", "green", "green"],
+            "blue": ["blue", "blue", "green"],
+        },
+    )
