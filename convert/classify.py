@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 from absl import app, flags
 
-from convert import litert
 from keras_models import cli, data, experiment
 from keras_models.data import Preprocessing
 from keras_models.errors import InputError
@@ -98,6 +97,8 @@ def find(words: Sequence[str]) -> list[Path]:
 
 def classify(bundle: Bundle, files: Sequence[Path], pixels: np.ndarray) -> list[Answer]:
     """Runs the file on uint8 RGB `pixels`, (n, side, side, 3)."""
+    from convert import litert  # late: --help and wrong words do not wait for it
+
     answers = []
     try:
         results = litert.classifier_of(bundle.file, bundle.preprocessing)(pixels)

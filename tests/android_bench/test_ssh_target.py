@@ -1,6 +1,7 @@
 """The real OpenSSH client against a real OpenSSH server on this host."""
 
 import contextlib
+import fcntl
 import getpass
 import os
 import shlex
@@ -122,7 +123,15 @@ class Server:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No other worker tests ssh meanwhile: it looks after what is left in /tmp, and in /run."""
+    with (tmp_path_factory.getbasetemp().parent / "ssh.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, alone: None) -> Iterator[Server]:
     if SSHD is None or shutil.which("ssh") is None:
         pytest.skip("needs openssh-server and openssh-client")
     folder = tmp_path_factory.mktemp("ssh")

@@ -19,6 +19,7 @@ from android_bench.model_file import ModelFile
 from android_bench.targets import Counted, Facts, Machine, Round, TargetError
 from android_bench.targets.host import HostTarget
 from keras_models import data, experiment, registry
+from keras_models.checkpoints import atomic
 from keras_models.errors import InputError
 from keras_models.progress import Progress
 from tests.android_bench.rows import network as a_network
@@ -522,7 +523,7 @@ def test_a_disk_that_is_full_is_told_with_the_cache(
     def full(path: Path, data: bytes) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(results, "write", full)  # of the pictures to calibrate on
+    monkeypatch.setattr(atomic, "write", full)  # of the pictures to calibrate on
     with pytest.raises(OSError, match="No space left") as caught:
         bench.run(grid(2.0), Scripted())
     assert caught.value.filename == str(bench.cache)

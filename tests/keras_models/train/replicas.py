@@ -41,7 +41,7 @@ def main(strategy: str) -> None:
     )
     augment = Augment(pad=2, cutout=2, randaugment_layers=1)
     trainer = Trainer(
-        functools.partial(training_form, build_toy()),
+        functools.partial(training_form, build_toy(), synchronized=True),
         settings,
         augment,
         pictures=80,

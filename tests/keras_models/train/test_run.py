@@ -123,7 +123,10 @@ def test_the_weights_say_what_they_are_and_are_the_last_averages(tmp_path: Path)
     [
         ({"seed": 1}, "seed = 0, not 1"),
         ({"training": Training(epochs=4, batch=10)}, "training.ema = 0.9, not 0.0"),
-        ({"data": Data("synthetic:110")}, "other training pictures, or other weights"),
+        (
+            {"data": Data("synthetic:110")},
+            "other training pictures, or other weights to begin with",
+        ),
         ({"network": Network("toy", {"channels": 24})}, "network.options.channels = None, not 24"),
     ],
     ids=["seed", "recipe", "pictures", "network"],
