@@ -17,6 +17,7 @@ from keras_models.errors import InputError
 from keras_models.progress import Progress
 from keras_models.sources import Split, load
 from keras_models.train import settings as recipes
+from keras_models.train.form import training_form
 from keras_models.train.run import run
 
 SETTINGS = Settings(
@@ -189,7 +190,6 @@ FAMILIES: dict[str, tuple[dict[str, Any], int, int]] = {  # options, side, epoch
     "mobilenet_v2": ({"width": 0.35}, 64, 5),
     "mobilenet_v3_small": ({}, 64, 5),
     "efficientnet_v2_b0": ({}, 32, 14),
-    "resnext_like": ({}, 64, 5),
 }
 
 
@@ -206,6 +206,7 @@ def trained(name: str, options: dict[str, Any], side: int, epochs: int, out: Pat
     weights = run(settings, Progress("test")).weights
     model = registry.create(name, input_shape=(side, side, 3), num_classes=10, **options)
     load_weights(model, files.read(weights), origin="test")
+    model = training_form(model)  # of which XLA compiles nothing
     # So few steps are too short a memory for the moving averages: the statistics, all at once.
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
