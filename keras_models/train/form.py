@@ -105,7 +105,7 @@ def _normalize(rows: Tensor, gamma: Tensor, beta: Tensor, epsilon: float) -> Any
 
 
 class _Dropout(keras.layers.Dropout):
-    def __init__(self, randomness: Randomness | None, number: int, **kwargs: Any) -> None:
+    def __init__(self, randomness: Randomness, number: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.randomness = randomness
         self.number = number
@@ -114,7 +114,6 @@ class _Dropout(keras.layers.Dropout):
         """Drops with probability `rate`, and scales what stays."""
         if not training:
             return x
-        assert self.randomness
         known = zip(self.noise_shape or x.shape, tf.unstack(tf.shape(x)), strict=True)
         shape = [actual if size is None else size for size, actual in known]
         kept = self.randomness.uniform(shape, self.number) >= self.rate
@@ -132,7 +131,7 @@ def training_form(
 
     Args:
       model: A network of the registry.
-      randomness: What dropout draws from; None: the form is not trained.
+      randomness: What dropout draws from; None: as Keras draws, which no run repeats.
       precision: What layers compute in, "bfloat16" or "float16", but for the last.
       synchronized: Batch norms take the statistics of all replicas.
     """
@@ -143,7 +142,7 @@ def training_form(
         kind, config = type(layer), layer.get_config()
         if mixed and layer is not model.layers[-1]:
             config["dtype"] = keras.mixed_precision.Policy(f"mixed_{precision}")
-        if kind is keras.layers.Dropout:
+        if kind is keras.layers.Dropout and randomness:
             return _Dropout(randomness, drops.index(layer.name), **config)
         if kind is ChannelSlice:
             kind = _Slice
