@@ -53,14 +53,27 @@ class _GroupedConv(keras.layers.Conv2D):
     Keras compiles grouped convolutions by XLA, whose gradients take 20 times as long on CPUs.
     """
 
-    def call(self, x: Tensor) -> Tensor:
+    def dense_kernel(self) -> Tensor:
+        """The kernel of all groups, (height, width, channels, filters)."""
         height, width, per_group, filters = self.kernel.shape
         groups = self.groups
         kernel = tf.reshape(
             self.kernel, (height, width, 1, per_group, groups, filters // groups)
         ) * tf.reshape(tf.eye(groups, dtype=self.kernel.dtype), (groups, 1, groups, 1))
-        x = self.convolution_op(x, tf.reshape(kernel, (height, width, groups * per_group, filters)))
+        return tf.reshape(kernel, (height, width, groups * per_group, filters))
+
+    def call(self, x: Tensor) -> Tensor:
+        x = self.convolution_op(x, self.dense_kernel())
         return self.activation(tf.nn.bias_add(x, self.bias) if self.use_bias else x)
+
+
+class _PointwiseConv(_GroupedConv):
+    """A matrix product: oneDNN's gradient of so small kernels takes up to three times as long."""
+
+    def convolution_op(self, x: Tensor, kernel: Tensor) -> Tensor:
+        rows = tf.reshape(x, (-1, x.shape[-1]))
+        y = tf.matmul(rows, tf.reshape(kernel, kernel.shape[2:]))
+        return tf.reshape(y, tf.concat([tf.shape(x)[:-1], [self.filters]], axis=0))
 
 
 class _BatchNorm(keras.layers.BatchNormalization):
@@ -146,6 +159,8 @@ def training_form(
             return _Dropout(randomness, drops.index(layer.name), **config)
         if kind is ChannelSlice:
             kind = _Slice
+        elif kind is keras.layers.Conv2D and layer.kernel_size == layer.strides == (1, 1):
+            kind = _PointwiseConv
         elif kind is keras.layers.Conv2D and layer.groups > 1:
             kind = _GroupedConv
         elif kind is keras.layers.BatchNormalization and synchronized:
