@@ -30,7 +30,7 @@ from keras_models.checkpoints.download import cache_folder
 from keras_models.errors import InputError
 from keras_models.progress import Progress
 
-SCHEMA = 1  # of what is kept
+SCHEMA = 2  # of what is kept
 CLEARLY = 0.995  # of the cost: what gains less stays as it was
 TIMEOUT_S = 3600.0
 

@@ -29,7 +29,7 @@ def along_groups(program: Program, node: Convolution) -> Program:
     Where it is not pointwise, or its channels do not come of one grouped convolution alone, the
     program stays as it is.
     """
-    chain = _chain(program, node)
+    chain = chain_before(program, node)
     if chain is None or set(node.kernel.shape[:2]) | {*node.config["strides"]} != {1}:
         return program
     groups, read = node.groups, node.reads[0]
@@ -105,7 +105,7 @@ def _kernel_along(kernel: np.ndarray, layout: np.ndarray) -> np.ndarray:
     return along
 
 
-def _chain(program: Program, node: Convolution) -> list[Convolution] | None:
+def chain_before(program: Program, node: Convolution) -> list[Convolution] | None:
     """The grouped convolution before `node`, and what each channel passes on the way, alone."""
     readers = program.readers()
     producers = program.producers()

@@ -13,6 +13,7 @@ class Grouped(str, Enum):
     """How a grouped convolution is computed."""
 
     ALONG = "along"  # as one along the groups before it: no shuffle is left; see `along`
+    SHUFFLED = "shuffled"  # as it is, its channels transposed for it
     SLICED = "sliced"  # as it is, its groups' channels sliced and joined for it
     SPLIT = "split"  # one convolution a group
     HALVES = "halves"  # two convolutions of half of the groups each, zeros between groups

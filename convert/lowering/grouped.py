@@ -9,6 +9,7 @@ import tf_keras as keras
 from convert.lowering.along import along_groups
 from convert.lowering.form import Form, Grouped
 from convert.lowering.program import Convolution, Depthwise, Each, Node, Program
+from convert.lowering.shuffled import shuffled
 
 
 def rewrite_grouped(program: Program, form: Form) -> Program:
@@ -17,9 +18,10 @@ def rewrite_grouped(program: Program, form: Form) -> Program:
     What stands between the parts of two convolutions is split likewise, so that their tensors need
     not be joined.
     """
+    rewrite = {Grouped.ALONG: along_groups, Grouped.SHUFFLED: shuffled}
     for node in program.nodes:
-        if isinstance(node, Convolution) and _way(node, form) is Grouped.ALONG:
-            program = along_groups(program, node)
+        if isinstance(node, Convolution) and (way := _way(node, form)) in rewrite:
+            program = rewrite[way](program, node)
     nodes: list[Node] = []
     apart: set[int] = set()  # indices of parts
     for node in program.nodes:

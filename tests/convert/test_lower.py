@@ -367,6 +367,9 @@ def test_every_way_of_a_grouped_convolution_is_the_same_function(
     if way is Grouped.ALONG:
         assert sum(layer.kernel_size == (1, groups) for layer in grouped) == 15
         assert not moves
+    if way is Grouped.SHUFFLED:
+        assert sum(isinstance(layer, ChannelShuffle) for layer in deployed.layers) == 15
+        assert not moves
     if way is Grouped.DENSE:
         assert not grouped
         assert not moves
