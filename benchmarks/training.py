@@ -1,0 +1,116 @@
+"""Images per second of a training, over those of a plain tf_keras fit on preloaded arrays.
+
+The fit has neither augmentation nor averaged weights, and its pictures are float arrays in memory;
+"fit, our form" fits the form that TensorFlow trains faster.  Each is a process of its own, which
+warms up for an epoch and measures the next; the ways alternate.
+
+python benchmarks/training.py --config configs/shufflenet_v2_cifar10.toml --rounds 5
+"""
+
+import dataclasses
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+import tf_keras as keras
+from absl import app, flags
+
+from keras_models import experiment, registry, sources
+from keras_models.progress import Progress
+from keras_models.train.form import training_form
+from keras_models.train.run import run
+from keras_models.train.settings import Data, Settings
+
+flags.DEFINE_string("config", None, "Network and recipe; its pictures are not read.", required=True)
+flags.DEFINE_integer("pictures", 12800, "Synthetic pictures of an epoch.")
+flags.DEFINE_integer("rounds", 5, "Processes of each way.")
+flags.DEFINE_enum("way", None, ["training", "fit", "fit_form"], "Measure this one here and now.")
+
+WAYS = {"training": "training", "fit": "fit", "fit_form": "fit, our form"}
+
+
+def main(argv: list[str]) -> None:
+    """Prints a Markdown table: one row a way."""
+    given = flags.FLAGS
+    if given.way:
+        print(_images_per_s(experiment.load(given.config, Settings), given.way))
+        return
+    paces: dict[str, list[float]] = {way: [] for way in WAYS}
+    for _ in range(given.rounds):
+        for way, found in paces.items():
+            command = [sys.executable, *argv, "--config", given.config, "--way", way]
+            command += ["--pictures", str(given.pictures)]
+            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+            found.append(float(done.stdout.split()[-1]))
+    print("| way | images/s | training over it |\n|---|---:|---:|")
+    for way, found in paces.items():
+        ratios = [ours / other for ours, other in zip(paces["training"], found, strict=True)]
+        ratio = statistics.median(ratios)
+        print(f"| {WAYS[way]} | {statistics.median(found):.0f} | {ratio:.3f} |")
+
+
+def _images_per_s(settings: Settings, way: str) -> float:
+    if way == "training":
+        with tempfile.TemporaryDirectory() as out:
+            return _training(settings, out)
+    side, number = settings.network.side, flags.FLAGS.pictures
+    split = sources.load(
+        f"synthetic:{number}",
+        size=side,
+        preprocessing=settings.preprocessing,
+        in_memory_gb=settings.data.in_memory_gb,
+        seed=settings.seed,
+        warn=print,
+    )
+    pixels, labels = next(split.read([np.arange(number)]))
+    images = settings.preprocessing.to_input(pixels)
+    model = registry.create(
+        settings.network.name,
+        input_shape=(side, side, 3),
+        num_classes=split.classes,
+        **settings.network.options,
+    )
+    if way == "fit_form":
+        model = training_form(model)
+    model.compile(
+        keras.optimizers.SGD(settings.training.learning_rate, momentum=0.9, nesterov=True),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+        jit_compile=False,
+    )
+
+    def epoch() -> None:
+        model.fit(images, labels, batch_size=settings.training.batch, verbose=0)
+
+    return _pace(epoch, number)
+
+
+def _training(settings: Settings, out: str) -> float:
+    """As the last epoch's log tells it."""
+    settings = dataclasses.replace(
+        settings,
+        data=Data(f"synthetic:{flags.FLAGS.pictures}"),
+        out=out,
+        training=dataclasses.replace(settings.training, epochs=2),
+    )
+    run(settings, Progress("training"))
+    with open(f"{out}/log.csv") as log:
+        names, *rows = (line.strip().split(",") for line in log)
+    return float(rows[-1][names.index("images_per_s")])
+
+
+def _pace(epoch: Callable[[], None], images: int) -> float:
+    epoch()
+    start = time.monotonic()
+    epoch()
+    return images / (time.monotonic() - start)
+
+
+if __name__ == "__main__":
+    tf.get_logger().setLevel("ERROR")
+    app.run(main)
