@@ -5,14 +5,15 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from convert import automatic, bundle, export, gates, mixed, qat, quantize, tune, verify
+from convert import bundle, file, gates, mixed, qat, tune, verify
 from convert.complete import complete
-from convert.equalize import equalize
+from convert.file import File
 from convert.inputs import PICTURES, Inputs, from_pictures, made_for, noise
 from convert.lowering import lower
 from convert.network import Network, create
 from convert.report import Report, make_report
 from convert.settings import Precision, Settings
+from convert.verify import Audit, Fidelity
 from keras_models.errors import InputError
 from keras_models.progress import Progress
 
@@ -30,55 +31,22 @@ def run(settings: Settings, progress: Progress) -> tuple[Path, Report]:
     bundle.check_writable(folder)
     with progress.stage("network and weights"):
         network = create(settings.model, seed=settings.seed, warn=progress.warn)
-    labelled = _pictures(settings, settings.verification.data, None, network, progress)
-    calibration = _pictures(
-        settings,
-        settings.quantization.calibration,
-        settings.quantization.calibration_samples or PICTURES,
-        network,
-        progress,
-    )
-    labels = [known.labels for known in (labelled, calibration) if known]
-    if settings.verification.max_accuracy_drop is not None and (not labels or labels[0] is None):
-        raise InputError(
-            "--max_accuracy_drop needs labels: pass --data with a csv of them, or a folder that "
-            "has a folder for each class."
-        )
+    labelled, calibration = _inputs(settings, network, progress)
     tuned = tune.form_for(network.model, settings, progress)
     form = None if settings.lowering.way == "direct" else tuned.form
     deployed = lower(network.model, integer=settings.quantization.precision.needs_inputs, form=form)
-    chosen = mixed.choose(
-        deployed,
-        {"float32": settings.quantization.keep_float, "int16": settings.quantization.int16},
-    )
-    if calibration is None and settings.quantization.precision.needs_inputs:
+    wanted = settings.quantization
+    chosen = mixed.choose(deployed, {"float32": wanted.keep_float, "int16": wanted.int16})
+    if calibration is None and wanted.precision.needs_inputs:
         with progress.stage("data-free calibration inputs") as on_step:
             calibration = made_for(
                 network.model,
                 preprocessing=network.preprocessing,
-                samples=settings.quantization.calibration_samples,
+                samples=wanted.calibration_samples,
                 seed=settings.seed,
                 on_step=on_step,
             )
-    if settings.quantization.equalization:
-        assert calibration is not None  # `checks` has seen to it
-        with progress.stage("equalize"):
-            deployed, changed = equalize(deployed, calibration)
-        if not changed:
-            progress.warn("--equalize changes nothing: ReLU6 or the like is behind every layer")
-    with progress.stage("quantize"):
-        calibrated, ranges = quantize.calibrate(
-            deployed, calibration, settings.quantization, network.preprocessing
-        )
-    epochs: tuple[qat.Epoch, ...] = ()
-    if settings.qat.epochs:
-        calibrated, epochs = qat.train(
-            calibrated, ranges, deployed, network, settings, qat.folder(folder), progress
-        )
-    per_channel = settings.quantization.per_channel
-    ready = quantize.fake_quantize(calibrated, ranges, per_channel=per_channel)
-    with progress.stage("export"):
-        data = export.to_tflite(ready, settings.quantization, calibration)
+    made = file.make(deployed, network, calibration, settings, folder, progress)
     if labelled is None and calibration is not None:
         progress.warn("verified on the calibration's own inputs: pass --data for a fair check")
     checked = (
@@ -86,37 +54,35 @@ def run(settings: Settings, progress: Progress) -> tuple[Path, Report]:
         or calibration
         or noise(network.model, preprocessing=network.preprocessing, seed=settings.seed)
     )
-    found = None
-    if chosen or settings.quantization.auto_precision:
-        with progress.stage("layers at higher precision") as on_step:
-            data, found = automatic.apply(
-                data, network.model, calibrated, chosen, checked, settings, on_step
-            )
-    with progress.stage("verify"):
-        audit = verify.audit(data)
-        kept_float = [x.operator for x in found.layers if x.dtype == "float32"] if found else []
-        gates.require(audit, settings.quantization, kept_float)
-        if settings.quantization.precision is Precision.INT8:
-            for name in gates.FLOAT_ONLY & audit.float_operators.keys():
-                progress.warn(f"{name} computes in float32: TFLite has no other")
-        rounded = quantize.fake_quantize(calibrated, ranges, per_channel=per_channel, training=True)
-        fidelity = verify.fidelity(
-            data,
-            network.model,
-            calibrated,
-            checked,
-            rounded=rounded if ranges and not found else None,
-        )
+    made = file.at_higher_precision(made, chosen, network.model, checked, settings, progress)
+    audit, fidelity = _verify(made, network, checked, settings, progress)
     report = make_report(
-        settings, network, tuned.gains, calibration, epochs, checked, data, audit, fidelity, found
+        settings, network, tuned.gains, calibration, checked, made, audit, fidelity
     )
-    if settings.quantization.auto_precision and not report.passed:
+    if wanted.auto_precision and not report.passed:
         progress.warn("no layer in float32 that was tried brings the file past its gates")
     if folder.exists():
         progress.warn(f"the bundle that was in {folder} is replaced")
-    bundle.write(folder, data, report, network.class_names or checked.class_names)
+    bundle.write(folder, made.data, report, network.class_names or checked.class_names)
     qat.clear(qat.folder(folder))
     return folder, report
+
+
+def _inputs(
+    settings: Settings, network: Network, progress: Progress
+) -> tuple[Inputs | None, Inputs | None]:
+    """The user's pictures to verify and to calibrate on."""
+    wanted, verification = settings.quantization, settings.verification
+    labelled = _pictures(settings, verification.data, None, network, progress)
+    limit = wanted.calibration_samples or PICTURES
+    calibration = _pictures(settings, wanted.calibration, limit, network, progress)
+    labels = [known.labels for known in (labelled, calibration) if known]
+    if verification.max_accuracy_drop is not None and (not labels or labels[0] is None):
+        raise InputError(
+            "--max_accuracy_drop needs labels: pass --data with a csv of them, or a folder that "
+            "has a folder for each class."
+        )
+    return labelled, calibration
 
 
 def _pictures(
@@ -138,3 +104,20 @@ def _pictures(
             seed=settings.seed,
             warn=progress.warn,
         )
+
+
+def _verify(
+    made: File, network: Network, checked: Inputs, settings: Settings, progress: Progress
+) -> tuple[Audit, Fidelity]:
+    with progress.stage("verify"):
+        audit = verify.audit(made.data)
+        layers = made.mixed.layers if made.mixed else ()
+        kept_float = [layer.operator for layer in layers if layer.dtype == "float32"]
+        gates.require(audit, settings.quantization, kept_float)
+        if settings.quantization.precision is Precision.INT8:
+            for name in gates.FLOAT_ONLY & audit.float_operators.keys():
+                progress.warn(f"{name} computes in float32: TFLite has no other")
+        fidelity = verify.fidelity(
+            made.data, network.model, made.deployed, checked, rounded=made.rounded
+        )
+    return audit, fidelity

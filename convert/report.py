@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from convert import gates, kotlin
+from convert.file import File
 from convert.inputs import Inputs
 from convert.litert import Tensor
 from convert.mixed import Mixed
@@ -69,12 +70,10 @@ def make_report(
     network: Network,
     forms: tuple[Gain, ...],
     calibration: Inputs | None,
-    training: tuple[Epoch, ...],
     checked: Inputs,
-    data: bytes,
+    file: File,
     audit: Audit,
     fidelity: Fidelity,
-    mixed: Mixed | None = None,
 ) -> Report:
     """Puts together what the stages gave."""
     return Report(
@@ -88,14 +87,14 @@ def make_report(
         calibration=_origin(calibration)
         if calibration and settings.quantization.precision.needs_inputs
         else None,
-        training=training,
+        training=file.epochs,
         verified_on=_origin(checked),
-        sha256=hashlib.sha256(data).hexdigest(),
+        sha256=hashlib.sha256(file.data).hexdigest(),
         audit=audit,
         fidelity=fidelity,
         gates=gates.check(fidelity, settings.verification),
         versions={name: v for name in PACKAGES if (v := version(name))},
-        mixed=mixed,
+        mixed=file.mixed,
     )
 
 

@@ -3,11 +3,13 @@
 The command is run again after each kill, as a user would, until it ends; then all over, until there
 were as many kills as asked for.  `{out}` in it is the folder that it writes to.
 
-python drills/kills.py --kills 10 --ignore log.csv --ignore checkpoint.safetensors -- python -m keras_models.train \
-    --config configs/shufflenet_v2_cifar10.toml --set data.train=synthetic:2560 \
-    --set data.test=synthetic:640 --set training.epochs=3 --set save_every_s=1 --set out={out}
-python drills/kills.py --kills 10 --ignore '*/report.*' -- python -m convert \
-    --model shufflenet_v2 --int8 --qat_epochs 1 --qat_data synthetic:2560 --out {out}
+python drills/kills.py --kills 10 --ignore log.csv --ignore checkpoint.safetensors -- \
+    python -m keras_models.train --config configs/shufflenet_v2_cifar10.toml \
+    --set data.train=synthetic:2560 --set data.test=synthetic:640 --set training.epochs=3 \
+    --set save_every_s=1 --set out={out}
+python drills/kills.py --kills 10 -- python -m convert --model shufflenet_v2 --width 0.5 \
+    --option stem=cifar --resolution 32 --num_classes 10 --weights random --int8 \
+    --qat_epochs 2 --qat_data synthetic:2560 --out {out}
 """
 
 import hashlib
