@@ -67,6 +67,7 @@ def form_for(model: keras.Model, settings: Settings, progress: Progress) -> Tune
             return _read(kept)
         progress.warn(f"nothing was measured on {wanted.target} yet: generic; pass --tune")
         return Tuned(GENERIC)
+    _try(wanted.target)
     tuned = tune(model, settings, progress)
     with replacing(kept) as partial:
         partial.write_text(json.dumps(_plain(tuned), indent=2) + "\n")
@@ -133,6 +134,16 @@ def stand_in(deployed: keras.Model, settings: Quantization) -> bytes:
     ranges = {name: Range(-1.0, 1.0) for group in groups for name in group}
     ranges |= {deployed.input_names[0]: Range(-1.0, 1.0)}
     return export.to_tflite(quantize.fake_quantize(deployed, ranges), settings, None)
+
+
+def _try(target: str) -> None:
+    """Raises InputError where the target cannot measure, before minutes are spent on forms."""
+    inputs = keras.Input((8, 8, 3))
+    model = keras.Model(inputs, keras.layers.Conv2D(8, 1)(inputs))
+    with tempfile.TemporaryDirectory(prefix="shufflelite-try-") as folder:
+        file = Path(folder) / "convolution.tflite"
+        file.write_bytes(stand_in(model, Quantization(precision=Precision.FLOAT32)))
+        measure([file], target)
 
 
 def _is_integer(settings: Settings) -> bool:

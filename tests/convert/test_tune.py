@@ -122,6 +122,19 @@ def test_what_was_measured_is_kept_for_that_network_and_target(
     assert tune.form_for(network, replace(settings, lowering=Lowering()), progress).form == GENERIC
 
 
+def test_a_target_that_cannot_measure_is_told_before_forms_are_made(
+    network: Any, settings: Settings, progress: Progress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measure(files: Sequence[Path], target: str) -> list[float]:
+        assert files[0].stat().st_size > 0
+        raise InputError(f"--target {target}: is not there")
+
+    monkeypatch.setattr(tune, "measure", measure)
+    monkeypatch.setattr(tune, "lower", lambda *_, **__: pytest.fail("a form was made"))
+    with pytest.raises(InputError, match="--target emulated:a53: is not there"):
+        tune.form_for(network, settings, progress)
+
+
 @pytest.mark.slow
 def test_files_are_measured_by_the_benchmark_command(network: Any, tmp_path: Path) -> None:
     files = [tmp_path / "one.tflite", tmp_path / "other.tflite"]
