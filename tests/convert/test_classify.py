@@ -1,5 +1,4 @@
 import json
-import re
 import shutil
 import subprocess
 import sys
@@ -12,13 +11,13 @@ import pytest
 from PIL import Image
 
 from convert import classify, pipeline
+from convert.accuracy import forms
 from convert.settings import Model, Quantization, Settings
 from keras_models import data, registry
 from keras_models.checkpoints import bundled, read_weights, trained
 from keras_models.checkpoints.load import load_weights, model_arrays
 from keras_models.checkpoints.random_weights import randomize
 from keras_models.data import Preprocessing
-from keras_models.errors import InputError
 from keras_models.progress import Progress
 
 ROOT = Path(__file__).parents[2]
@@ -66,12 +65,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory, pictures: Callable[..., np.
 def test_a_picture_is_classified_as_the_float_network_does(
     model_file: Path, folder: Path, network: Any
 ) -> None:
-    bundle = classify.read(model_file)
-    assert (bundle.side, bundle.class_names, bundle.preprocessing) == (32, NAMES, SEEN)
+    (form,) = forms.read_all([str(model_file)], preprocessing=None, labels=None)
     files = classify.find([str(folder), str(folder / "2.png")])
     assert [file.name for file in files] == ["0.png", "1.png", "2.png", "3.png", "2.png"]
+    answers = classify.classify(form, files)
     pixels = np.stack([data.load_picture(f, size=32, preprocessing=SEEN) for f in files])
-    answers = classify.classify(bundle, files, pixels)
     inputs = (pixels[..., ::-1] - np.array(SEEN.mean)) / np.array(SEEN.std)
     logits = network(inputs.astype(np.float32), training=False).numpy().astype(np.float64)
     odds = np.exp(logits)
@@ -82,39 +80,12 @@ def test_a_picture_is_classified_as_the_float_network_does(
     assert answers[2] == answers[4]
 
 
-def test_without_labels_classes_are_numbers(model_file: Path, tmp_path: Path) -> None:
+def test_without_labels_classes_are_numbers(model_file: Path, folder: Path, tmp_path: Path) -> None:
     for name in ("model.tflite", "report.json"):
         shutil.copy(model_file.with_name(name), tmp_path / name)
-    assert classify.read(tmp_path / "model.tflite").class_names == ("0", "1", "2")
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "message"),
-    [
-        ("model.tflite", None, "which is no file"),
-        ("report.json", None, "report.json that convert wrote beside"),
-        ("report.json", b"{", "report.json that convert wrote beside"),
-        ("report.json", b"[]", "report.json that convert wrote beside"),
-        ("labels.txt", b"cat\ndog\n", "Expected 3 class names in"),
-        ("model.tflite", b"no model", "Expected a whole .tflite file, got one that fails"),
-    ],
-)
-def test_an_incomplete_bundle_is_one_line(
-    name: str, content: bytes | None, message: str, model_file: Path, tmp_path: Path
-) -> None:
-    place = tmp_path / "bundle"
-    shutil.copytree(model_file.parent, place)
-    (place / name).unlink()
-    if content is not None:
-        (place / name).write_bytes(content)
-
-    def read_and_run() -> None:
-        bundle = classify.read(place / "model.tflite")
-        classify.classify(bundle, [Path("x")], np.zeros((1, 32, 32, 3), np.uint8))
-
-    with pytest.raises(InputError, match=re.escape(message)) as caught:
-        read_and_run()
-    assert "\n" not in str(caught.value)
+    (form,) = forms.read_all([str(tmp_path / "model.tflite")], preprocessing=None, labels=None)
+    answers = classify.classify(form, classify.find([str(folder)]))
+    assert {answer.label for answer in answers} <= {"0", "1", "2"}
 
 
 def run(*words: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
@@ -131,17 +102,25 @@ def run(*words: str, env: dict[str, str] | None = None) -> subprocess.CompletedP
 def test_help_and_wrong_words_come_without_tensorflow(model_file: Path, tmp_path: Path) -> None:
     for name in ("tensorflow", "tf_keras", "ai_edge_litert"):
         (tmp_path / f"{name}.py").write_text("import os; os._exit(99)")
-    (tmp_path / "no.png").write_bytes(b"no picture")
     for words, code, message in (
         (["--help"], 0, ""),
         ([], 2, "classify: expected a bundle's .tflite file, and pictures"),
         ([str(model_file)], 2, "classify: expected a bundle's .tflite file, and pictures"),
-        (["no.tflite", "x.png"], 1, "classify: Expected the .tflite file of a bundle, got no."),
-        ([str(model_file), f"{tmp_path}/no.png"], 1, "no.png: cannot be decoded"),
     ):
         done = run(*words, env={"PYTHONPATH": str(tmp_path)})
         assert (done.returncode, message in done.stderr) == (code, True), done.stderr
         assert len(done.stderr.splitlines()) == (code > 0)
+
+
+def test_what_cannot_be_read_is_one_line(model_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "no.png").write_bytes(b"no picture")
+    for words, message in (
+        (["no.tflite", "x.png"], "classify: no.tflite: expected a .tflite or .safetensors file"),
+        ([str(model_file), f"{tmp_path}/no.png"], "no.png: cannot be decoded"),
+    ):
+        done = run(*words)
+        assert (done.returncode, message in done.stderr) == (1, True), done.stderr
+        assert len(done.stderr.splitlines()) == 1
 
 
 @pytest.mark.slow
