@@ -37,6 +37,7 @@ def main(argv: list[str]) -> None:
             source,
             resolution=model.side,
             classes=model.classes,
+            names=network.class_names,
             preprocessing=network.preprocessing,
             limit=None,
             seed=0,

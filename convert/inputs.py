@@ -9,7 +9,7 @@ import numpy as np
 import tf_keras as keras
 
 from convert.distill import PIXELS, distill
-from keras_models import data
+from keras_models import class_names, data
 from keras_models.data import Preprocessing
 from keras_models.errors import InputError
 
@@ -53,12 +53,23 @@ def from_pictures(
     *,
     resolution: int,
     classes: int,
+    names: tuple[str, ...] | None,
     preprocessing: Preprocessing,
     limit: int | None,
     seed: int,
     warn: Callable[[str], None],
 ) -> Inputs:
     """Reads a folder of pictures (or of one folder for each class), a csv or an .npz file.
+
+    Args:
+      source: The folder or file.
+      resolution: Height and width that they are resized to.
+      classes: How many the network has.
+      names: Theirs, where they are known; folders of classes are matched by name then.
+      preprocessing: How they become inputs.
+      limit: The most that are read, drawn by `seed`; None: all.
+      seed: Of that draw.
+      warn: Is told of pictures and labels that are left out.
 
     Raises:
       InputError: nothing readable there, or a label that the network has no class for.
@@ -72,13 +83,15 @@ def from_pictures(
         warn=warn,
         labels_from_folders=_holds_class_folders(Path(source)),
     )
-    labels, class_names = pictures.labels, pictures.class_names
-    if class_names is not None and len(class_names) != classes:
-        warn(
-            f"{source} has {len(class_names)} class folders and the network {classes} classes, so "
-            "which is which is unknown and no accuracy is measured: give labels in a csv"
-        )
-        labels = class_names = None
+    labels, own = pictures.labels, pictures.class_names
+    if own is not None:
+        try:
+            owner = "the network"
+            numbers = class_names.numbers(own, names, classes=classes, origin=source, owner=owner)
+            labels = numbers[labels]
+        except InputError as error:
+            warn(f"no accuracy is measured: {error}")
+            labels = own = None
     if labels is not None and labels.max() >= classes:
         raise InputError(
             f"{source}: expected labels below {classes}, the network's number of classes, got "
@@ -89,7 +102,7 @@ def from_pictures(
         values=pictures.pixels,
         preprocessing=preprocessing,
         labels=labels,
-        class_names=class_names,
+        class_names=own and (names or own),
         skipped=pictures.skipped,
     )
 

@@ -99,6 +99,7 @@ def _pictures(
             source,
             resolution=settings.model.side,
             classes=settings.model.classes,
+            names=network.class_names,
             preprocessing=network.preprocessing,
             limit=limit,
             seed=settings.seed,

@@ -17,6 +17,7 @@ from convert.calibrate import Range
 from convert.network import Network
 from convert.quantize import fake_quantize
 from convert.settings import Settings
+from keras_models import sources
 from keras_models.checkpoints.load import load_weights, model_arrays
 from keras_models.data import digest
 from keras_models.errors import InputError
@@ -72,7 +73,7 @@ def train(
     """
     recipe = _recipe(network, settings, out)
     pictures, _ = read_pictures(recipe, progress)
-    _check_classes(pictures, network)
+    pictures = _numbered(pictures, network)
     workers = distribution.create("one")
     per_channel = settings.quantization.per_channel
 
@@ -127,21 +128,15 @@ def _recipe(network: Network, settings: Settings, out: Path) -> recipes.Settings
     )
 
 
-def _check_classes(pictures: Split, network: Network) -> None:
+def _numbered(pictures: Split, network: Network) -> Split:
+    """The pictures with the network's labels, of all of its classes."""
     classes = network.model.output.shape[-1]
     if pictures.classes != classes:
         raise InputError(
             f"{pictures.origin}: expected pictures of the network's {classes} classes, got "
             f"{pictures.classes}."
         )
-    for number, (ours, theirs) in enumerate(
-        zip(network.class_names or (), pictures.class_names or (), strict=False)
-    ):
-        if ours != theirs:
-            raise InputError(
-                f"{pictures.origin}: expected class {number} to be {ours!r}, as the network has "
-                f"it, got {theirs!r}: classes are numbered by the order of their folders' names."
-            )
+    return sources.numbered(pictures, network.class_names, classes, "the network")
 
 
 def _digest(model: keras.Model, ranges: Mapping[str, Range], share: float) -> str:

@@ -36,30 +36,31 @@ def main(argv: list[str]) -> int:
     given = flags.FLAGS
     rng = random.Random(given.seed)
     with tempfile.TemporaryDirectory() as folder:
-        whole, killed = Path(folder, "whole"), Path(folder, "killed")
+        out = Path(folder, "out")
         start = time.monotonic()
-        _run(_words(argv[1:], whole))
+        _run(_words(argv[1:], out))
         in_peace = time.monotonic() - start
-        expected = _files(whole, given.ignore)
+        expected = _files(out, given.ignore)
+        shutil.rmtree(out)
         print(f"in peace: {in_peace:.1f} s, {len(expected)} files compared", flush=True)
 
         kills = ended = 0
-        while kills < given.kills or killed.exists():
+        while kills < given.kills or out.exists():
             moment = rng.uniform(0, in_peace) if kills < given.kills else None
-            if not _run(_words(argv[1:], killed), killed_after=moment):
+            if not _run(_words(argv[1:], out), killed_after=moment):
                 kills += 1
-                left = sum(path.is_file() for path in killed.rglob("*"))
+                left = sum(path.is_file() for path in out.rglob("*"))
                 print(f"kill {kills} after {moment:.1f} s: {left} files left", flush=True)
-                killed.mkdir(exist_ok=True)
+                out.mkdir(exist_ok=True)
                 continue
             ended += 1
-            found = _files(killed, given.ignore)
+            found = _files(out, given.ignore)
             others = sorted(k for k in expected | found if expected.get(k) != found.get(k))
             if others:
                 print(f"after {kills} kills these differ: {', '.join(others)}")
                 return 1
             print(f"after {kills} kills it ended with the same files", flush=True)
-            shutil.rmtree(killed)
+            shutil.rmtree(out)
     print(f"{kills} kills, {ended} runs to the end: all files as in peace, byte for byte")
     return 0
 

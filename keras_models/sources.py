@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from keras_models import data
+from keras_models import class_names, data
 from keras_models.data import PictureList, Preprocessing
 from keras_models.errors import InputError
 
@@ -94,12 +94,12 @@ def aligned(test: Split, train: Split) -> Split:
     return replace(test, class_names=train.class_names)
 
 
-def numbered(split: Split, class_names: tuple[str, ...] | None, classes: int, owner: str) -> Split:
+def numbered(split: Split, names: tuple[str, ...] | None, classes: int, owner: str) -> Split:
     """Gives `split` the labels that a network has for its classes.
 
     Args:
       split: Pictures of some or all of them.
-      class_names: Of the network, where they are known: names decide where both have some.
+      names: Of the network's classes, where they are known: they decide where both have some.
       classes: How many the network has.
       owner: Whose they are, for messages.
 
@@ -113,28 +113,16 @@ def numbered(split: Split, class_names: tuple[str, ...] | None, classes: int, ow
                 f"{split.origin}: expected labels below {classes}, the classes of {owner}, got "
                 f"{greatest}."
             )
-        return replace(split, class_names=class_names)
-    if class_names is None:
-        if len(own) != classes:
-            raise InputError(
-                f"{split.origin}: expected the {classes} classes of {owner}, got {len(own)}, so "
-                "which is which is unknown: pass --labels with a class name a line."
-            )
+        return replace(split, class_names=names)
+    numbers = class_names.numbers(own, names, classes=classes, origin=split.origin, owner=owner)
+    if names is None:
         return split
-    if unknown := [name for name in own if class_names.count(name) != 1]:
-        have = "several of them have" if unknown[0] in class_names else "none of them has"
-        raise InputError(
-            f"{split.origin}: expected the classes of {owner}, got {unknown[0]!r}, a name that "
-            f"{have} (so it is with {len(unknown)} of {len(own)} classes): pass --labels with such "
-            "names in the network's order."
-        )
-    numbers = np.array([class_names.index(name) for name in own], np.int64)
 
     def read(batches: Iterable[np.ndarray]) -> Iterator[Batch]:
         for pixels, labels in split.read(batches):
             yield pixels, numbers[labels]
 
-    return replace(split, labels=numbers[split.labels], class_names=class_names, read=read)
+    return replace(split, labels=numbers[split.labels], class_names=names, read=read)
 
 
 def check_classes(split: Split, warn: Callable[[str], None]) -> None:

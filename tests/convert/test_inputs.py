@@ -16,7 +16,13 @@ CROPLESS = Preprocessing((10.0, 20.0, 30.0), (2.0, 4.0, 5.0), crop_fraction=1.0)
 
 
 def read(source: Path, **options: Any) -> Inputs:
-    options = {"limit": None, "seed": 0, "classes": 10, "warn": pytest.fail} | options
+    options = {
+        "limit": None,
+        "seed": 0,
+        "classes": 10,
+        "names": None,
+        "warn": pytest.fail,
+    } | options
     return inputs.from_pictures(str(source), resolution=8, preprocessing=CROPLESS, **options)
 
 
@@ -78,7 +84,26 @@ def test_class_folders_of_another_number_than_the_classes_are_no_labels(
     told: list[str] = []
     found = read(tmp_path, classes=classes, warn=told.append)
     assert (len(found), found.labels, found.class_names) == (3, None, None)
-    assert [f"3 class folders and the network {classes} classes" in line for line in told] == [True]
+    assert [f"expected the {classes} classes of the network, got 3" in line for line in told] == [
+        True
+    ]
+
+
+def test_class_folders_are_the_networks_classes_of_their_names(
+    tmp_path: Path, pictures: Callable[..., np.ndarray]
+) -> None:
+    for name, picture in zip("abc", pictures(3, 8, seed=0), strict=True):
+        write(picture, tmp_path / name / "1.png")
+    found = read(tmp_path, classes=4, names=("c", "x", "a", "b"))
+    assert found.labels is not None
+    assert found.labels.tolist() == [2, 3, 0]
+    assert found.class_names == ("c", "x", "a", "b")
+    told: list[str] = []
+    found = read(tmp_path, classes=3, names=("c", "x", "a"), warn=told.append)
+    assert (found.labels, found.class_names) == (None, None)
+    (line,) = told
+    assert "no accuracy is measured" in line
+    assert "got 'b', a name that none of them has" in line
 
 
 @pytest.mark.parametrize(("classes", "fits"), [(3, True), (2, False)])
