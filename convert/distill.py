@@ -14,6 +14,7 @@ import tf_keras as keras
 
 from keras_models.errors import InputError
 from keras_models.layers import Tensor
+from keras_models.train.form import training_form
 
 PIXELS = 8 * 224 * 224  # of inputs together: enough for statistics; activations fit in memory
 STEPS = 120
@@ -44,12 +45,13 @@ def distill(
     Raises:
       InputError: the network has no batch norm to learn from.
     """
-    norms = [n for n in model.layers if isinstance(n, keras.layers.BatchNormalization)]
-    if not norms:
+    if not any(isinstance(layer, keras.layers.BatchNormalization) for layer in model.layers):
         raise InputError(
             "Data-free calibration reads batch norms and this network has none: "
             "pass --calibration with a folder of pictures."
         )
+    model = training_form(model)  # whose gradients are quick
+    norms = [n for n in model.layers if isinstance(n, keras.layers.BatchNormalization)]
     rng = np.random.default_rng(seed)
     height, width, channels = model.inputs[0].shape[1:]
     together = min(64, max(1, PIXELS // (height * width)))

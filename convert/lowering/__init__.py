@@ -14,7 +14,6 @@ from convert.lowering.form import GENERIC, Form
 from convert.lowering.grouped import rewrite_grouped
 from convert.lowering.outputs import split_outputs
 from convert.lowering.read import read
-from keras_models.layers import ChannelShuffle
 
 
 def lower(model: keras.Model, *, integer: bool = False, form: Form | None = GENERIC) -> keras.Model:
@@ -31,10 +30,10 @@ def lower(model: keras.Model, *, integer: bool = False, form: Form | None = GENE
     """
     if form is None:
         return emit(fold(read(model, integer=integer, plain=True), plain=True), in_order=True)
-    shuffled = any(isinstance(layer, ChannelShuffle) for layer in model.layers)
-    ways = [False, True] if shuffled and form.shuffles is None else [bool(form.shuffles)]
-    deployed = [_lower(model, integer=integer, form=form, shuffles=way) for way in ways]
-    return min(deployed, key=copying)
+    deployed = _lower(model, integer=integer, form=form, shuffles=bool(form.shuffles))
+    if form.shuffles is None and 0 < copying(model) < copying(deployed):
+        return _lower(model, integer=integer, form=form, shuffles=True)
+    return deployed
 
 
 def _lower(model: keras.Model, *, integer: bool, form: Form, shuffles: bool) -> keras.Model:

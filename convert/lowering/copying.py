@@ -1,4 +1,4 @@
-"""What moving channels costs in a deployment form."""
+"""What moving channels costs."""
 
 import tf_keras as keras
 
@@ -9,9 +9,9 @@ from keras_models.layers import ChannelShuffle, ChannelSlice
 SLICE, JOINED, TRANSPOSED = 41, 34, 10.4
 
 
-def copying(deployed: keras.Model) -> float:
+def copying(model: keras.Model) -> float:
     """Instructions, roughly: enough to tell which of two forms copies less."""
-    return sum(_cost(layer) for layer in deployed.layers)
+    return sum(_cost(layer) for layer in model.layers)
 
 
 def _cost(layer: keras.layers.Layer) -> float:
