@@ -2,11 +2,14 @@
 
 import math
 import os
+import re
 
 from convert import bundle
 from convert.settings import NAMED_WEIGHTS, Precision, Settings
 from keras_models import data, registry
 from keras_models.errors import InputError
+
+TARGETS = r"generic|host|emulated:\w+|adb(:.+)?|ssh:.+"  # as `android_bench` names them
 
 
 def check(settings: Settings) -> None:
@@ -39,6 +42,11 @@ def check(settings: Settings) -> None:
     if lowering.way == "direct" and (lowering.tune or lowering.target != "generic"):
         raise InputError(
             "--lowering direct is the same for all targets: leave --target and --tune."
+        )
+    if not re.fullmatch(TARGETS, lowering.target):
+        raise InputError(
+            "Expected --target to be generic, host, emulated:CORE, adb, adb:SERIAL or "
+            f"ssh:USER@HOST, got {lowering.target!r}."
         )
     if lowering.tune and lowering.target == "generic":
         raise InputError("--tune measures: pass --target host, emulated:a53, adb, ...")
@@ -85,6 +93,7 @@ def check(settings: Settings) -> None:
         ("labels", model.labels, "a file with a class name a line", os.path.isfile),
         ("calibration", quantization.calibration, pictures, os.path.exists),
         ("data", wanted.data, pictures, os.path.exists),
+        ("qat_data", None if _is_made(qat.data) else qat.data, pictures, os.path.exists),
     ):
         if path is None or (flag == "weights" and path in NAMED_WEIGHTS):
             continue
@@ -94,3 +103,7 @@ def check(settings: Settings) -> None:
         if what == pictures and not path.lower().endswith(".npz"):
             data.find_pictures(path)
     bundle.check_writable(bundle.folder(settings))
+
+
+def _is_made(source: str | None) -> bool:
+    return source is not None and source.startswith(("tfds:", "synthetic:"))

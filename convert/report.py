@@ -170,7 +170,7 @@ def to_markdown(report: Report, *, title: str, has_labels: bool) -> str:
         kotlin=kotlin.classify(report.audit.input, report.audit.output, report.preprocessing),
         height=report.audit.input.shape[1],
         width=report.audit.input.shape[2],
-        crop=f"{report.preprocessing.crop_fraction:g}",
+        shorter=round(report.audit.input.shape[1] / report.preprocessing.crop_fraction),
         order=report.preprocessing.channel_order.upper(),
     )
 
@@ -186,7 +186,7 @@ _README = """# {title}
 
 ## In an Android app
 
-Scale the picture so that its shorter side is the input's size / {crop}, crop the centre to
+Scale the picture so that its shorter side has {shorter} pixels, crop the centre to
 {width} x {height}, take its pixels as 0..255 in {order} order, and:
 
 ```kotlin

@@ -190,7 +190,7 @@ def interval(right: int, total: int) -> Interval:
     rate, z2 = right / total, Z_95**2 / total
     center = (rate + z2 / 2) / (1 + z2)
     half = Z_95 / (1 + z2) * math.sqrt(rate * (1 - rate) / total + z2 / (4 * total))
-    return 100 * (center - half), 100 * (center + half)
+    return 100 * max(0.0, center - half), 100 * min(1.0, center + half)
 
 
 def paired_interval(both: int, one: int, other: int, neither: int) -> Interval:

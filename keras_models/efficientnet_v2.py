@@ -268,5 +268,5 @@ def _check_depth(depth: float, own: float, *, allow_any_width: bool) -> None:
     if not usable or (depth != own and not allow_any_width):
         raise InputError(
             f"Expected a depth coefficient of {own}, got {depth}"
-            + (": pass --allow_any_width for others." if usable else ".")
+            + (": allow_any_width takes others." if usable else ".")
         )

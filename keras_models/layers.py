@@ -222,7 +222,7 @@ def check_width(width: float, known: Collection[float], *, allow_any_width: bool
     if not allow_any_width and width not in known:
         raise InputError(
             f"Expected a width multiplier of {', '.join(map(str, sorted(known)))}, got {width}: "
-            "pass --allow_any_width for others."
+            "allow_any_width takes others."
         )
 
 

@@ -79,6 +79,11 @@ def read_weights(path: str | Path, source: str | None = None) -> Weights:
             ours.resolution,
             ours.class_names,
         )
+    if "optimizer/0000" in arrays:
+        raise InputError(
+            f"{path}: expected weights, got the checkpoint of a training: take weights.safetensors "
+            "or best.safetensors beside it."
+        )
     if source == OURS:
         return Weights(arrays)
     recognized = {

@@ -34,9 +34,12 @@ CHECKPOINT, BEST, LAST, LOG = (
 def own(folder: Path) -> Iterator[None]:
     """Makes the folder this process's alone, and removes what a killed one left half-written.
 
+    A folder that is made for it goes again where nothing is written.
+
     Raises:
       InputError: another training writes there.
     """
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     handle = os.open(folder, os.O_RDONLY)
     try:
@@ -51,6 +54,9 @@ def own(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+        with contextlib.suppress(OSError):  # not empty: something was written
+            for path in made:
+                path.rmdir()
 
 
 def write_weights(

@@ -67,6 +67,7 @@ def run(settings: Settings, progress: Progress) -> Result:
 
 
 def _begin(settings: Settings, progress: Progress, workers: Workers) -> Loop:
+    registry.find(settings.network.name)  # a wrong name is told before pictures are read
     train, test = read_pictures(settings, progress)
     model = _create(settings, settings.network.side, settings.network.options, train.classes)
     start = _load(model, settings)

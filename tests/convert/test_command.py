@@ -82,6 +82,16 @@ FOUND_AT_ONCE = {  # mistake: (words, exit code, what the line says)
         1,
         "until the gates are passed: pass --max_accuracy_drop, --min_agreement or --min_sqnr_db",
     ),
+    "a target that is none": (
+        [*SHUFFLENET, "--target=hots"],
+        1,
+        "Expected --target to be generic, host, emulated:CORE, adb,",
+    ),
+    "pictures to train on that are not there": (
+        [*SHUFFLENET, "--qat_epochs=1", "--qat_data=@no"],
+        1,
+        "no', which is not there",
+    ),
     "tuning for no target": ([*SHUFFLENET, "--tune"], 1, "--tune measures: pass --target host,"),
     "tuning the direct form": (
         [*SHUFFLENET, "--lowering=direct", "--target=host"],
@@ -137,7 +147,7 @@ FOUND_AT_ONCE = {  # mistake: (words, exit code, what the line says)
     ),
 }
 FOUND_WITH_THE_NETWORK = {  # mistake: (words, what the line says)
-    "width": (["--model=shufflenet_v2", "--width=0.6"], "0.5, 1.0, 1.5, 2.0, got 0.6: pass --al"),
+    "width": (["--model=shufflenet_v2", "--width=0.6"], "0.5, 1.0, 1.5, 2.0, got 0.6: allow_"),
     "resolution": (
         ["--model=shufflenet_v2", "--resolution=31"],
         "Expected a resolution of at least 32 (the network's total stride), got 31",

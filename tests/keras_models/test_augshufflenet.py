@@ -182,8 +182,8 @@ def test_a_unit_costs_k_squared_plus_9_k_plus_a_quarter_of_c_squared(
     [
         (
             {"width": 2.0},
-            "Expected a width multiplier of 0.25, 0.5, 1.0, 1.5, got 2.0: pass --allow_any_width "
-            "for others.",
+            "Expected a width multiplier of 0.25, 0.5, 1.0, 1.5, got 2.0: allow_any_width takes "
+            "others.",
         ),
         ({"stem": "tiny"}, "Expected stem to be imagenet or cifar, got 'tiny'."),
         ({"variant": "megvii"}, "Expected variant to be plus or original, got 'megvii'."),

@@ -18,11 +18,11 @@ from keras_models.errors import InputError
         ),
         (
             {"variant": "b2", "width": 1.0},
-            "Expected a width multiplier of 1.1, got 1.0: pass --allow_any_width for others.",
+            "Expected a width multiplier of 1.1, got 1.0: allow_any_width takes others.",
         ),
         (
             {"depth": 2.0},
-            "Expected a depth coefficient of 1.0, got 2.0: pass --allow_any_width for others.",
+            "Expected a depth coefficient of 1.0, got 2.0: allow_any_width takes others.",
         ),
         (
             {"depth": 0.0, "allow_any_width": True},

@@ -12,8 +12,8 @@ from keras_models.mobilenet_v2 import STAGES, mobilenet_v2
     [
         (
             {"width": 0.25},
-            "Expected a width multiplier of 0.35, 0.5, 0.75, 1.0, 1.3, 1.4, got 0.25: pass "
-            "--allow_any_width for others.",
+            "Expected a width multiplier of 0.35, 0.5, 0.75, 1.0, 1.3, 1.4, got 0.25: "
+            "allow_any_width takes others.",
         ),
         (
             {"input_shape": (224, 31, 3)},

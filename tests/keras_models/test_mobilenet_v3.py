@@ -13,8 +13,8 @@ from keras_models.mobilenet_v3 import UNITS, mobilenet_v3
         ({"variant": "medium"}, "Expected variant to be large or small, got 'medium'."),
         (
             {"width": 0.6},
-            "Expected a width multiplier of 0.35, 0.5, 0.75, 1.0, 1.25, got 0.6: pass "
-            "--allow_any_width for others.",
+            "Expected a width multiplier of 0.35, 0.5, 0.75, 1.0, 1.25, got 0.6: "
+            "allow_any_width takes others.",
         ),
         (
             {"input_shape": (31, 224, 3)},

@@ -191,8 +191,8 @@ def test_a_training_step_reaches_every_weight_and_lowers_the_loss() -> None:
     [
         (
             {"width": 0.75},
-            "Expected a width multiplier of 0.25, 0.5, 1.0, 1.5, 2.0, got 0.75: pass "
-            "--allow_any_width for others.",
+            "Expected a width multiplier of 0.25, 0.5, 1.0, 1.5, 2.0, got 0.75: "
+            "allow_any_width takes others.",
         ),
         ({"groups": 5}, "Expected groups to be 1, 2, 3, 4 or 8, got 5."),
         ({"stem": "cifar10"}, "Expected stem to be imagenet or cifar, got 'cifar10'."),

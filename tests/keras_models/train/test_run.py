@@ -116,6 +116,8 @@ def test_the_weights_say_what_they_are_and_are_the_last_averages(tmp_path: Path)
     state = safetensors.numpy.load_file(tmp_path / "out" / "checkpoint.safetensors")
     for name, array in read.arrays.items():
         np.testing.assert_array_equal(array, state[f"averaged/{name}"])
+    with pytest.raises(InputError, match=r"a training: take weights\.safetensors or best"):
+        checkpoints.read_weights(tmp_path / "out" / "checkpoint.safetensors")
 
 
 @pytest.mark.parametrize(
@@ -180,6 +182,15 @@ def test_too_high_a_rate_ends_the_training_before_anything_is_written(tmp_path: 
     training = Training(epochs=1, batch=10, learning_rate=1e30, warmup_epochs=0.0)
     with pytest.raises(InputError, match=r"lower training\.learning_rate, or set training\.clip"):
         run(settings(tmp_path, training=training, save_every_s=600.0), Progress("train"))
+    assert contents(tmp_path) == {}
+
+
+def test_a_start_that_fails_leaves_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="shufflenetv2"):
+        run(
+            settings(tmp_path / "runs" / "x", network=Network("shufflenetv2", {})),
+            Progress("train"),
+        )
     assert contents(tmp_path) == {}
 
 
