@@ -1,5 +1,6 @@
 """What a measurement found out, for machines (JSON) and for people."""
 
+import collections
 import dataclasses
 import json
 import math
@@ -123,17 +124,15 @@ def print_table(report: Report, *, file: TextIO) -> None:
 def to_markdown(report: Report, *, pictures: Sequence[str]) -> str:
     """The tables, and `pictures`: names of the files, one a form."""
     headings, rows = _table(report)
-    pairs = confused(report.forms[0])[:PAIRS]
-    counts = [
-        {(of, best): pictures for of, best, pictures in form.confusion} for form in report.forms
-    ]
+    counts = [{(of, best): n for of, best, n in confused(form)} for form in report.forms]
+    total = sum(map(collections.Counter, counts), collections.Counter())
     confusions = [
         [
             class_name(report, of),
             class_name(report, taken_for),
             *(str(count.get((of, taken_for), 0)) for count in counts),
         ]
-        for of, taken_for, _ in pairs
+        for (of, taken_for), _ in total.most_common(PAIRS)
     ]
     names = [form.name for form in report.forms]
     parts = [
@@ -141,8 +140,8 @@ def to_markdown(report: Report, *, pictures: Sequence[str]) -> str:
         cli.markdown_table(headings, rows, left=headings.index("top-1 %")),
         _foot(report),
         "## Most confused",
-        f"Pictures of a class that are taken for another: the {len(pairs)} commonest pairs of "
-        f"{names[0]}.",
+        f"Pictures of a class that are taken for another: the {len(confusions)} commonest pairs of "
+        "all forms together.",
         cli.markdown_table(["class", "taken for", *names], confusions, left=2),
         *(f"![Confusions of {name}]({path})" for name, path in zip(names, pictures, strict=True)),
     ]

@@ -128,8 +128,8 @@ class Loop:
         left = pace * (trainer.steps - trainer.step)
         test = "" if row.test_top1 is None else f", test top-1 {row.test_top1:.2f} %"
         self.progress.tell(
-            f"loss {row.loss:.4f}, top-1 {row.top1:.2f} %{test}, {row.images_per_s:.0f} images/s; "
-            f"{left / 60:.0f} min left"
+            f"loss {row.loss:.4f}, top-1 {row.top1:.2f} %{test}, {row.images_per_s:.0f} images/s"
+            + (f"; {left / 60:.1f} min left" if left else "")
         )
 
     def _check(self, finite: bool) -> None:
