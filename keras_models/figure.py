@@ -1,11 +1,13 @@
 """What all pictures share: width, look, and how a figure becomes bytes."""
 
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from typing import Any
 
 import matplotlib
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -35,6 +37,21 @@ def styled(height_in: float) -> Iterator[Figure]:
         figure = Figure(figsize=(WIDTH_IN, height_in), dpi=DPI, layout="constrained")
         FigureCanvasAgg(figure)
         yield figure
+
+
+def add_title(axes: Axes, what: str, told: str) -> None:
+    """Writes what the picture shows, and below it, smaller, what is told of it."""
+    lines = textwrap.wrap(told, 125)
+    axes.set_title(what, loc="left", pad=8 + 12 * len(lines))
+    axes.annotate(
+        "\n".join(lines),
+        (0, 1),
+        (0, 7),
+        xycoords="axes fraction",
+        textcoords="offset points",
+        fontsize=8,
+        color="#444444",
+    )
 
 
 def png(figure: Figure) -> bytes:

@@ -1,6 +1,5 @@
 """What all pictures of rows share."""
 
-import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -36,17 +35,7 @@ def add_title(axes: Axes, what: str, rows: Sequence[Row], note: str = "") -> Non
         f"{head.threads} thread{'s' * (head.threads != 1)}",
         " to ".join(dict.fromkeys((dates[0], dates[-1]))),
     ]
-    lines = textwrap.wrap(f"{', '.join(told)}.  {note}", 125)
-    axes.set_title(what, loc="left", pad=8 + 12 * len(lines))
-    axes.annotate(
-        "\n".join(lines),
-        (0, 1),
-        (0, 7),
-        xycoords="axes fraction",
-        textcoords="offset points",
-        fontsize=8,
-        color="#444444",
-    )
+    figure.add_title(axes, what, f"{', '.join(told)}.  {note}")
 
 
 def cost_title(rows: Sequence[Row]) -> str:

@@ -1,6 +1,5 @@
 """Pictures of confusions: a matrix of labelled cells, or of dots where the classes are many."""
 
-import textwrap
 from collections import Counter
 from typing import Any
 
@@ -102,17 +101,7 @@ def _dots(report: Report, form: Measured) -> bytes:
 
 def _add_title(axes: Axes, report: Report, form: Measured, note: str) -> None:
     told = f"{figures(form)}, {report.pictures} pictures of {report.data}. {note}"
-    lines = textwrap.wrap(told, 125)
-    axes.set_title(f"Confusions of {form.name}", loc="left", pad=8 + 12 * len(lines))
-    axes.annotate(
-        "\n".join(lines),
-        (0, 1),
-        (0, 7),
-        xycoords="axes fraction",
-        textcoords="offset points",
-        fontsize=8,
-        color="#444444",
-    )
+    figure.add_title(axes, f"Confusions of {form.name}", told)
 
 
 def _short(name: str) -> str:
