@@ -22,8 +22,11 @@ class Range:
 
     @property
     def step(self) -> float:
-        """The difference between two neighbours of the 256 values."""
-        return (self.high - self.low) / 255
+        """The difference between two neighbours of the 256 values.
+
+        Of the ends in float32, as the converter knows them.
+        """
+        return (float(np.float32(self.high)) - float(np.float32(self.low))) / 255
 
 
 @dataclass(frozen=True)

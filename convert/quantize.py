@@ -15,13 +15,13 @@ import tf_keras as keras
 from tensorflow_model_optimization.quantization.keras import QuantizeWrapperV2
 from tensorflow_model_optimization.quantization.keras.quantizers import Quantizer
 
-from convert import graph
+from convert import graph, integer
 from convert.bias_correction import correct_biases
 from convert.calibrate import Range, collect, estimate
 from convert.inputs import Inputs
 from convert.litert import TIES
 from convert.lowering.layers import RowPadding
-from convert.scheme import CONVOLVING, Int8Layer, SymmetricTensor, for_training, kernel_name
+from convert.scheme import CONVOLVING, Int8Layer, SymmetricTensor, kernel_name
 from convert.settings import Estimator, Precision, Quantization
 from keras_models.data import Preprocessing
 from keras_models.layers import ChannelShuffle, ChannelSlice, Tensor
@@ -173,29 +173,22 @@ def fake_quantize(
       model: The deployment form.
       ranges: As the function of that name gives them.
       per_channel: Weights have one scale per output channel, else per tensor.
-      training: Round the weights, as the file will have them.  For the converter, weights with one
-        scale per channel stay as they are: it rounds them, and cannot follow rounded ones where it
-        transposes them.  With one scale per tensor they are rounded for it: it knows no such mode.
+      training: Compute as the file will, in whole steps; see `integer`.  For the
+        converter, weights with one scale per channel stay as they are: it rounds them, and cannot
+        follow rounded ones where it transposes them.  With one scale per tensor they are rounded
+        for it: it knows no such mode.
     """
     if not ranges:
         return model
     image = keras.Input(model.inputs[0].shape[1:], name=model.input_names[0])
     clipping, reads = _clipping(model), graph.sources(model)
-    # Layers that move values have the range of those that they read.
-    given = graph.interpret(model, lambda layer, read: ranges.get(layer.name) or read[0])
-
-    def weights(layer: keras.layers.Layer) -> dict[str, Quantizer]:
-        if not isinstance(layer, CONVOLVING):
-            return {}
-        if not training:
-            return {} if per_channel else {kernel_name(layer): SymmetricTensor()}
-        # tfmot trains whatever it rounds.  Kernels that are not trained are a pooling's, all alike.
-        (source,) = reads[layer.name]
-        step = given[source].step
-        return for_training(layer, step, per_channel=per_channel) if layer.trainable else {}
+    # Layers that move values have the range of those that they read, clipped ones their ReLU's.
+    known = {**ranges, **{source: ranges[relu] for relu, source in clipping.items()}}
+    given = graph.interpret(model, lambda layer, read: known.get(layer.name) or read[0])
 
     def visit(layer: keras.layers.Layer, inputs: list[Tensor]) -> Tensor:
         range_ = ranges.get(layer.name)
+        quantizers: dict[str, Quantizer] = {}
         if isinstance(layer, keras.layers.InputLayer):
             inputs = [image]
             name = f"{layer.name}_quantize"
@@ -205,16 +198,21 @@ def fake_quantize(
                 clone = keras.layers.Activation("linear", name=name)
         elif layer.name in clipping:
             clone = keras.layers.Activation("linear", name=layer.name)
+        elif training and layer.name in known:
+            read = [given[name] for name in reads[layer.name]]
+            clone, quantizers = integer.in_steps(
+                layer, read, known[layer.name], per_channel=per_channel
+            )
         else:
             clone = type(layer).from_config(layer.get_config())
             clone.build(layer.input_shape)
             clone.set_weights(layer.get_weights())
-        rounded = weights(clone)
-        if range_ is None and not rounded:
-            return graph.copy(layer, inputs)
-        return QuantizeWrapperV2(clone, Int8Layer(range_, rounded), name_prefix="")(
-            inputs if len(inputs) > 1 else inputs[0]
-        )
+            if isinstance(layer, CONVOLVING) and not per_channel:
+                quantizers = {kernel_name(layer): SymmetricTensor()}
+        if range_ or quantizers:
+            clone = QuantizeWrapperV2(clone, Int8Layer(range_, quantizers), name_prefix="")
+            clone.trainable = layer.trainable  # a pooling's kernel is rounded but stays as it is
+        return clone(inputs if len(inputs) > 1 else inputs[0])
 
     outputs = graph.interpret(model, visit)
     return keras.Model(image, outputs[model.output_names[0]], name=model.name)

@@ -21,7 +21,7 @@ def kernel_name(layer: keras.layers.Layer) -> str:
 
 def rounded(kernel: np.ndarray, layer: keras.layers.Layer, *, per_channel: bool) -> np.ndarray:
     """The kernel as the converter rounds it: symmetric, the largest magnitude at 127 steps."""
-    return SymmetricKernel(_summed(layer, per_channel=per_channel))(kernel, False, {}).numpy()
+    return kernel_quantizer(layer, per_channel=per_channel)(kernel, False, {}).numpy()
 
 
 class Int8Layer(QuantizeConfig):
@@ -123,14 +123,15 @@ class SymmetricKernel(_Stateless):
         self, inputs: Tensor, training: bool, weights: Mapping[str, Any], **kwargs: Any
     ) -> Tensor:
         """Rounds `inputs`."""
-        step = self.step(inputs)
         connected = inputs * tf.stop_gradient(tf.cast(tf.not_equal(inputs, 0), inputs.dtype))
-        return connected + tf.stop_gradient(tf.round(inputs / step) * step - inputs)
+        whole = _halves_away_from_zero(tf.cast(inputs, tf.float64) / self.step(inputs))
+        whole *= self.step(inputs)
+        return connected + tf.stop_gradient(tf.cast(whole, inputs.dtype) - inputs)
 
     def step(self, kernel: Tensor) -> Tensor:
-        """What a step of each weight is; `axes` have length 1."""
+        """What a step of each weight is, float64; `axes` have length 1."""
         largest = tf.reduce_max(tf.abs(kernel), axis=self.axes, keepdims=True)
-        return tf.maximum(largest, 1e-30) / 127
+        return tf.maximum(tf.cast(largest, tf.float64), 1e-30) / 127
 
     def get_config(self) -> dict[str, Any]:
         """The arguments, as Keras stores them."""
@@ -148,15 +149,17 @@ class Int32Bias(_Stateless):
     ) -> Tensor:
         """Rounds `inputs`."""
         step = tf.reshape(self.input_step * self.kernel.step(self.of), (-1,))
-        return inputs + tf.stop_gradient(tf.round(inputs / step) * step - inputs)
+        whole = _halves_away_from_zero(tf.cast(inputs, tf.float64) / step) * step
+        return inputs + tf.stop_gradient(tf.cast(whole, inputs.dtype) - inputs)
 
 
-def for_training(
-    layer: keras.layers.Layer, input_step: float, *, per_channel: bool
-) -> dict[str, quantizers.Quantizer]:
-    """What rounds the layer's weights while they are trained."""
-    name, kernel = kernel_name(layer), SymmetricKernel(_summed(layer, per_channel=per_channel))
-    return {name: kernel, "bias": Int32Bias(input_step, kernel, getattr(layer, name))}
+def _halves_away_from_zero(x: Tensor) -> Tensor:
+    return tf.sign(x) * tf.floor(tf.abs(x) + 0.5)
+
+
+def kernel_quantizer(layer: keras.layers.Layer, *, per_channel: bool) -> SymmetricKernel:
+    """What rounds the kernel of a convolution or dense layer."""
+    return SymmetricKernel(_summed(layer, per_channel=per_channel))
 
 
 def _summed(layer: keras.layers.Layer, *, per_channel: bool) -> tuple[int, ...] | None:
