@@ -43,6 +43,7 @@ FLAGS = {  # flag: the setting that it sets
     "max_size_growth": "lowering.max_size_growth",
     "precision": "quantization.precision",
     "io_dtype": "quantization.io_dtype",
+    "scores": "quantization.scores",
     "per_channel": "quantization.per_channel",
     "calibration": "quantization.calibration",
     "calibration_samples": "quantization.calibration_samples",
@@ -90,6 +91,7 @@ flags.DEFINE_float("max_size_growth", None, "Percent that a faster form may add 
 flags.DEFINE_enum_class("precision", None, Precision, "What the file computes with.")
 flags.DEFINE_bool("int8", False, "Short for --precision int8.")
 flags.DEFINE_enum("io_dtype", None, ["int8", "uint8", "float32"], "Input and output of int8 files.")
+flags.DEFINE_bool("scores", None, "Pixels in, probabilities out, as MediaPipe Tasks expects.")
 flags.DEFINE_bool("per_channel", None, "One scale a channel for weights (default), or a tensor.")
 flags.DEFINE_string("calibration", None, "Pictures: a folder, csv or .npz; default: data-free.")
 flags.DEFINE_integer("calibration_samples", None, "How many at most.", lower_bound=1)

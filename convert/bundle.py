@@ -30,6 +30,8 @@ def folder(settings: Settings) -> Path:
     quantization = settings.quantization
     if quantization.keep_float or quantization.int16 or quantization.auto_precision:
         parts.append("mixed")
+    if quantization.scores:
+        parts.append("scores")
     lowering = settings.lowering
     if lowering.way == "direct":
         parts.append("direct")

@@ -1,8 +1,8 @@
 """Classifies pictures: prints the best class of each, and its score.
 
-The score is the class's probability in percent: the softmax of the logits.  What a .tflite file
-needs to see a picture, and the names of its classes, are read from report.json and labels.txt
-beside it; the weights of a training (.safetensors) say both of themselves.
+The score is the class's probability in percent: the file's own, or the softmax of its logits.
+What a .tflite file needs to see a picture, and the names of its classes, are read from report.json
+and labels.txt beside it; the weights of a training (.safetensors) say both of themselves.
 
 Example:
   python -m convert.classify build/shufflenet_v2_x0.5_cifar_32_int8/model.tflite examples/*.png
@@ -65,10 +65,10 @@ def classify(form: "Form", files: Sequence[Path]) -> list[Answer]:
     pixels = [data.load_picture(f, size=side, preprocessing=form.preprocessing) for f in files]
     answers = []
     for file, logits in zip(files, form.make()(np.stack(pixels)), strict=True):
-        exponents = np.exp(logits - logits.max())
+        if not form.gives_scores:  # which are rounded in some files: they do not add up to 1
+            logits = logits - np.logaddexp.reduce(logits)
         best = int(logits.argmax())
-        score = 100 * float(exponents[best] / exponents.sum())
-        answers.append(Answer(str(file), names[best], score))
+        answers.append(Answer(str(file), names[best], 100 * float(np.exp(logits[best]))))
     return answers
 
 

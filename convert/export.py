@@ -37,6 +37,6 @@ def to_tflite(model: keras.Model, settings: Quantization, calibration: Inputs | 
         ]
         converter.representative_dataset = lambda: ([batch] for batch in calibration.batches(1))
     if precision is Precision.INT8:
-        dtype = tf.as_dtype(settings.io_dtype or "int8")
-        converter.inference_input_type = converter.inference_output_type = dtype
+        source, result = map(tf.as_dtype, settings.io_dtypes)
+        converter.inference_input_type, converter.inference_output_type = source, result
     return converter.convert()

@@ -12,6 +12,7 @@ from convert.inputs import Inputs
 from convert.mixed import Mixed
 from convert.network import Network
 from convert.settings import Settings
+from keras_models.data import Preprocessing
 from keras_models.progress import Progress
 
 
@@ -21,6 +22,7 @@ class File:
 
     Attributes:
       data: The file.
+      preprocessing: How a picture becomes its input.
       deployed: The deployment form with the file's float weights.
       rounded: The same, rounded as the file is; None: it is not, or not throughout.
       epochs: Of training in int8.
@@ -28,6 +30,7 @@ class File:
     """
 
     data: bytes
+    preprocessing: Preprocessing
     deployed: keras.Model
     rounded: keras.Model | None
     epochs: tuple[qat.Epoch, ...] = ()
@@ -72,7 +75,8 @@ def make(
     with progress.stage("export"):
         data = export.to_tflite(ready, settings.quantization, calibration)
     rounded = quantize.fake_quantize(calibrated, ranges, per_channel=per_channel, training=True)
-    return File(data, calibrated, rounded if ranges else None, epochs)
+    rounded = rounded if ranges else None
+    return File(data, network.preprocessing, calibrated, rounded, epochs)
 
 
 def at_higher_precision(

@@ -28,7 +28,6 @@ def require(audit: Audit, quantization: Quantization, kept_float: Iterable[str] 
     """
     if quantization.precision is not Precision.INT8:
         return
-    wanted = quantization.io_dtype or "int8"
     kept = Counter(kept_float)
     faults = [
         *(
@@ -39,7 +38,12 @@ def require(audit: Audit, quantization: Quantization, kept_float: Iterable[str] 
         ),
         *(
             f"its {end} is {tensor.dtype}, not {wanted}"
-            for end, tensor in (("input", audit.input), ("output", audit.output))
+            for end, tensor, wanted in zip(
+                ("input", "output"),
+                (audit.input, audit.output),
+                quantization.io_dtypes,
+                strict=True,
+            )
             if tensor.dtype != wanted
         ),
     ]

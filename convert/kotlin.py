@@ -4,14 +4,19 @@ from convert.litert import Tensor
 from keras_models.data import Preprocessing
 
 
-def classify(source: Tensor, result: Tensor, preprocessing: Preprocessing) -> str:
-    """From `pixels`, an IntArray of 0..255, row by row and channel by channel, to `best`."""
+def classify(
+    source: Tensor, result: Tensor, preprocessing: Preprocessing, *, name: str = "logits"
+) -> str:
+    """From `pixels`, an IntArray of 0..255, row by row and channel by channel, to `best`.
+
+    The values of the output get a `name`.
+    """
     return "\n".join(
         [
             'val model = Interpreter(FileUtil.loadMappedFile(context, "model.tflite"))',
             *_feed(source, preprocessing),
-            *_read(result),
-            "val best = logits.indices.maxByOrNull { logits[it] }",
+            *_read(result, name),
+            f"val best = {name}.indices.maxByOrNull {{ {name}[it] }}",
         ]
     )
 
@@ -46,12 +51,12 @@ def _feed(tensor: Tensor, preprocessing: Preprocessing) -> list[str]:
     ]
 
 
-def _read(tensor: Tensor) -> list[str]:
+def _read(tensor: Tensor, name: str) -> list[str]:
     kind = "Float" if tensor.dtype == "float32" else "Byte"
     stored = "it.toUByte().toInt()" if tensor.dtype == "uint8" else "it"
     value = "it" if kind == "Float" else f"({stored} - ({tensor.zero_point})) * {tensor.scale!r}f"
     return [
         f"val output = arrayOf({kind}Array({tensor.shape[-1]}))",
         "model.run(input, output)",
-        f"val logits = output[0].map {{ {value} }}",
+        f"val {name} = output[0].map {{ {value} }}",
     ]

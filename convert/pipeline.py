@@ -8,6 +8,7 @@ import tensorflow as tf
 from convert import bundle, file, gates, mixed, qat, tune, verify
 from convert.complete import complete
 from convert.file import File
+from convert.finish import finish
 from convert.inputs import PICTURES, Inputs, from_pictures, made_for, noise
 from convert.lowering import lower
 from convert.network import Network, create
@@ -55,15 +56,17 @@ def run(settings: Settings, progress: Progress) -> tuple[Path, Report]:
         or noise(network.model, preprocessing=network.preprocessing, seed=settings.seed)
     )
     made = file.at_higher_precision(made, chosen, network.model, checked, settings, progress)
-    audit, fidelity = _verify(made, network, checked, settings, progress)
+    class_names = network.class_names or checked.class_names
+    finished = finish(made, network, class_names, settings)
+    audit, fidelity = _verify(made, finished, network, checked, settings, progress)
     report = make_report(
-        settings, network, tuned.gains, calibration, checked, made, audit, fidelity
+        settings, network, tuned.gains, calibration, checked, finished, audit, fidelity
     )
     if wanted.auto_precision and not report.passed:
         progress.warn("no layer in float32 that was tried brings the file past its gates")
     if folder.exists():
         progress.warn(f"the bundle that was in {folder} is replaced")
-    bundle.write(folder, made.data, report, network.class_names or checked.class_names)
+    bundle.write(folder, finished.data, report, class_names)
     qat.clear(qat.folder(folder))
     return folder, report
 
@@ -108,12 +111,20 @@ def _pictures(
 
 
 def _verify(
-    made: File, network: Network, checked: Inputs, settings: Settings, progress: Progress
+    made: File,
+    finished: File,
+    network: Network,
+    checked: Inputs,
+    settings: Settings,
+    progress: Progress,
 ) -> tuple[Audit, Fidelity]:
+    """Audits the finished file; fidelity is that of the logits, from which it makes its output."""
     with progress.stage("verify"):
-        audit = verify.audit(made.data)
+        audit = verify.audit(finished.data)
         layers = made.mixed.layers if made.mixed else ()
         kept_float = [layer.operator for layer in layers if layer.dtype == "float32"]
+        if settings.quantization.scores and audit.output.dtype == "float32":
+            kept_float.append("SOFTMAX")
         gates.require(audit, settings.quantization, kept_float)
         if settings.quantization.precision is Precision.INT8:
             for name in gates.FLOAT_ONLY & audit.float_operators.keys():

@@ -9,6 +9,7 @@ from typing import Any
 
 from convert import gates, kotlin
 from convert.file import File
+from convert.finish import readers
 from convert.inputs import Inputs
 from convert.litert import Tensor
 from convert.mixed import Mixed
@@ -82,7 +83,7 @@ def make_report(
         params=network.params,
         multiply_adds=network.multiply_adds,
         weights=network.weights,
-        preprocessing=network.preprocessing,
+        preprocessing=file.preprocessing,
         forms=forms,
         calibration=_origin(calibration)
         if calibration and settings.quantization.precision.needs_inputs
@@ -115,7 +116,8 @@ def rows(report: Report) -> list[tuple[str, str]]:
         ("multiply-adds", f"{report.multiply_adds / 1e6:.1f} M"),
         ("weights", _weights(report.weights)),
         ("input", _tensor(audit.input)),
-        ("output", _tensor(audit.output)),
+        ("output", f"{_tensor(audit.output)}: {_output(report)}"),
+        ("apps", _readers(report)),
         ("operators", f"{sum(audit.operators.values())}, {requantized}, float: {_float(audit)}"),
         ("form", _form(report)),
         ("XNNPACK", _delegation(audit)),
@@ -167,7 +169,9 @@ def to_markdown(report: Report, *, title: str, has_labels: bool) -> str:
         title=title,
         table=table,
         labels=labels,
-        kotlin=kotlin.classify(report.audit.input, report.audit.output, report.preprocessing),
+        kotlin=kotlin.classify(
+            report.audit.input, report.audit.output, report.preprocessing, name=_output(report)
+        ),
         height=report.audit.input.shape[1],
         width=report.audit.input.shape[2],
         shorter=round(report.audit.input.shape[1] / report.preprocessing.crop_fraction),
@@ -221,6 +225,15 @@ def _tensor(tensor: Tensor) -> str:
     if not tensor.scale:
         return f"{tensor.dtype} {shape}"
     return f"{tensor.dtype} {shape}, scale {tensor.scale:.6g}, zero point {tensor.zero_point}"
+
+
+def _output(report: Report) -> str:
+    return "scores" if report.settings.quantization.scores else "logits"
+
+
+def _readers(report: Report) -> str:
+    audit, scores = report.audit, report.settings.quantization.scores
+    return readers(audit.input.dtype, audit.output.dtype, report.preprocessing, scores=scores)
 
 
 def _float(audit: Audit) -> str:

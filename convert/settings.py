@@ -75,7 +75,8 @@ class Quantization:
     """How float becomes int8; see `quantize`."""
 
     precision: Precision = Precision.FLOAT32
-    io_dtype: Literal["int8", "uint8", "float32"] | None = None  # None: that of the precision
+    io_dtype: Literal["int8", "uint8", "float32"] | None = None  # None: see `io_dtypes`
+    scores: bool = False  # take pixels and give probabilities, not logits; see `finish`
     per_channel: bool = True
     calibration: str | None = None  # a folder of pictures, csv or .npz; None: data-free
     calibration_samples: int | None = None  # None: up to 200 pictures, or 8 made inputs
@@ -85,6 +86,15 @@ class Quantization:
     keep_float: tuple[str, ...] = ()  # layers of an int8 file, or patterns of their names
     int16: tuple[str, ...] = ()
     auto_precision: bool = False  # find layers for float32 that reach the limits below
+
+    @property
+    def io_dtypes(self) -> tuple[str, str]:
+        """Of the file's input and output; apps' readers of scores take no int8."""
+        if self.precision is not Precision.INT8:
+            return "float32", "float32"
+        if self.io_dtype is None and self.scores:
+            return "uint8", "float32"  # int8 probabilities have steps of 1/256, and so ties
+        return self.io_dtype or "int8", self.io_dtype or "int8"
 
 
 @dataclass(frozen=True)

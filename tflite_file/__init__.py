@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-_DAMAGE = (struct.error, IndexError, KeyError, ValueError, TypeError, AttributeError)
+DAMAGE = (struct.error, IndexError, KeyError, ValueError, TypeError, AttributeError)
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ def operators(data: bytes) -> list[Operator]:
         raise ValueError(f"expected a TFLite file (identifier TFL3), got {start}")
     try:
         return _operators(data)
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise ValueError(
             f"expected a whole TFLite file, got one that points beyond its {len(data)} bytes: "
             "truncated or damaged; convert or copy it again"

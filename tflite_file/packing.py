@@ -3,6 +3,7 @@
 from typing import Any
 
 import flatbuffers
+from ai_edge_litert import schema_py_generated as schema
 
 _ALIGNMENT = 16  # bytes, of constants: as in what the converter writes
 
@@ -22,3 +23,16 @@ def pack(model: Any) -> bytes:
 def indices(tensors: Any) -> list[int]:
     """Tensors of a list, which is 0 when it is empty and has -1 for each optional one left out."""
     return [] if isinstance(tensors, int) else [int(tensor) for tensor in tensors if tensor >= 0]
+
+
+def operator_code(model: Any, builtin: int, version: int) -> int:
+    """The index of an operator's type in a `ModelT`, which gets it where it has none such."""
+    for number, code in enumerate(model.operatorCodes):
+        if (max(code.builtinCode, code.deprecatedBuiltinCode), code.version) == (builtin, version):
+            return number
+    model.operatorCodes.append(
+        schema.OperatorCodeT(
+            deprecatedBuiltinCode=min(builtin, 127), builtinCode=builtin, version=version
+        )
+    )
+    return len(model.operatorCodes) - 1

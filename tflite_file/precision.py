@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from tflite_file.packing import indices, pack
+from tflite_file.packing import indices, operator_code, pack
 
 TYPE = schema.TensorType
 BUILTIN = schema.BuiltinOperator
@@ -149,7 +149,7 @@ class _Changing:
     def conversion(self, read: int, given: int) -> Any:
         types = self.graph.tensors[read].type, self.graph.tensors[given].type
         operator = schema.OperatorT(inputs=[read], outputs=[given])
-        operator.opcodeIndex = self.code(*_CONVERSIONS[types])
+        operator.opcodeIndex = operator_code(self.model, *_CONVERSIONS[types])
         return operator
 
     def change_inputs(self, operator: Any, change: Change) -> None:
@@ -184,23 +184,11 @@ class _Changing:
         code = self.model.operatorCodes[operator.opcodeIndex]
         builtin = max(code.builtinCode, code.deprecatedBuiltinCode)
         (type_,) = (name for name in INT16_VERSIONS if getattr(BUILTIN, name) == builtin)
-        operator.opcodeIndex = self.code(builtin, max(code.version, INT16_VERSIONS[type_]))
+        operator.opcodeIndex = operator_code(
+            self.model, builtin, max(code.version, INT16_VERSIONS[type_])
+        )
         if type_ == "ADD":
             operator.builtinOptions.potScaleInt16 = False
-
-    def code(self, builtin: int, version: int) -> int:
-        for number, code in enumerate(self.model.operatorCodes):
-            if (max(code.builtinCode, code.deprecatedBuiltinCode), code.version) == (
-                builtin,
-                version,
-            ):
-                return number
-        self.model.operatorCodes.append(
-            schema.OperatorCodeT(
-                deprecatedBuiltinCode=min(builtin, 127), builtinCode=builtin, version=version
-            )
-        )
-        return len(self.model.operatorCodes) - 1
 
     def is_constant(self, tensor: int) -> bool:
         return self.model.buffers[self.graph.tensors[tensor].buffer].data is not None

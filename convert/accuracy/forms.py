@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import tflite_file
 from convert import litert
 from keras_models import class_names, experiment, model_paths, registry
@@ -15,6 +17,7 @@ from keras_models.checkpoints import read_weights, trained
 from keras_models.checkpoints.load import load_weights
 from keras_models.data import Preprocessing
 from keras_models.errors import InputError
+from tflite_file import metadata
 
 REPORT, LABELS = "report.json", "labels.txt"
 
@@ -35,7 +38,8 @@ class Form:
     classes: int
     class_names: tuple[str, ...] | None
     preprocessing: Preprocessing
-    make: Callable[[], Classifier]
+    make: Callable[[], Classifier]  # of logits; of a file that gives scores, their logarithms
+    gives_scores: bool = False
 
 
 def read_all(
@@ -146,7 +150,7 @@ def _read_tflite(
 ) -> Form:
     content = path.read_bytes()
     sha256 = hashlib.sha256(content).hexdigest()
-    source, result = _ends(path, content)
+    source, result, gives_scores = _ends(path, content)
     precision, names = None, _class_names(labels, classes=result.shape[1])
     report = path.with_name(REPORT)
     if report.is_file():
@@ -172,14 +176,28 @@ def _read_tflite(
         classes=result.shape[1],
         class_names=names,
         preprocessing=preprocessing,
-        make=lambda: litert.classifier_of(content, preprocessing),
+        make=lambda: _classifier(content, preprocessing, result, gives_scores),
+        gives_scores=gives_scores,
     )
 
 
-def _ends(path: Path, content: bytes) -> tuple[litert.Tensor, litert.Tensor]:
-    """Its input and output; raises InputError unless pictures go in and logits come out."""
+def _classifier(
+    content: bytes, preprocessing: Preprocessing, result: litert.Tensor, gives_scores: bool
+) -> Classifier:
+    classifier = litert.classifier_of(content, preprocessing)
+    least = result.scale / 2 or np.finfo(np.float32).tiny  # the least score whose logarithm is told
+
+    def of_scores(pictures: np.ndarray) -> np.ndarray:
+        return np.log(np.maximum(classifier(pictures), np.float32(least)))
+
+    return of_scores if gives_scores else classifier
+
+
+def _ends(path: Path, content: bytes) -> tuple[litert.Tensor, litert.Tensor, bool]:
+    """Its input and output, and whether that is scores; they must be a picture and its classes."""
     try:
         tflite_file.operators(content)  # a damaged file may crash the runtime
+        told = metadata.read(content)
         interpreter = litert.load(content)
     except (ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())
@@ -192,7 +210,7 @@ def _ends(path: Path, content: bytes) -> tuple[litert.Tensor, litert.Tensor]:
             f"{path}: expected one input (1, side, side, 3) and one output (1, classes), got "
             f"{source.shape} and {result.shape}."
         )
-    return source, result
+    return source, result, told is not None and told.output == metadata.PROBABILITY
 
 
 def _told(path: Path, report: Path, *, sha256: str) -> tuple[Preprocessing, str]:

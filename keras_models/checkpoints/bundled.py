@@ -7,6 +7,7 @@ from keras_models.checkpoints import trained
 from keras_models.checkpoints.trained import Trained
 
 FOLDER = Path(__file__).parents[1] / "weights"
+LICENSE = "Apache-2.0"  # as their model cards say
 
 
 @dataclass(frozen=True)

@@ -124,6 +124,10 @@ def fail_at(
             "mobilenet_v1_x0.25_128_float32",
         ),
         (
+            Settings(Model("shufflenet_v1"), Quantization(precision=Precision.INT8, scores=True)),
+            "shufflenet_v1_224_int8_scores",
+        ),
+        (
             Settings(Model("shufflenet_v1"), lowering=Lowering(target="emulated:a53")),
             "shufflenet_v1_224_float32_emulated_a53",
         ),
@@ -257,6 +261,8 @@ def test_the_report_for_machines_has_every_figure() -> None:
 def test_the_table_for_people_has_the_figures_that_matter() -> None:
     table = dict(rows(make_report(passed=False)))
     assert table["parameters"] == "470,072"
+    assert table["output"].endswith(": logits")
+    assert table["apps"].endswith("take it, and show logits as scores: pass --scores")
     top1 = "float 60.0 % (46.2 to 72.4), file 58.0 % (44.2 to 70.6), with 95 % intervals"
     assert table["top-1"] == top1
     assert table["difference"] == "-2.0 points (-9.1 to 5.4)"

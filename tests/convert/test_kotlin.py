@@ -114,3 +114,11 @@ def test_logits_come_out_as_real_numbers(dtype: str, zero_point: int) -> None:
     found = eval(to_python(expression), {"np": np, "F": np.float32, "it": signed})
     expected = (stored.astype(np.float64) - zero_point) * scale
     np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_what_comes_out_has_the_name_of_what_it_is() -> None:
+    scores = Tensor("probability", 1, "float32", (1, 10), 0.0, 0)
+    code = kotlin.classify(source("uint8", Preprocessing()), scores, Preprocessing(), name="scores")
+    assert "val scores = output[0].map { it }" in code
+    assert "val best = scores.indices.maxByOrNull { scores[it] }" in code
+    assert "logits" not in code
