@@ -11,12 +11,14 @@ Examples:
   python -m convert --model mobilenet_v1 --int8 --weights weights.h5 --data labels.csv
   python -m convert --model shufflenet_v1 --width 1 --int8 --target emulated:a53 --tune
   python -m convert --model shufflenet_v2 --int8 --qat_epochs 2 --qat_data train/
+  python -m convert --model shufflenet_v2 --int8 --android_app app/
   python -m convert --config configs/shufflenet_v2_int8.toml --width 0.5
 """
 
 import dataclasses
 import json
 import sys
+from pathlib import Path
 
 from absl import app, flags
 
@@ -61,6 +63,7 @@ FLAGS = {  # flag: the setting that it sets
     "min_agreement": "verification.min_agreement",
     "min_sqnr_db": "verification.min_sqnr_db",
     "out": "out",
+    "c_array": "c_array",
     "seed": "seed",
 }
 
@@ -109,6 +112,8 @@ flags.DEFINE_float("max_accuracy_drop", None, "Gate: points of top-1 that int8 m
 flags.DEFINE_float("min_agreement", None, "Gate: percent of inputs that keep their best class.")
 flags.DEFINE_float("min_sqnr_db", None, "Gate: signal to quantization noise of the logits.")
 flags.DEFINE_string("out", None, "Folder for bundles; default build.")
+flags.DEFINE_bool("c_array", None, "Put the file into the bundle as C source too; default no.")
+flags.DEFINE_string("android_app", None, "Folder for an Android app that runs the bundle.")
 flags.DEFINE_integer("seed", None, "Seed of all that is drawn at random; default 0.")
 flags.DEFINE_string("config", None, "TOML file of settings; flags go over it.")
 flags.DEFINE_multi_string("set", [], "section.key=value, a setting over --config.")
@@ -124,13 +129,16 @@ def main(argv: list[str]) -> int:
         print("\n".join(registry.names()))
         return cli.DONE
     settings = _settings()
-    from convert import checks
+    from convert import android_app, bundle, checks
     from convert.complete import complete, in_words
 
     progress = Progress("convert")
     asked, model = settings.model, complete(settings.model)
     settings = dataclasses.replace(settings, model=model)
     checks.check(settings)
+    app_folder = flags.FLAGS.android_app
+    if app_folder is not None:
+        android_app.check(Path(app_folder), bundle.folder(settings))
     if (model.options, model.resolution) != (asked.options, asked.resolution):
         words = in_words(model.name, model.options, model.side, model.classes)
         progress.tell(f"weights {model.weights}: {words}")
@@ -138,11 +146,15 @@ def main(argv: list[str]) -> int:
     from convert.report import rows, to_json
 
     folder, report = run(settings, progress)
+    if app_folder is not None:
+        android_app.write(Path(app_folder), folder)
     if flags.FLAGS.json:
         print(to_json(report), end="")
     else:
         print("\n".join(f"{what:22} {much}" for what, much in rows(report)))
         print(f"{'bundle':22} {folder}")
+        if app_folder is not None:
+            print(f"{'Android app':22} {app_folder}")
     sys.stdout.flush()  # in a log that holds both, the verdict comes last
     for gate in report.gates:
         if not gate.passed:

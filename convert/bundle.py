@@ -1,14 +1,15 @@
-"""The only writer: puts a bundle's folder in its place, whole or not at all."""
+"""The only writer: puts a bundle's folder, or an app's, in its place, whole or not at all."""
 
 import contextlib
 import ctypes
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from convert import c_array
 from convert.settings import Settings
 from keras_models.checkpoints.atomic import runs_elsewhere
 from keras_models.errors import InputError
@@ -52,16 +53,17 @@ def check_writable(bundle: Path) -> None:
     """Raises InputError where the bundle could not be written, before any work is done."""
     if bundle.exists() and not (bundle / "report.json").is_file():
         raise InputError(f"{bundle} exists and is not a bundle: move it, or choose another --out.")
-    with _folder_beside(Path(os.path.realpath(bundle))):
+    try_folder(bundle, flag="out")
+
+
+def try_folder(folder: Path, *, flag: str) -> None:
+    """Raises InputError where `write_folder` could not write."""
+    with _folder_beside(Path(os.path.realpath(folder)), flag=flag):
         pass  # permissions, mounts and quotas are best known by trying
 
 
 def write(bundle: Path, data: bytes, report: "Report", class_names: tuple[str, ...] | None) -> None:
-    """Writes the files beside `bundle` and swaps the folders: a bundle is whole at any moment.
-
-    Raises:
-      InputError: the disk is full, or does not let itself be written.
-    """
+    """Writes a bundle; see `write_folder`."""
     from convert.report import to_json, to_markdown  # TensorFlow, for which no check waits
 
     files = {
@@ -73,15 +75,32 @@ def write(bundle: Path, data: bytes, report: "Report", class_names: tuple[str, .
     }
     if class_names is not None:
         files["labels.txt"] = ("\n".join(class_names) + "\n").encode()
-    bundle = Path(os.path.realpath(bundle))
-    with _folder_beside(bundle) as partial:
+    if report.settings.c_array:
+        files |= c_array.sources(data, bundle.name)
+    write_folder(bundle, files, flag="out")
+
+
+def write_folder(folder: Path, files: Mapping[str, bytes], *, flag: str) -> None:
+    """Writes the files beside `folder` and swaps the two: it is whole at any moment.
+
+    Args:
+      folder: What was there is gone then.
+      files: Path in the folder -> content.
+      flag: That named the folder, for messages.
+
+    Raises:
+      InputError: the disk is full, or does not let itself be written.
+    """
+    folder = Path(os.path.realpath(folder))
+    with _folder_beside(folder, flag=flag) as partial:
         for name, content in files.items():
+            (partial / name).parent.mkdir(parents=True, exist_ok=True)
             _write_through(partial / name, content)
-        _give_name(partial, bundle)
+        _give_name(partial, folder)
 
 
 @contextlib.contextmanager
-def _folder_beside(bundle: Path) -> Iterator[Path]:
+def _folder_beside(bundle: Path, *, flag: str) -> Iterator[Path]:
     """Makes a folder beside `bundle`; it goes, and so do its parents that have no other use."""
     _clear_leftovers(bundle)
     made = [p for p in bundle.parents if not p.exists()]
@@ -91,7 +110,7 @@ def _folder_beside(bundle: Path) -> Iterator[Path]:
         yield folder
     except OSError as error:
         raise InputError(
-            f"Expected a folder that can be written for --out, got {bundle.parent} "
+            f"Expected a folder that can be written for --{flag}, got {bundle.parent} "
             f"({error.strerror or error}): make room there, or choose another; an older bundle "
             "is as it was."
         ) from error

@@ -19,6 +19,7 @@ import numpy as np
 from absl import app, flags
 
 from keras_models import cli, data
+from keras_models.accuracy import probabilities
 
 if TYPE_CHECKING:
     from convert.accuracy.forms import Form
@@ -65,10 +66,10 @@ def classify(form: "Form", files: Sequence[Path]) -> list[Answer]:
     pixels = [data.load_picture(f, size=side, preprocessing=form.preprocessing) for f in files]
     answers = []
     for file, logits in zip(files, form.make()(np.stack(pixels)), strict=True):
-        if not form.gives_scores:  # which are rounded in some files: they do not add up to 1
-            logits = logits - np.logaddexp.reduce(logits)
+        # A file's own scores come as their logarithms; rounded ones do not add up to 1.
+        scores = np.exp(logits) if form.gives_scores else probabilities(logits)
         best = int(logits.argmax())
-        answers.append(Answer(str(file), names[best], 100 * float(np.exp(logits[best]))))
+        answers.append(Answer(str(file), names[best], 100 * float(scores[best])))
     return answers
 
 

@@ -130,4 +130,5 @@ class Settings:
     lowering: Lowering = field(default_factory=Lowering)
     qat: Qat = field(default_factory=Qat)
     out: str = "build"
+    c_array: bool = False  # the file in C source too
     seed: int = 0

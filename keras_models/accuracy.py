@@ -80,6 +80,12 @@ class Answers:
         return counts.reshape(self.classes, self.classes)
 
 
+def probabilities(logits: np.ndarray) -> np.ndarray:
+    """The softmax of the logits of one picture, (classes,)."""
+    exponents = np.exp(logits - logits.max())
+    return exponents / exponents.sum()
+
+
 def accuracy(
     classifier: Classifier, split: Split, on_step: Step = lambda done, total: None
 ) -> Answers:

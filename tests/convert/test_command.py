@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -139,6 +140,16 @@ FOUND_AT_ONCE = {  # mistake: (words, exit code, what the line says)
         [*SHUFFLENET, "--out=/proc/build"],
         1,
         "Expected a folder that can be written for --out, got /proc/build",
+    ),
+    "something else in place of the app": (
+        [*SHUFFLENET, "--android_app=@good"],
+        1,
+        "Expected --android_app to be a new folder, an empty one or an app made by it, got",
+    ),
+    "an app in the bundle": (
+        [*SHUFFLENET, f"--android_app=build/{EARLIER[0]}/app"],
+        1,
+        f"Expected --android_app outside of the bundle's folder build/{EARLIER[0]}, got build",
     ),
     "something else in place of the bundle": (
         [*SHUFFLENET, "--out=@taken"],
@@ -443,7 +454,8 @@ def runs(files: Path, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, 
             return convert(*words, f"--out={HARD_NAME}", at=at, env=plain)
         if name == "gates":
             pictures = [f"--data={files / 'right.csv'}", f"--calibration={files / 'good'}"]
-            return convert(*SHUFFLENET, *pictures, *gates, "--json", at=at)
+            made = ("--c_array", "--android_app=app")
+            return convert(*SHUFFLENET, *pictures, *gates, *made, "--json", at=at)
         if name == "blind":
             return convert(*MOBILENET, "--json", at=at, prefix=("sh", "-c", 'exec "$@" 2>&-', "sh"))
         read, write = os.pipe()
@@ -508,6 +520,18 @@ def test_a_missed_gate_is_named_and_the_bundle_written(
     assert (bundle / "report.json").read_text() == ran.stdout
     written = hashlib.sha256((bundle / "model.tflite").read_bytes()).hexdigest()
     assert report["sha256"] == written
+
+
+def test_an_app_and_c_source_hold_the_bundle_s_file(
+    runs: Mapping[str, tuple[Ran, Path]],
+) -> None:
+    place = runs["gates"][1]
+    bundle = place / "build" / EARLIER[0]
+    model = (bundle / "model.tflite").read_bytes()
+    assert (place / "app/app/src/main/assets/bundle/model.tflite").read_bytes() == model
+    source = (bundle / f"{EARLIER[0].replace('.', '_')}.c").read_text()
+    assert bytes.fromhex("".join(re.findall("0x(..)", source))) == model
+    assert sorted(os.listdir(place)) == ["app", "build"]
 
 
 @pytest.mark.parametrize("name", ["mute", "blind"])

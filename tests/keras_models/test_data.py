@@ -1,5 +1,6 @@
 """Pictures of every kind against pixels known beforehand."""
 
+import hashlib
 import io
 from collections.abc import Callable
 from pathlib import Path
@@ -139,6 +140,26 @@ def test_crop_is_torchvision_s(shape: tuple[int, int], interpolation: str, tmp_p
 
     # Pillow keeps the filter's window in floats: now and then a value rounds the other way.
     np.testing.assert_allclose(actual.astype(int), expected.astype(int), atol=1)
+
+
+@pytest.mark.parametrize(
+    ("size", "interpolation", "digest"),
+    [  # of Pillow 13's own resize; that of 11.3 gives others for the tall picture
+        ((45, 131), "bilinear", "ffaeafe8857589a8"),
+        ((45, 131), "bicubic", "450318d487e3b744"),
+        ((131, 45), "bilinear", "f4cc336a19a5d2fa"),
+        ((131, 45), "bicubic", "ee43fa1bc058f7da"),
+    ],
+)
+def test_bytes_do_not_depend_on_pillow_s_version(
+    size: tuple[int, int], interpolation: str, digest: str
+) -> None:
+    x, y = np.meshgrid(*map(np.arange, size))
+    channels = (x * x * 7 + y * 13, x * 31 + y * y * 3, x * y * 5 + 11)
+    picture = Image.fromarray((np.stack(channels, axis=-1) % 256).astype(np.uint8))
+    preprocessing = Preprocessing(interpolation=interpolation)
+    pixels = data.resize_and_crop(picture, size=32, preprocessing=preprocessing)
+    assert hashlib.sha256(pixels.tobytes()).hexdigest().startswith(digest)
 
 
 def test_a_long_panorama_is_cropped_before_it_is_enlarged(tmp_path: Path) -> None:
