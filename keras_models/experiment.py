@@ -126,7 +126,12 @@ def _build(mapping: Any, schema: Any, path: tuple[str, ...], origin: str, places
     try:
         return schema(**values)
     except ValueError as error:  # from the dataclass's own __post_init__
-        raise InputError(f"{table}: {error}") from error
+        blamed = [
+            text
+            for keys, text in places.items()
+            if keys[:-1] == path and repr(keys[-1]) in str(error)
+        ]
+        raise InputError(f"{blamed[0] if blamed else table}: {error}") from error
 
 
 def _table_of(kind: Any) -> Any:

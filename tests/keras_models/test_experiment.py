@@ -161,6 +161,7 @@ def test_a_wrong_table_is_named(text: str, message: str) -> None:
         ("train.epoch=3", "unknown key 'epoch'. Did you mean 'epochs'?"),
         ("trian.epochs=3", "unknown key 'trian'. Did you mean 'train'?"),
         ("train.epochs=x", "expected 'epochs' to be an integer, got 'x'."),
+        ("train.epochs=0", "expected 'epochs' >= 1, got 0."),
         ("train=3", "expected 'train' to be a table, got 3."),
         ("train.epochs", "expected section.key=value."),
         (".epochs=3", "expected section.key=value."),
