@@ -28,6 +28,11 @@ class Range:
         """
         return (float(np.float32(self.high)) - float(np.float32(self.low))) / 255
 
+    @property
+    def zero_point(self) -> int:
+        """The int8 value that stands for zero."""
+        return round(-self.low / self.step) - 128
+
 
 @dataclass(frozen=True)
 class Histogram:

@@ -52,7 +52,7 @@ def in_steps(
     if isinstance(clone, _InSteps):
         clone.input_steps = tuple(np.float32(range_.step) for range_ in inputs)
         clone.output_step = np.float32(output.step)
-        clone.output_zero = np.float32(np.round(-output.low / output.step) - 128)
+        clone.zero_points = tuple(np.float32(range_.zero_point) for range_ in (*inputs, output))
     if not isinstance(clone, _Products):
         return clone, {}
     clone.activate = layer.activation
@@ -67,7 +67,7 @@ class _InSteps(keras.layers.Layer):
 
     input_steps: tuple[np.float32, ...]
     output_step: np.float32
-    output_zero: np.float32  # the zero point
+    zero_points: tuple[np.float32, ...]  # of the inputs and the output
 
     def call(self, inputs: Any, training: Any = None) -> Tensor:
         """Gives what steps stand for."""
@@ -103,12 +103,12 @@ class _Products(_InSteps):
 
 class _Mean(_InSteps):
     def steps(self, x: Tensor) -> Tensor:
-        """Sums; dividing is part of the factor.  The zero point is added before the rounding."""
+        """Sums what is stored; all that is constant, zero points among it, is one summand."""
         _, height, width, _ = x.shape
-        sums = tf.reduce_sum(x, axis=(1, 2), keepdims=self.keepdims)
-        share = np.float32(1) / np.float32(height * width)
-        factor = self.input_steps[0] / self.output_step * share
-        return tf.round(sums * factor + self.output_zero) - self.output_zero
+        pixels, (zero, output_zero) = np.float32(height * width), self.zero_points
+        sums = tf.reduce_sum(x, axis=(1, 2), keepdims=self.keepdims) + pixels * zero
+        factor = self.input_steps[0] / self.output_step * (np.float32(1) / pixels)
+        return tf.round(sums * factor + (output_zero - pixels * zero * factor)) - output_zero
 
 
 class _Addition(_InSteps):

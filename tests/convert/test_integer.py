@@ -55,6 +55,23 @@ def test_keras_and_xnnpack_give_the_same_bits(kind: str, seed: int) -> None:
     np.testing.assert_array_equal(np.round(found), np.round(expected))
 
 
+def test_a_mean_next_to_a_tie_falls_as_in_the_file() -> None:
+    """1948 steps over 49 pixels are 111.500026 steps of the output: float32's order decides."""
+    source, given = (Range(-19 * step, 236 * step) for step in (0.019401336, 0.006917506))
+    image = keras.Input((7, 7, 1), name="image")
+    model = keras.Model(image, keras.layers.GlobalAveragePooling2D(name="out")(image))
+    ranges = {"image": source, "out": given}
+    data = export.to_tflite(
+        quantize.fake_quantize(model, ranges), Quantization(Precision.INT8), None
+    )
+    steps = np.full(49, 39)
+    steps[: 1948 - steps.sum()] += 1
+    x = (steps.reshape(1, 7, 7, 1) * source.step).astype(np.float32)
+    (found,) = litert.run(data, Inputs("test", x))
+    expected = quantize.fake_quantize(model, ranges, training=True)(x, training=False).numpy()
+    assert np.round(found / given.step) == np.round(expected[0] / given.step) == 111
+
+
 def named(model: Any) -> list[str]:
     return [name for layer in model.layers if (name := layer.name) in ("one", "other", "out")]
 
