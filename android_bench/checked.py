@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-import math
+import sys
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -30,7 +30,7 @@ def problem(fields: Mapping[str, Any], schema: type, **kinds: Any) -> str | None
         return f"lacks {', '.join(missing[:SHOWN])}{more}"
     for name, value in fields.items():
         if name not in hints:
-            return f"has an unknown field {name!r}"
+            return f"has an unknown field {name!r:.100}"
         if not fits(value, hints[name]):
             told = repr(value)
             told = told if len(told) <= 40 else f"{told[:40]}..."
@@ -50,7 +50,7 @@ def fits(value: Any, kind: Any) -> bool:
     if dataclasses.is_dataclass(kind):
         return isinstance(value, dict) and problem(value, typing.cast(type, kind)) is None
     if kind is float:  # not isinstance: a bool is an int to Python
-        return type(value) in (int, float) and math.isfinite(value)
+        return type(value) in (int, float) and abs(value) <= sys.float_info.max
     return kind is Any or type(value) is kind
 
 

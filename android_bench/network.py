@@ -43,7 +43,7 @@ def of(path: Path) -> Network | None:
             published_top1=_published(model["name"], told["options"], resolution),
             top1=told["fidelity"]["top1"],
         )
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return None
 
 

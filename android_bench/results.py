@@ -243,7 +243,7 @@ def _row(line: str, *, place: str) -> Row:
     got = repr(line[:40])
     try:
         fields = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         wrong = f"a damaged one, {got}; delete the line" if line[0] == "{" else f"{got}; {_ANOTHER}"
         raise InputError(f"{place}: expected a row of results, got {wrong}") from error
     schema = fields.get("schema") if isinstance(fields, dict) else None
@@ -281,7 +281,7 @@ def _last_line(file: BinaryIO) -> bytes:
 def _is_whole(line: bytes) -> bool:
     try:
         json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return True
 

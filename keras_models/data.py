@@ -5,6 +5,7 @@ import csv
 import hashlib
 import os
 import random
+import re
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from keras_models.errors import InputError
+from keras_models.errors import InputError, one_line
 
 EXTENSIONS = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 FILE_COLUMNS = ("file", "filename", "path")
@@ -183,13 +184,14 @@ def read_npz(path: str | Path, *, size: int, limit: int | None = None, seed: int
             if "images" not in archive:
                 found = ", ".join(sorted(archive)) or "nothing"
                 raise InputError(f"{path}: expected {expected}, found {found}.")
-            images = archive["images"]
-            labels = archive.get("labels")
+            images = np.asarray(archive["images"])  # bytes, where the member is no array
+            labels = np.asarray(archive["labels"]) if "labels" in archive else None
     except InputError:
         raise
     # NumPy gives a bare array for .npy, hence AttributeError and TypeError.
     except Exception as error:
-        raise InputError(f"{path}: expected an .npz file with {expected} ({error}).") from error
+        found = one_line(error)
+        raise InputError(f"{path}: expected an .npz file with {expected} ({found}).") from error
     if images.dtype != np.uint8 or images.shape[1:] != (size, size, 3) or not len(images):
         raise InputError(
             f"{path}: expected {expected}, got {images.dtype} {images.shape}; store pixels before "
@@ -292,17 +294,17 @@ def _find_in_csv(path: Path) -> PictureList:
             if file_column is None:
                 raise InputError(
                     f"{path}: expected a header with one of {', '.join(FILE_COLUMNS)}, "
-                    f"got {', '.join(header) or 'an empty file'}."
+                    f"got {one_line(', '.join(header) or 'an empty file')}."
                 )
             for row in reader:
-                name = row[file_column] or ""
-                files.append(path.parent / name)
+                files.append(path.parent / (name := row[file_column] or ""))
                 if not files[-1].is_file():
-                    missing.append(f"line {reader.line_num}: {name!r}")
+                    missing.append(f"line {reader.line_num}: {name!r:.100}")
                 if label_column is not None:
                     labels.append(_label(row[label_column], f"{path} line {reader.line_num}"))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: expected a csv file with a header ({error}).") from error
+        why = getattr(error, "strerror", error)  # without the name, of any length
+        raise InputError(f"{path}: expected a csv file with a header ({why}).") from error
     if not files:
         raise InputError(f"{path}: expected a line for each picture, found only the header.")
     if missing:
@@ -314,8 +316,8 @@ def _find_in_csv(path: Path) -> PictureList:
 
 
 def _label(text: str | None, place: str) -> int:
-    if text is None or not (text.strip().isascii() and text.strip().isdigit()):
-        raise InputError(f"{place}: expected a label that is an integer >= 0, got {text!r}.")
+    if text is None or not re.fullmatch(r"\s*[0-9]{1,9}\s*", text):
+        raise InputError(f"{place}: expected a label that is an integer >= 0, got {text!r:.100}.")
     return int(text)
 
 
@@ -348,8 +350,7 @@ def _load(path: Path, *, size: int, preprocessing: Preprocessing) -> np.ndarray:
         raise
     # Pillow's decoders raise nearly anything on damaged files, from SyntaxError to struct.error.
     except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise _UnreadableError(f"cannot be decoded ({reason})") from error
+        raise _UnreadableError(f"cannot be decoded ({one_line(error)})") from error
     return resize_and_crop(rgb, size=size, preprocessing=preprocessing)
 
 
@@ -362,8 +363,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         # What hides behind transparent pixels is arbitrary, often black; cut-outs and drawings
         # are made to be seen on a white page.
         image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image)
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image.convert("RGB")
 
 

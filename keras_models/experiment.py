@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from keras_models.errors import InputError
+from keras_models.errors import InputError, one_line
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -34,8 +34,8 @@ def load(path: str | Path, schema: type[T], overrides: Sequence[str] = ()) -> T:
         mapping = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{path}: expected a TOML file ({error.strerror}).") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not valid TOML: {error}.") from error
+    except (ValueError, RecursionError) as error:  # ValueError: also of numbers of any length
+        raise InputError(f"{path}: not valid TOML: {one_line(error)}.") from error
     return build(mapping, schema, overrides, origin=str(path))
 
 
@@ -79,7 +79,7 @@ def parse_override(override: str, *, flag: str = "set") -> tuple[tuple[str, ...]
         raise InputError(f"--{flag} {override}: expected {syntax}.")
     try:
         return keys, tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return keys, text.strip()
 
 
@@ -102,10 +102,10 @@ def _build(mapping: Any, schema: Any, path: tuple[str, ...], origin: str, places
         if key not in fields:
             close = difflib.get_close_matches(key, fields, n=1)
             hint = f"Did you mean {close[0]!r}?" if close else f"Known keys: {', '.join(fields)}."
-            raise InputError(f"{place}: unknown key {key!r}. {hint}")
+            raise InputError(f"{place}: unknown key {key!r:.100}. {hint}")
         if dataclasses.is_dataclass(hints[key]):
             if not isinstance(value, Mapping):
-                raise InputError(f"{place}: expected {key!r} to be a table, got {value!r}.")
+                raise InputError(f"{place}: expected {key!r} to be a table, got {value!r:.100}.")
             values[key] = _build(value, hints[key], here, origin, places)
         elif (each := _table_of(hints[key])) is not None:
             tables = value if isinstance(value, (list, tuple)) else [None]
@@ -158,9 +158,9 @@ def _convert(value: Any, kind: Any, expected: str) -> Any:
                 return choice
     elif type(value) is kind:  # not isinstance: a bool is an int to Python
         return value
-    elif kind is float and type(value) is int:
+    elif kind is float and type(value) is int and abs(value) <= sys.float_info.max:
         return float(value)
-    raise InputError(f"{expected} {_describe(kind)}, got {value!r}.")
+    raise InputError(f"{expected} {_describe(kind)}, got {value!r:.100}.")
 
 
 def _describe(kind: Any) -> str:

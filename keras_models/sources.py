@@ -19,6 +19,7 @@ from keras_models.errors import InputError
 
 Batch = tuple[np.ndarray, np.ndarray]  # uint8 (b, h, w, 3), int64 (b,)
 SYNTHETIC_CLASSES = 10
+MOST_CLASSES = 1_000_000  # a larger label is no class, and would take as much memory
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,6 +205,8 @@ def _required(labels: np.ndarray | None, origin: str) -> np.ndarray:
             f"{origin}: expected labels: a folder for each class, a csv with a column "
             f"{' or '.join(data.LABEL_COLUMNS)}, or 'labels' in the .npz."
         )
+    if (greatest := int(labels.max())) >= MOST_CLASSES:
+        raise InputError(f"{origin}: expected labels below {MOST_CLASSES}, got {greatest}.")
     return labels
 
 

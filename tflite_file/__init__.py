@@ -1,8 +1,9 @@
 """What a .tflite file holds and how a runtime divides it: for `convert` and benchmarks."""
 
+import contextlib
 import struct
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,8 +27,15 @@ def operators(data: bytes) -> list[Operator]:
     if data[4:8] != b"TFL3":
         start = f"one that starts with {data[:8]!r}" if data else "an empty file"
         raise ValueError(f"expected a TFLite file (identifier TFL3), got {start}")
-    try:
+    with damage_told(data):
         return _operators(data)
+
+
+@contextlib.contextmanager
+def damage_told(data: bytes) -> Iterator[None]:
+    """Makes one ValueError of all that reading a damaged file may raise."""
+    try:
+        yield
     except DAMAGE as error:
         raise ValueError(
             f"expected a whole TFLite file, got one that points beyond its {len(data)} bytes: "

@@ -35,11 +35,12 @@ def parts(data: bytes) -> list[Part]:
     """
     types = [operator.type for operator in tflite_file.operators(data)]
     network = _Network(data)
-    return [
-        Part(index, type_, network.name(index), network.kind(index))
-        for index, type_ in enumerate(types)
-        if index not in network.folded
-    ]
+    with tflite_file.damage_told(data):
+        return [
+            Part(index, type_, network.name(index), network.kind(index))
+            for index, type_ in enumerate(types)
+            if index not in network.folded
+        ]
 
 
 def cut(data: bytes, operators: Sequence[int]) -> bytes:
@@ -49,9 +50,11 @@ def cut(data: bytes, operators: Sequence[int]) -> bytes:
     for others; constants and quantization are kept.
 
     Raises:
-      ValueError: the file does not hold exactly one subgraph.
+      ValueError: the file is damaged, or does not hold exactly one subgraph.
     """
-    return pack(_Network(data).part(operators))
+    network = _Network(data)
+    with tflite_file.damage_told(data):
+        return pack(network.part(operators))
 
 
 class _Network:
@@ -66,6 +69,10 @@ class _Network:
         self.operators = list(map(self.graph.Operators, range(self.graph.OperatorsLength())))
         self.folded: dict[int, set[int]] = {}  # operators on constants: what they need before them
         self.made_of: dict[int, set[int]] = {}  # constant tensors that such operators make
+        with tflite_file.damage_told(data):
+            self._fold()
+
+    def _fold(self) -> None:
         for index, operator in enumerate(self.operators):
             read = indices(operator.InputsAsNumpy())
             if read and all(tensor in self.made_of or self._is_constant(tensor) for tensor in read):

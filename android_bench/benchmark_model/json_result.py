@@ -80,7 +80,8 @@ def parse_result_json(text: str) -> Result:
 
 def _field(mapping: Any, name: str, kind: type) -> Any:
     value = mapping.get(name) if isinstance(mapping, dict) else None
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+    is_number = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1e12
+    if not isinstance(value, kind) or (kind is int and not is_number):
         raise ParseError(f"the JSON of litert-benchmark lacks {name!r}, or it is {value!r:.40}")
     return value
 

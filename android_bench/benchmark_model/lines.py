@@ -17,6 +17,7 @@ LOGCAT = [
         r"\( *(?P<pid>[0-9]+)\): ?(?P<message>.*)"
     ),
 ]
+LONGEST = 20_000  # of a line, in letters: the patterns take the square of it
 LOGCAT_TAGS = ("tflite", "litert")
 CRASH_TAGS = ("AndroidRuntime", "libc")
 
@@ -35,6 +36,8 @@ def unwrap(text: str) -> list[list[str]]:
         last = text.rsplit("\n", 1)[-1].strip()
         raise ParseError(f"the output is cut off within its last line, {last[-60:]!r}")
     lines = [line.rstrip("\r") for line in text.split("\n")]
+    if (longest := max(map(len, lines))) > LONGEST:
+        raise ParseError(f"the output has a line of {longest} letters, which no tool prints")
     entries = [
         next(filter(None, (form.fullmatch(line) for form in LOGCAT)), None) for line in lines
     ]

@@ -1,8 +1,9 @@
 """Reads the forms of a network: what each is, and what it needs to see a picture."""
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,13 @@ from typing import Any
 import numpy as np
 
 import tflite_file
-from convert import litert
+from convert import litert, trial
 from keras_models import class_names, experiment, model_paths, registry
 from keras_models.accuracy import Classifier
 from keras_models.checkpoints import read_weights, trained
 from keras_models.checkpoints.load import load_weights
 from keras_models.data import Preprocessing
-from keras_models.errors import InputError
+from keras_models.errors import InputError, one_line
 from tflite_file import metadata
 
 REPORT, LABELS = "report.json", "labels.txt"
@@ -150,19 +151,26 @@ def _read_tflite(
 ) -> Form:
     content = path.read_bytes()
     sha256 = hashlib.sha256(content).hexdigest()
-    source, result, gives_scores = _ends(path, content)
-    precision, names = None, _class_names(labels, classes=result.shape[1])
-    report = path.with_name(REPORT)
-    if report.is_file():
+    precision, report, beside = None, path.with_name(REPORT), path.with_name(LABELS)
+    with _naming(path):
+        tflite_file.operators(content)  # a damaged file may crash the runtime
+    if is_ours := report.is_file():
         preprocessing, precision = _told(path, report, sha256=sha256)
-        beside = path.with_name(LABELS)
-        if names is None and beside.is_file():
-            names = class_names.read(beside, classes=result.shape[1])
     elif preprocessing is None:
         raise InputError(
             f"{path}: expected {REPORT} beside it, which says how pictures become its input, found "
             "none: pass --mean and --std (and --channel_order, --crop_fraction, --interpolation)."
         )
+    with _naming(path):
+        if not is_ours:
+            trial.check(content)
+        told = metadata.read(content)
+        interpreter = litert.load(content)
+    source, result = _ends(path, interpreter)
+    names = _class_names(labels, classes=result.shape[1])
+    if is_ours and names is None and beside.is_file():
+        names = class_names.read(beside, classes=result.shape[1])
+    gives_scores = told is not None and told.output == metadata.PROBABILITY
     return Form(
         name=name,
         path=path,
@@ -193,15 +201,17 @@ def _classifier(
     return of_scores if gives_scores else classifier
 
 
-def _ends(path: Path, content: bytes) -> tuple[litert.Tensor, litert.Tensor, bool]:
-    """Its input and output, and whether that is scores; they must be a picture and its classes."""
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Makes one line, which names the file, of what refuses it."""
     try:
-        tflite_file.operators(content)  # a damaged file may crash the runtime
-        told = metadata.read(content)
-        interpreter = litert.load(content)
+        yield
     except (ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{path}: {reason}") from error
+        raise InputError(f"{path}: {one_line(error)}") from error
+
+
+def _ends(path: Path, interpreter: Any) -> tuple[litert.Tensor, litert.Tensor]:
+    """Its input and output, which must be a picture and its classes."""
     source, result = litert.ends(interpreter)
     single = len(interpreter.get_input_details()) == len(interpreter.get_output_details()) == 1
     square = len(source.shape) == 4 and source.shape == (1, source.shape[1], source.shape[1], 3)
@@ -210,7 +220,7 @@ def _ends(path: Path, content: bytes) -> tuple[litert.Tensor, litert.Tensor, boo
             f"{path}: expected one input (1, side, side, 3) and one output (1, classes), got "
             f"{source.shape} and {result.shape}."
         )
-    return source, result, told is not None and told.output == metadata.PROBABILITY
+    return source, result
 
 
 def _told(path: Path, report: Path, *, sha256: str) -> tuple[Preprocessing, str]:
@@ -220,9 +230,10 @@ def _told(path: Path, report: Path, *, sha256: str) -> tuple[Preprocessing, str]
         preprocessing = experiment.build(told["preprocessing"], Preprocessing)
         precision = str(told["settings"]["quantization"]["precision"])
         expected = told["sha256"]
-    except (ValueError, LookupError, TypeError) as error:
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        why = one_line(f"{type(error).__name__}: {error}")
         raise InputError(
-            f"{report}: expected the report of a conversion ({error!r}): convert again, or move it "
+            f"{report}: expected the report of a conversion ({why}): convert again, or move it "
             "away and pass --mean and --std."
         ) from error
     if expected != sha256:

@@ -19,10 +19,12 @@ import h5py
 import numpy as np
 import safetensors.numpy
 
+from keras_models import apart
 from keras_models.checkpoints import pth
-from keras_models.errors import InputError
+from keras_models.errors import InputError, one_line
 
 MAX_BYTES = 4 << 30  # a small file that declares a larger array or archive member is a bomb
+_MOST_INFLATED = 2000  # bytes of an array for each that HDF5 stores: gzip makes 1000 of one
 _CONTAINERS = ("layers", "_layer_checkpoint_dependencies")  # now, and in TensorFlow 2.12 to 2.13
 _WEIGHT_NAMES = {  # in the order of Keras' store; a bias that is not used is the last
     "BatchNormalization": ("gamma", "beta", "moving_mean", "moving_variance"),
@@ -46,6 +48,20 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
     if not path.is_file():
         found = "a folder" if path.is_dir() else "nothing of that name"
         raise InputError(f"{path}: expected a file of weights, found {found}.")
+    if path.suffix.lower() in _HDF5:
+        try:
+            apart.run(_TRIAL, str(path), library="HDF5")
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
+    return read_here(path)
+
+
+def read_here(path: Path) -> dict[str, np.ndarray]:
+    """Reads them in this process, in which a damaged file may have HDF5 crash or loop for ever.
+
+    Raises:
+      InputError: Any other content.
+    """
     expected, reader = _READERS[path.suffix.lower()]
     try:
         arrays = reader(path)
@@ -53,16 +69,16 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
         raise InputError(f"{path}: {error}") from error
     # The libraries raise nearly anything on damaged files, from KeyError to RuntimeError.
     except Exception as error:
-        reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
         raise InputError(
             f"{path}: expected {expected}, but these {path.stat().st_size} bytes are incomplete or "
-            f"something else ({reason}); get the file again."
+            f"something else ({one_line(error)}); get the file again."
         ) from error
     if not arrays:
         raise InputError(f"{path}: expected weights, found none.")
     for name, array in arrays.items():
-        if array.dtype.kind not in "fiu":
-            raise InputError(f"{path}: expected numbers in {name}, got {array.dtype}.")
+        kind = getattr(array, "dtype", "no array")  # NumPy gives a member of another kind as bytes
+        if getattr(kind, "kind", "") not in ("f", "i", "u"):
+            raise InputError(f"{path}: expected numbers in {name}, got {kind}.")
     return arrays
 
 
@@ -135,6 +151,12 @@ _READERS = {
     ".pth": ("weights of PyTorch", _read_pth),
     ".tar": ("weights of PyTorch in a .pth.tar", _read_pth),
 }
+_HDF5 = (".h5", ".hdf5", ".keras")
+_TRIAL = """
+import pathlib, sys
+from keras_models.checkpoints import files
+files.read_here(pathlib.Path(sys.argv[1]))
+"""
 
 
 def _named_weights(
@@ -223,6 +245,8 @@ def _array(group: h5py.Group, name: str) -> np.ndarray:
     if not isinstance(dataset, h5py.Dataset) or dataset.external or dataset.is_virtual:
         raise InputError(f"{name} is no array within this file.")
     _check_size(name, dataset.nbytes)
+    if dataset.nbytes > _MOST_INFLATED * dataset.id.get_storage_size():
+        raise InputError(f"{name} declares {dataset.nbytes} bytes, which this file does not hold.")
     return dataset[()]
 
 

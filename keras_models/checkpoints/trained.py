@@ -14,7 +14,7 @@ import safetensors.numpy
 from keras_models import experiment
 from keras_models.checkpoints.atomic import replacing
 from keras_models.data import Preprocessing
-from keras_models.errors import InputError
+from keras_models.errors import InputError, one_line
 
 KEY = "shufflelite"  # the only one: safetensors writes several in any order
 
@@ -71,5 +71,5 @@ def describe(path: Path) -> Trained | None:
         preprocessing = experiment.build(fields["preprocessing"], Preprocessing)
         known = {"class_names": names and tuple(names), "preprocessing": preprocessing}
         return Trained(**{**fields, **known})
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path}: its description cannot be read ({error}).") from error
+    except (LookupError, TypeError, ValueError, RecursionError) as error:
+        raise InputError(f"{path}: its description cannot be read ({one_line(error)}).") from error

@@ -832,3 +832,14 @@ def test_what_a_tool_cannot_do_is_refused(tool: Tool, change: dict[str, Any], me
 def test_a_parse_error_is_a_target_error() -> None:
     assert issubclass(ParseError, TargetError)
     assert dataclasses.is_dataclass(Result)
+
+
+def test_a_number_that_no_tool_counts_to_is_refused() -> None:
+    with pytest.raises(ParseError, match="lacks 'num_runs', or it is 1000"):
+        benchmark_model.parse_result_json(json.dumps(litert_json(num_runs=10**400)))
+
+
+def test_a_line_that_no_tool_prints_is_refused() -> None:
+    for parse in (benchmark_model.parse, benchmark_model.parse_profile):
+        with pytest.raises(ParseError, match="has a line of 30001 letters, which no tool prints"):
+            parse("a" + " " * 30_000 + "\n")

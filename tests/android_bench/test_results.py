@@ -292,3 +292,22 @@ def test_the_table_outside_a_terminal_is_plain_text(capsys: pytest.CaptureFixtur
     assert long.startswith("n" * 200)
     assert "litert 2.3.0, delegate xnnpack, threads 1" in caption
     assert "Read ratios" in caption
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("[" * 100_000, "expected a row of results, got a damaged one"),
+        ("9" * 400, "as 'ratio', no float"),
+        (f'1, "{"x" * 5000}": 1', "it has an unknown field 'xxx"),
+    ],
+    ids=["deep", "huge", "long"],
+)
+def test_what_is_of_any_length_is_one_short_line(tmp_path: Path, value: str, message: str) -> None:
+    line = json.dumps(dataclasses.asdict(ROW) | {"ratio": 0.125})
+    path = tmp_path / "rows.jsonl"
+    path.write_text(line.replace("0.125", value) + "\n")
+    with pytest.raises(InputError) as caught:
+        results.read(path)
+    assert message in str(caught.value)
+    assert len(str(caught.value)) < len(str(path)) + 500

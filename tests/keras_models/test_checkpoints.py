@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tf_keras
 
-from keras_models import checkpoints, data
+from keras_models import apart, checkpoints, data
 from keras_models.checkpoints import files, load
 from keras_models.errors import InputError
 
@@ -242,7 +242,7 @@ def test_flipped_bytes_never_raise_anything_else(kind: str, tmp_path: Path) -> N
         damaged[rng.integers(0, min(len(damaged), 4000), 20)] = rng.integers(0, 256, 20)
         (tmp_path / f"x{kind}").write_bytes(damaged.tobytes())
         with contextlib.suppress(InputError):
-            files.read(tmp_path / f"x{kind}")
+            files.read_here(tmp_path / f"x{kind}")
 
 
 def test_files_of_another_kind_are_refused(tmp_path: Path) -> None:
@@ -372,3 +372,44 @@ def test_imported_imagenet_weights_recognize_photographs() -> None:
     # 123 of 200.  JPEG decoders differ by a level here and there, which moves a few pictures at
     # most; stretching the pictures to a square gives 115, BGR gives 97.
     assert 119 <= correct <= 127
+
+
+def test_a_file_with_which_hdf5_comes_to_no_end_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, text = tmp_path / "x.h5", b'{"config": {"layers": []}}'
+    with h5py.File(path, "w") as file:
+        file.attrs["layer_names"] = [b"a"]
+        file.attrs["model_config"] = text.decode()
+    content = path.read_bytes()
+    place = content.index(text)  # what follows it in the heap says where the heap ends
+    path.write_bytes(content[:place] + bytes(64) + content[place + 64 :])
+    monkeypatch.setattr(apart, "TIMEOUT_S", 3.0)
+    with pytest.raises(InputError, match=r"x\.h5: HDF5 comes to no end with it: damaged"):
+        files.read(path)
+
+
+def test_an_array_that_its_file_does_not_hold_is_refused(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file.create_dataset("layers/dense/vars/0", (1 << 28,), "f4")  # a gigabyte of nothing
+    with pytest.raises(InputError, match="0 declares 1073741824 bytes, which this file does not"):
+        files.read_here(tmp_path / "x.h5")
+
+
+def test_a_member_that_is_no_array_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
+        archive.writestr("a.npy", b"no magic here")
+    with pytest.raises(InputError, match=r"x\.npz: expected numbers in a, got no array"):
+        files.read(tmp_path / "x.npz")
+
+
+def test_a_reason_that_quotes_the_file_is_cut(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", a=np.zeros(2))
+    with zipfile.ZipFile(tmp_path / "x.npz") as archive:
+        content = archive.read("a.npy")
+    header = content[10:-16].replace(b"(2,)", b"(2,) + [" + b"x" * 5000 + b"]")
+    with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
+        archive.writestr("a.npy", content[:8] + len(header).to_bytes(2, "little") + header)
+    with pytest.raises(InputError) as caught:
+        files.read(tmp_path / "x.npz")
+    assert len(str(caught.value)) < len(str(tmp_path)) + 500

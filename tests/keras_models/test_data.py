@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -259,6 +260,10 @@ def test_a_csv_gives_files_beside_it_and_labels(tmp_path: Path) -> None:
         ("file,label\na.png,1\na.png,-1\n", "line 3: expected a label that is an .* got '-1'"),
         ("file,label\na.png,1.0\n", "line 2: expected a label that is an integer >= 0, got '1.0'"),
         ("file,label\na.png\n", "line 2: expected a label .* got None"),
+        ("file,label\na.png," + "9" * 5000, "line 2: expected a label .* got '9{99}\\.$"),
+        ("a" * 9000 + ",label\n", r"got a{300}\.\.\.\.$"),
+        ('"a\nb",label\n', r"got a b, label\.$"),
+        ("file\n" + "a" * 9000, r"expected a csv file with a header \(File name too long\)\.$"),
         ("file\n\xff\xfe", "expected a csv file"),
     ],
 )
@@ -358,6 +363,14 @@ def test_npz_holds_decoded_pictures(tmp_path: Path) -> None:
 def test_npz_of_something_else_is_refused(arrays: dict, message: str, tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", **arrays)
     with pytest.raises(InputError, match=message):
+        data.read_npz(tmp_path / "x.npz", size=SIZE)
+
+
+def test_npz_members_that_are_no_arrays_are_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", images=np.zeros((2, SIZE, SIZE, 3), np.uint8))
+    with zipfile.ZipFile(tmp_path / "x.npz", "a") as archive:
+        archive.writestr("labels.npy", b"no magic here")
+    with pytest.raises(InputError, match=r"expected 2 integer 'labels' >= 0, got \|S13 \(\)"):
         data.read_npz(tmp_path / "x.npz", size=SIZE)
 
 

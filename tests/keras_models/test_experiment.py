@@ -228,3 +228,28 @@ def test_a_wrong_table_of_an_array_is_named_by_its_number(text: str, message: st
     with pytest.raises(InputError) as caught:
         load_plan(text)
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("seed = " + "9" * 5000, "a.toml: not valid TOML: Exceeds the limit"),
+        ("seed = " + "[" * 5000, "a.toml: not valid TOML: "),
+        (
+            "[train]\nlearning_rate = " + "9" * 400,
+            "expected 'learning_rate' to be a number, got 99",
+        ),
+        ("x" * 5000 + " = 1", "a.toml: unknown key 'xxx"),
+        ("seed = '" + "x" * 5000 + "'", "a.toml: expected 'seed' to be an integer, got 'xxx"),
+    ],
+)
+def test_what_is_of_any_length_is_one_short_line(text: str, message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        load(text)
+    assert message in str(caught.value)
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize("value", ["9" * 5000, "[" * 5000])
+def test_an_override_that_toml_cannot_read_is_a_string(value: str) -> None:
+    assert experiment.parse_override(f"a.b={value}") == (("a", "b"), value)

@@ -205,3 +205,10 @@ def test_without_tensorflow_datasets_its_names_are_refused(monkeypatch: pytest.M
     monkeypatch.setitem(__import__("sys").modules, "tensorflow_datasets", None)
     with pytest.raises(InputError, match="needs tensorflow_datasets: pip install"):
         load("tfds:cifar10/train")
+
+
+def test_labels_beyond_any_class_are_refused(tmp_path: Path) -> None:
+    (picture,) = write_pictures(tmp_path / "p", {"a": 1}).glob("a/*")
+    (tmp_path / "x.csv").write_text(f"file,label\n{picture},999999999\n")
+    with pytest.raises(InputError, match=r"x\.csv: expected labels below 1000000, got 999999999\."):
+        load(tmp_path / "x.csv")

@@ -56,3 +56,10 @@ def test_a_description_that_cannot_be_read_is_refused(text: Any, tmp_path: Path)
         InputError, match=f"^{re.escape(str(path))}: its description cannot be read"
     ):
         checkpoints.read_weights(path)
+
+
+def test_a_description_without_end_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    safetensors.numpy.save_file({"a": np.ones(2)}, path, {trained.KEY: "[" * 100_000})
+    with pytest.raises(InputError, match="its description cannot be read"):
+        trained.describe(path)

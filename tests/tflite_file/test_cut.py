@@ -1,3 +1,4 @@
+import random
 from typing import Any
 
 import numpy as np
@@ -204,3 +205,18 @@ def test_a_damaged_file_is_refused() -> None:
     data = pack(half_precision())
     with pytest.raises(ValueError, match="truncated or damaged"):
         cut.parts(data[: len(data) // 2])
+
+
+def test_no_damage_leads_to_another_error() -> None:
+    data, rng, refused = pack(half_precision()), random.Random(0), 0
+    for _ in range(1500):
+        spoiled = bytearray(data)
+        spoiled[rng.randrange(len(data))] = rng.randrange(256)
+        try:
+            for part in cut.parts(bytes(spoiled)):
+                cut.cut(bytes(spoiled), [part.index])
+        except UnicodeDecodeError:
+            raise
+        except ValueError:
+            refused += 1
+    assert 100 < refused < 1500

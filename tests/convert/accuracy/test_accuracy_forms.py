@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 import safetensors.numpy
 import tensorflow as tf
+from ai_edge_litert import schema_py_generated as schema
 
 from convert.accuracy import forms
 from convert.accuracy.forms import Form
 from keras_models.data import Preprocessing
 from keras_models.errors import InputError
 from tests.convert.accuracy.colours import NAMES, PLAIN, write_bundle
+from tflite_file import packing
 
 OTHER = Preprocessing((10.0, 20.0, 30.0), (2.0, 3.0, 4.0))
 
@@ -199,3 +201,48 @@ def test_forms_of_other_classes_are_refused(
     ]
     with pytest.raises(InputError, match=r"y/model\.tflite: expected the 3 classes of x, got 6\."):
         read(*paths)
+
+
+def test_a_file_that_crashes_the_runtime_is_one_line(
+    tmp_path: Path, colour_files: Mapping[str, bytes]
+) -> None:
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(colour_files["right"], 0))
+    graph = model.subgraphs[0]
+    code = schema.OperatorCodeT(deprecatedBuiltinCode=3, builtinCode=3, version=1)  # CONV_2D
+    model.operatorCodes.append(code)
+    convolution = schema.OperatorT(
+        opcodeIndex=len(model.operatorCodes) - 1,
+        inputs=[graph.inputs[0], -1, -1],  # without a kernel
+        outputs=[len(graph.tensors)],
+        builtinOptionsType=schema.BuiltinOptions.Conv2DOptions,
+        builtinOptions=schema.Conv2DOptionsT(strideH=1, strideW=1),
+    )
+    graph.tensors.append(schema.TensorT(name="x", shape=[1, 8, 8, 3]))
+    graph.operators.append(convolution)
+    path = tmp_path / "x.tflite"
+    path.write_bytes(packing.pack(model))
+    with pytest.raises(InputError, match=r"x\.tflite: LiteRT crashes on it \(SIG[A-Z]+\): damaged"):
+        read(path, preprocessing=PLAIN)
+
+
+def test_a_file_that_the_runtime_refuses_is_one_line(
+    tmp_path: Path, colour_files: Mapping[str, bytes]
+) -> None:
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(colour_files["right"], 0))
+    model.subgraphs[0].operators[0].inputs = []
+    path = tmp_path / "x.tflite"
+    path.write_bytes(packing.pack(model))
+    with pytest.raises(InputError, match=r"x\.tflite: LiteRT refuses it: .*") as caught:
+        read(path, preprocessing=PLAIN)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("report", ["[" * 100_000, "\ud800" * 9000], ids=["deep", "long"])
+def test_a_report_of_any_length_is_one_short_line(
+    report: str, tmp_path: Path, colour_files: Mapping[str, bytes]
+) -> None:
+    path = write_bundle(tmp_path / "x", colour_files["right"])
+    path.with_name("report.json").write_bytes(report.encode(errors="surrogatepass"))
+    with pytest.raises(InputError, match="expected the report of a conversion") as caught:
+        read(path)
+    assert len(str(caught.value)) < 2 * len(str(path)) + 500
