@@ -77,18 +77,15 @@ DISKS = {  # disk: what the last line says
 OWN_MOUNTS = ("unshare", "--mount", *(("--map-root-user",) if os.getuid() else ()))
 # The only writer, without what it imports: two bundles in turn, for ever or until all are written.
 WRITER = """
-import sys, types
+import sys
 from pathlib import Path
-fake = types.ModuleType("convert.report")
-fake.to_json = str
-fake.to_markdown = lambda report, **_: str(report)
-sys.modules["convert.report"] = fake
 from convert import bundle
 print("ready", flush=True)
 times = int(sys.argv[2])
 while times:
     for text in ("old" * 99999, "new" * 99999):
-        bundle.write(Path(sys.argv[1]), text.encode(), text, (text,) if text[0] == "o" else None)
+        names = ["model.tflite", "report.json", "README.md", *["labels.txt"] * (text[0] == "o")]
+        bundle.write_folder(Path(sys.argv[1]), dict.fromkeys(names, text.encode()), flag="out")
     times -= 1
 """
 
