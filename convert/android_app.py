@@ -19,7 +19,10 @@ from keras_models.data import load_picture
 from keras_models.errors import InputError
 
 if TYPE_CHECKING:
+    from ai_edge_litert.interpreter import Interpreter
+
     from convert.accuracy.forms import Form
+    from convert.litert import Tensor
 
 PROJECT = Path(__file__).parents[1] / "android_bench" / "app"
 ASSETS = "app/src/main/assets/bundle"  # in the app's folder
@@ -72,17 +75,20 @@ def write(app: Path, bundle_folder: Path) -> None:
     Raises:
       InputError: something else is there, or it cannot be written.
     """
-    from convert.accuracy import forms  # LiteRT, for which no check waits
+    from convert import litert  # LiteRT, for which no check waits
+    from convert.accuracy import forms
 
     check(app, bundle_folder)
     model = bundle_folder / "model.tflite"
     (form,) = forms.read_all([str(model)], preprocessing=None, labels=None)
     data = model.read_bytes()
-    assets = {NETWORK: _network(bundle_folder.name, form, data), model.name: data}
+    interpreter = litert.load(data)
+    network = _network(bundle_folder.name, form, litert.ends(interpreter))
+    assets = {NETWORK: network, model.name: data}
     labels = bundle_folder / forms.LABELS
     if labels.is_file():
         assets[labels.name] = labels.read_bytes()
-    vectors = _vectors(form, data)
+    vectors = _vectors(form, interpreter)
     if _is_ours(app):
         bundle.write_folder(app / VECTORS, vectors, flag=FLAG)
         bundle.write_folder(app / ASSETS, assets, flag=FLAG)
@@ -101,10 +107,8 @@ def _is_ours(app: Path) -> bool:
     return (app / ASSETS / NETWORK).is_file()
 
 
-def _network(name: str, form: "Form", data: bytes) -> bytes:
+def _network(name: str, form: "Form", ends: tuple["Tensor", "Tensor"]) -> bytes:
     """All that the app knows of a network."""
-    from convert import litert
-
     preprocessing = form.preprocessing
     facts = {
         "name": name,
@@ -118,18 +122,17 @@ def _network(name: str, form: "Form", data: bytes) -> bytes:
         "mean": _joined(preprocessing.mean),
         "std": _joined(preprocessing.std),
     }
-    for end, tensor in zip(("input", "output"), litert.ends(litert.load(data)), strict=True):
+    for end, tensor in zip(("input", "output"), ends, strict=True):
         facts[f"{end}.type"] = tensor.dtype
         facts[f"{end}.scale"] = tensor.scale
         facts[f"{end}.zero_point"] = tensor.zero_point
     return _properties(facts)
 
 
-def _vectors(form: "Form", data: bytes) -> dict[str, bytes]:
+def _vectors(form: "Form", interpreter: "Interpreter") -> dict[str, bytes]:
     """Path -> content of the files of each picture."""
     from convert import litert
 
-    interpreter = litert.load(data)
     source, result = litert.ends(interpreter)
     rng = np.random.default_rng(0)
     files = {}

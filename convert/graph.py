@@ -1,11 +1,9 @@
 """Reads a Keras functional model as a graph: which layer reads which."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import tf_keras as keras
-
-from keras_models.layers import Tensor
 
 
 def sources(model: keras.Model) -> dict[str, list[str]]:
@@ -27,11 +25,11 @@ def interpret(
     return values
 
 
-def copy(layer: keras.layers.Layer, inputs: Sequence[Tensor]) -> Tensor:
-    """Applies a layer of the same configuration and weights to `inputs`."""
-    if isinstance(layer, keras.layers.InputLayer):
-        return keras.Input(layer.input_shape[0][1:], name=layer.name)
-    clone = type(layer).from_config(layer.get_config())
-    tensor = clone(inputs if len(inputs) > 1 else inputs[0])
-    clone.set_weights(layer.get_weights())
-    return tensor
+def clone(
+    layer: keras.layers.Layer, kind: type[keras.layers.Layer], config: dict[str, Any]
+) -> keras.layers.Layer:
+    """A layer of that kind and configuration, which reads what `layer` reads, with its weights."""
+    made = kind.from_config(config)
+    made.build(layer.input_shape)
+    made.set_weights(layer.get_weights())
+    return made

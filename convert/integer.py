@@ -13,6 +13,7 @@ import tensorflow as tf
 import tf_keras as keras
 from tensorflow_model_optimization.quantization.keras.quantizers import Quantizer
 
+from convert import graph
 from convert.calibrate import Range
 from convert.scheme import CONVOLVING, Int32Bias, kernel_name, kernel_quantizer
 from keras_models.layers import Tensor
@@ -23,7 +24,7 @@ ADDED_BITS = 20  # of the larger factor of an addition
 def in_steps(
     layer: keras.layers.Layer, inputs: Sequence[Range], output: Range, *, per_channel: bool
 ) -> tuple[keras.layers.Layer, dict[str, Quantizer]]:
-    """A layer that computes in whole steps of int8, and what brings its weights into steps.
+    """A layer that computes in whole steps of int8, and what rounds its weights for it.
 
     It takes and gives what steps stand for, and has the weights of `layer`; what it gives is not
     clipped to the range.  Layers that only compare or move values are copied, and sigmoids, which
@@ -46,9 +47,7 @@ def in_steps(
         kind = _in_steps(_Addition, kind)
     elif kind is keras.layers.Multiply:
         kind = _in_steps(_Multiplication, kind)
-    clone = kind.from_config(config)
-    clone.build(layer.input_shape)
-    clone.set_weights(layer.get_weights())
+    clone = graph.clone(layer, kind, config)
     if isinstance(clone, _InSteps):
         clone.input_steps = tuple(np.float32(range_.step) for range_ in inputs)
         clone.output_step = np.float32(output.step)

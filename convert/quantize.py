@@ -173,10 +173,10 @@ def fake_quantize(
       model: The deployment form.
       ranges: As the function of that name gives them.
       per_channel: Weights have one scale per output channel, else per tensor.
-      training: Compute as the file will, in whole steps; see `integer`.  For the
-        converter, weights with one scale per channel stay as they are: it rounds them, and cannot
-        follow rounded ones where it transposes them.  With one scale per tensor they are rounded
-        for it: it knows no such mode.
+      training: Compute as the file will, in whole steps; see `integer`.  For the converter, weights
+        with one scale per channel stay as they are: it rounds them, and cannot follow rounded ones
+        where it transposes them.  With one scale per tensor they are rounded for it: it knows no
+        such mode.
     """
     if not ranges:
         return model
@@ -204,9 +204,7 @@ def fake_quantize(
                 layer, read, known[layer.name], per_channel=per_channel
             )
         else:
-            clone = type(layer).from_config(layer.get_config())
-            clone.build(layer.input_shape)
-            clone.set_weights(layer.get_weights())
+            clone = graph.clone(layer, type(layer), layer.get_config())
             if isinstance(layer, CONVOLVING) and not per_channel:
                 quantizers = {kernel_name(layer): SymmetricTensor()}
         if range_ or quantizers:
