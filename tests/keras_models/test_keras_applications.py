@@ -19,7 +19,9 @@ APPLICATIONS = {
     "mobilenet_v3_large": tf_keras.applications.MobileNetV3Large,
     "mobilenet_v3_small": tf_keras.applications.MobileNetV3Small,
     "efficientnet_v2_b0": tf_keras.applications.EfficientNetV2B0,
+    "efficientnet_v2_b1": tf_keras.applications.EfficientNetV2B1,
     "efficientnet_v2_b2": tf_keras.applications.EfficientNetV2B2,
+    "efficientnet_v2_b3": tf_keras.applications.EfficientNetV2B3,
     "efficientnet_v2_s": tf_keras.applications.EfficientNetV2S,
 }
 
@@ -45,7 +47,9 @@ def application(name: str, resolution: int, **options: Any) -> Any:
         ("mobilenet_v3_small", 224, {}),
         ("mobilenet_v3_small", 97, {"minimalistic": True}),
         ("efficientnet_v2_b0", 97, {}),
+        ("efficientnet_v2_b1", 64, {}),
         ("efficientnet_v2_b2", 65, {}),
+        ("efficientnet_v2_b3", 65, {}),
         ("efficientnet_v2_s", 64, {}),
     ],
 )
