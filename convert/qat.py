@@ -6,6 +6,7 @@ fold: the deployment form has none.
 """
 
 import hashlib
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from keras_models.progress import Progress
 from keras_models.sources import Split
 from keras_models.train import distribution, outputs
 from keras_models.train import settings as recipes
+from keras_models.train.checkpoint import OtherTrainingError
 from keras_models.train.form import Randomness, training_form
 from keras_models.train.loop import Loop
 from keras_models.train.run import read_pictures
@@ -92,7 +94,7 @@ def train(
         start = _digest(calibrated, ranges, share)
         loop = Loop(recipe, progress, pictures, make_trainer, workers, start)
         if (out / outputs.CHECKPOINT).exists():
-            loop.restore()
+            _go_on(loop, out)
         while loop.trainer.step < loop.trainer.steps:
             loop.epoch()
     trained = keras.models.clone_model(calibrated)
@@ -100,6 +102,17 @@ def train(
     wanted = model_arrays(trained)
     load_weights(trained, {name: arrays[name] for name in wanted}, origin="training")
     return trained, tuple(Epoch(epoch.loss, epoch.top1) for epoch in loop.done.epochs)
+
+
+def _go_on(loop: Loop, out: Path) -> None:
+    try:
+        loop.restore()
+    except OtherTrainingError as error:
+        difference = re.sub(r"^(training|augment)\.", "qat.", error.difference)
+        raise InputError(
+            f"{out}: an interrupted training of this bundle has {difference}: repeat its settings "
+            "to go on with it, or remove that folder to begin anew."
+        ) from error
 
 
 def clear(out: Path) -> None:

@@ -45,6 +45,14 @@ class Progress:
     seconds: float = 0.0
 
 
+class OtherTrainingError(InputError):
+    """A checkpoint of another network, data set or recipe: `difference` says what is another."""
+
+    def __init__(self, message: str, difference: str) -> None:
+        super().__init__(message)
+        self.difference = difference
+
+
 def save(
     path: Path, arrays: Mapping[str, np.ndarray], progress: Progress, settings: Settings, start: str
 ) -> None:
@@ -62,8 +70,8 @@ def restore(path: Path, variables: Mapping[str, Any], settings: Settings, start:
     """Assigns what `save` wrote to `variables`.
 
     Raises:
-      InputError: no checkpoint, or one of another network, data set or recipe; nothing is then
-        assigned.
+      InputError: no checkpoint, or (OtherTrainingError) one of another network, data set or
+        recipe; nothing is then assigned.
     """
     remedy = "choose another 'out', or remove the file to begin anew"
     try:
@@ -82,7 +90,9 @@ def restore(path: Path, variables: Mapping[str, Any], settings: Settings, start:
     if not difference and shapes != {name: tuple(v.shape) for name, v in variables.items()}:
         difference = "weights of another network"
     if difference:
-        raise InputError(f"{path}: the training that began there has {difference}: {remedy}.")
+        raise OtherTrainingError(
+            f"{path}: the training that began there has {difference}: {remedy}.", difference
+        )
     for name, variable in variables.items():
         variable.assign(arrays[name])
     return progress

@@ -37,6 +37,11 @@ class Loop:
         self.out = Path(settings.out)
         self.make_trainer, self.workers = make_trainer, workers
         self.trainer, self.stage = make_trainer(0), stages.stage(settings, 0)
+        if self.trainer.batch < settings.training.batch:
+            progress.warn(
+                f"a batch of {settings.training.batch} is more than the pictures: "
+                f"each step takes all {self.trainer.batch}."
+            )
         self.done = checkpoint.Progress()
         self.accuracy: Accuracy | None = None
         self.started = time.monotonic()
@@ -137,7 +142,7 @@ class Loop:
             begun = (self.out / outputs.CHECKPOINT).exists()
             raise InputError(
                 f"Expected a finite loss, got others at step {self.trainer.step} of "
-                f"{self.trainer.steps}: lower training.learning_rate, or set training.clip_norm"
+                f"{self.trainer.steps}: lower the learning rate, or set training.clip_norm"
                 + ("; the checkpoint before is as it was." if begun else ".")
             )
 

@@ -140,7 +140,7 @@ def test_a_training_that_began_otherwise_is_not_gone_on_with(small: Any, tmp_pat
         ({"settings": replace(SETTINGS, qat=replace(SETTINGS.qat, distillation=0.1))}, "other w"),
         (
             {"settings": replace(SETTINGS, qat=replace(SETTINGS.qat, batch=8))},
-            "training.batch = 16",
+            r"has qat\.batch = 16, not 8: repeat its settings",
         ),
     ):
         with pytest.raises(InputError, match=told):

@@ -148,6 +148,15 @@ def test_a_checkpoint_of_something_else_stays_and_is_explained(
     assert contents(tmp_path) == files
 
 
+def test_a_batch_of_more_than_all_pictures_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = settings(tmp_path, data=Data("synthetic:20"), training=Training(epochs=2, batch=32))
+    assert run(few, Progress("train")).steps == 2
+    told = "train: warning: a batch of 32 is more than the pictures: each step takes all 20."
+    assert told in capsys.readouterr().err
+
+
 def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
     (tmp_path / "checkpoint.safetensors").write_bytes(b"x" * 100)
     with pytest.raises(InputError, match=r"checkpoint\.safetensors: no checkpoint of a training"):
@@ -180,7 +189,7 @@ def test_a_loss_that_is_no_number_spares_the_last_checkpoint(
 
 def test_too_high_a_rate_ends_the_training_before_anything_is_written(tmp_path: Path) -> None:
     training = Training(epochs=1, batch=10, learning_rate=1e30, warmup_epochs=0.0)
-    with pytest.raises(InputError, match=r"lower training\.learning_rate, or set training\.clip"):
+    with pytest.raises(InputError, match=r"lower the learning rate, or set training\.clip"):
         run(settings(tmp_path, training=training, save_every_s=600.0), Progress("train"))
     assert contents(tmp_path) == {}
 
