@@ -16,56 +16,15 @@ Examples:
 """
 
 import dataclasses
-import json
 import sys
 from pathlib import Path
 
 from absl import app, flags
 
+from convert.command_line import FLAGS, toml
 from convert.settings import Estimator, Precision, Settings
 from keras_models import cli, experiment, registry
 from keras_models.progress import Progress
-
-FLAGS = {  # flag: the setting that it sets
-    "model": "model.name",
-    "width": "model.options.width",
-    "groups": "model.options.groups",
-    "stem": "model.options.stem",
-    "variant": "model.options.variant",
-    "allow_any_width": "model.options.allow_any_width",
-    "resolution": "model.resolution",
-    "resolution_multiplier": "model.resolution_multiplier",
-    "num_classes": "model.num_classes",
-    "weights": "model.weights",
-    "source": "model.source",
-    "labels": "model.labels",
-    "lowering": "lowering.way",
-    "target": "lowering.target",
-    "tune": "lowering.tune",
-    "max_size_growth": "lowering.max_size_growth",
-    "precision": "quantization.precision",
-    "io_dtype": "quantization.io_dtype",
-    "scores": "quantization.scores",
-    "per_channel": "quantization.per_channel",
-    "calibration": "quantization.calibration",
-    "calibration_samples": "quantization.calibration_samples",
-    "ranges": "quantization.ranges",
-    "bias_correction": "quantization.bias_correction",
-    "qat_epochs": "qat.epochs",
-    "qat_data": "qat.data",
-    "distillation": "qat.distillation",
-    "equalize": "quantization.equalization",
-    "keep_float": "quantization.keep_float",
-    "int16": "quantization.int16",
-    "auto_precision": "quantization.auto_precision",
-    "data": "verification.data",
-    "max_accuracy_drop": "verification.max_accuracy_drop",
-    "min_agreement": "verification.min_agreement",
-    "min_sqnr_db": "verification.min_sqnr_db",
-    "out": "out",
-    "c_array": "c_array",
-    "seed": "seed",
-}
 
 flags.DEFINE_string("model", None, "Network to convert; see --list.")
 flags.DEFINE_float("width", None, "Width multiplier; default: the paper's 1.0.")
@@ -180,15 +139,10 @@ def _settings() -> Settings:
     for flag, place in FLAGS.items():
         value = Precision.INT8 if flag == "precision" and given.int8 else given[flag].value
         if value is not None:
-            overrides.append(f"{place}={_toml(getattr(value, 'value', value))}")
+            overrides.append(f"{place}={toml(getattr(value, 'value', value))}")
     if given.config:
         return experiment.load(given.config, Settings, overrides)
     return experiment.build({}, Settings, overrides, origin="convert")
-
-
-def _toml(value: bool | float | str | list[str]) -> str:
-    # JSON's NaN, and its two escapes for an emoji, are not TOML's
-    return str(value) if isinstance(value, float) else json.dumps(value, ensure_ascii=False)
 
 
 if __name__ == "__main__":

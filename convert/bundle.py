@@ -64,7 +64,8 @@ def try_folder(folder: Path, *, flag: str) -> None:
 
 def write(bundle: Path, data: bytes, report: "Report", class_names: tuple[str, ...] | None) -> None:
     """Writes a bundle; see `write_folder`."""
-    from convert.report import to_json, to_markdown  # TensorFlow, for which no check waits
+    from convert.card.document import to_markdown  # TensorFlow, for which no check waits
+    from convert.report import to_json
 
     files = {
         "model.tflite": data,

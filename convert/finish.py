@@ -74,7 +74,7 @@ def _metadata(
     model, weights = settings.model, network.weights
     words = in_words(model.name, model.options, model.side, model.classes)
     source, _ = settings.quantization.io_dtypes
-    shorter = round(model.side / seen.crop_fraction)
+    shorter = seen.shorter_side(model.side)
     return Metadata(
         name=words,
         description=f"Classifies pictures: {words}. Paper: {registry.find(model.name).paper}. "

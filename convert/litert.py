@@ -71,7 +71,7 @@ def classifier_of(data: bytes, preprocessing: Preprocessing) -> Classifier:
     LiteRT lets go of Python's lock while it computes, so threads compute at the same time.
     """
     source, result = ends(load(data))
-    table = _stored_pixels(source, preprocessing)
+    table = stored_pixels(source, preprocessing)
     own = threading.local()
 
     def classify(pictures: np.ndarray) -> np.ndarray:
@@ -107,7 +107,7 @@ def dequantize(values: np.ndarray, scale: float, zero_point: int) -> np.ndarray:
     return (values.astype(np.float32) - zero_point) * np.float32(scale)
 
 
-def _stored_pixels(source: Tensor, preprocessing: Preprocessing) -> np.ndarray:
+def stored_pixels(source: Tensor, preprocessing: Preprocessing) -> np.ndarray:
     """(256, 3): what the file takes for each value of a pixel, in the order of its channels.
 
     Looking it up gives what computing it does, in a quarter of the time.

@@ -10,8 +10,9 @@ import numpy as np
 
 from convert.complete import in_words
 from convert.settings import NAMED_WEIGHTS, Model
-from keras_models import class_names, counts, registry
-from keras_models.checkpoints import Weights, bundled, download, read_weights
+from keras_models import class_names, counts, experiment, registry
+from keras_models.accuracy import Accuracy
+from keras_models.checkpoints import Weights, bundled, download, read_weights, trained
 from keras_models.checkpoints.load import load_weights, model_arrays
 from keras_models.checkpoints.random_weights import randomize
 from keras_models.data import Preprocessing
@@ -25,6 +26,7 @@ class WeightsOrigin:
     origin: str
     source: str | None = None  # whose naming and preprocessing they have
     sha256: str | None = None
+    accuracy: Accuracy | None = None  # of the float network, as their own file tells it
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +56,8 @@ def create(model: Model, *, seed: int, warn: Callable[[str], None]) -> Network:
         path = _weights_file(model)
         read = read_weights(path, source=model.source)
         sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-        weights = WeightsOrigin(model.weights, read.source, sha256)
+        accuracy = _accuracy(path, model)
+        weights = WeightsOrigin(model.weights, read.source, sha256, accuracy)
     options = _options(model, read)
     built = registry.create(
         model.name,
@@ -108,6 +111,17 @@ def _weights_file(model: Model) -> Path:
             f"{model.weights!r}, which is none."
         )
     return path
+
+
+def _accuracy(path: Path, model: Model) -> Accuracy | None:
+    """What weights that we trained say of themselves, at the size that they were trained at."""
+    described = trained.describe(path)
+    if described is None or described.resolution != model.side:
+        return None
+    try:
+        return experiment.build(described.origin["accuracy"], Accuracy)
+    except (InputError, LookupError, TypeError, AttributeError):  # those of another version
+        return None
 
 
 def _others(model: Model) -> str:

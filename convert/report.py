@@ -1,4 +1,4 @@
-"""What a conversion found out, for machines (JSON) and for people (Markdown)."""
+"""What a conversion found out: for machines in JSON, for people in rows."""
 
 import dataclasses
 import hashlib
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from convert import gates, kotlin
+from convert import gates
 from convert.file import File
 from convert.finish import readers
 from convert.inputs import Inputs
@@ -116,7 +116,7 @@ def rows(report: Report) -> list[tuple[str, str]]:
         ("multiply-adds", f"{report.multiply_adds / 1e6:.1f} M"),
         ("weights", _weights(report.weights)),
         ("input", _tensor(audit.input)),
-        ("output", f"{_tensor(audit.output)}: {_output(report)}"),
+        ("output", f"{_tensor(audit.output)}: {output_name(report)}"),
         ("apps", _readers(report)),
         ("operators", f"{sum(audit.operators.values())}, {requantized}, float: {_float(audit)}"),
         ("form", _form(report)),
@@ -161,42 +161,9 @@ def rows(report: Report) -> list[tuple[str, str]]:
     ]
 
 
-def to_markdown(report: Report, *, title: str, has_labels: bool) -> str:
-    """The bundle's README."""
-    table = "\n".join(f"| {what} | {much} |" for what, much in rows(report))
-    labels = "`labels.txt` has a class name a line." if has_labels else _NO_LABELS
-    return _README.format(
-        title=title,
-        table=table,
-        labels=labels,
-        kotlin=kotlin.classify(
-            report.audit.input, report.audit.output, report.preprocessing, name=_output(report)
-        ),
-        height=report.audit.input.shape[1],
-        width=report.audit.input.shape[2],
-        shorter=round(report.audit.input.shape[1] / report.preprocessing.crop_fraction),
-        order=report.preprocessing.channel_order.upper(),
-    )
-
-
-_NO_LABELS = "No class names were given: convert with `--labels FILE`, one name a line."
-_README = """# {title}
-
-| | |
-|---|---|
-{table}
-
-`report.json` holds all figures, every layer's fidelity, versions and hashes.  {labels}
-
-## In an Android app
-
-Scale the picture so that its shorter side has {shorter} pixels, crop the centre to
-{width} x {height}, take its pixels as 0..255 in {order} order, and:
-
-```kotlin
-{kotlin}
-```
-"""
+def output_name(report: Report) -> str:
+    """What the output's values are: logits or scores."""
+    return "scores" if report.settings.quantization.scores else "logits"
 
 
 def _network(report: Report) -> str:
@@ -225,10 +192,6 @@ def _tensor(tensor: Tensor) -> str:
     if not tensor.scale:
         return f"{tensor.dtype} {shape}"
     return f"{tensor.dtype} {shape}, scale {tensor.scale:.6g}, zero point {tensor.zero_point}"
-
-
-def _output(report: Report) -> str:
-    return "scores" if report.settings.quantization.scores else "logits"
 
 
 def _readers(report: Report) -> str:

@@ -70,6 +70,10 @@ class Preprocessing:
         ordered = pixels if self.channel_order == "rgb" else pixels[..., ::-1]
         return (ordered - np.asarray(self.mean, np.float32)) / np.asarray(self.std, np.float32)
 
+    def shorter_side(self, size: int) -> int:
+        """What a picture's shorter side is resized to for an input of `size`, in pixels."""
+        return round(size / self.crop_fraction)
+
     @property
     def input_range(self) -> tuple[float, float]:
         """The least and the greatest value of an input: those of black and white pixels."""
@@ -378,7 +382,7 @@ def _eight_bit_grey(image: Image.Image) -> Image.Image:
 def resize_and_crop(image: Image.Image, *, size: int, preprocessing: Preprocessing) -> np.ndarray:
     """Resizes the shorter side, then crops centrally, with torchvision's rounding."""
     width, height = image.size
-    shorter = round(size / preprocessing.crop_fraction)
+    shorter = preprocessing.shorter_side(size)
     resized_width = shorter * width // min(width, height)
     resized_height = shorter * height // min(width, height)
     left = round((resized_width - size) / 2)

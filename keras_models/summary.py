@@ -125,9 +125,7 @@ def summarize(variant: Variant) -> Summary:
 
     layers = counts.count(model)
     params, multiply_adds = counts.total(layers)
-    defaults = {key: p.default for key, p in parameters.items()} | dict(entry.options)
-    network = {**defaults, **options, "num_classes": variant.num_classes}
-    published = _published(entry, defaults, network, resolution)
+    published = find_published(variant)
     named = published.options if published else {}
     return Summary(
         model=variant.model,
@@ -147,6 +145,23 @@ def summarize(variant: Variant) -> Summary:
     )
 
 
+def find_published(variant: Variant) -> Published | None:
+    """What was published for the same options, resolution and number of classes."""
+    entry = registry.find(variant.model)
+    resolution = entry.resolution if variant.resolution is None else variant.resolution
+    defaults = {key: p.default for key, p in _parameters(entry).items()} | dict(entry.options)
+    network = {**defaults, **variant.options, "num_classes": variant.num_classes}
+
+    def telling(options: Mapping[str, Any]) -> dict[str, Any]:
+        return {key: value for key, value in options.items() if key not in NEUTRAL}
+
+    usual = {**defaults, "num_classes": 1000}
+    for p in entry.published:
+        if p.resolution == resolution and telling({**usual, **p.options}) == telling(network):
+            return p
+    return None
+
+
 def _parameters(entry: registry.Entry) -> dict[str, inspect.Parameter]:
     """What the builder takes beside SIZES."""
     module, function = entry.builder.split(":")
@@ -164,19 +179,6 @@ def _typed(key: str, value: Any, parameter: inspect.Parameter) -> Any:
     if kind and type(value) is not kind:
         raise InputError(f"Expected {key} to be {KINDS[kind]}, got {value!r}.")
     return value
-
-
-def _published(
-    entry: registry.Entry, defaults: Mapping[str, Any], network: Mapping[str, Any], resolution: int
-) -> Published | None:
-    def telling(options: Mapping[str, Any]) -> dict[str, Any]:
-        return {key: value for key, value in options.items() if key not in NEUTRAL}
-
-    usual = {**defaults, "num_classes": 1000}
-    for p in entry.published:
-        if p.resolution == resolution and telling({**usual, **p.options}) == telling(network):
-            return p
-    return None
 
 
 def _by_stride(layers: "list[LayerCount]") -> list[StrideCount]:

@@ -149,7 +149,7 @@ def test_a_bundle_holds_the_file_its_labels_and_its_report(place: Path) -> None:
     assert found["model.tflite"] == b"new"
     assert found["labels.txt"] == b"tench\ngoldfish\n"
     assert found["report.json"] == to_json(make_report()).encode()
-    assert b"val model = Interpreter" in found["README.md"]
+    assert b"class Classifier" in found["README.md"]
     assert os.listdir(place.parent) == [place.name]
 
 

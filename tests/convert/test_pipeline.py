@@ -1,6 +1,9 @@
 import dataclasses
 import hashlib
 import json
+import re
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,8 +14,10 @@ import pytest
 from PIL import Image
 
 from convert import automatic, pipeline, verify
+from convert.accuracy import forms
 from convert.report import Report
 from convert.settings import Model, Precision, Quantization, Settings, Verification
+from keras_models.data import load_picture
 from keras_models.errors import InputError
 from keras_models.progress import Progress
 
@@ -87,6 +92,20 @@ def test_the_report_is_about_the_file_beside_it(twice: Any, folder: Path) -> Non
     assert report.fidelity.float_top1 is not None
     assert [gate.flag for gate in report.gates] == ["max_accuracy_drop", "min_sqnr_db"]
     assert report.passed
+
+
+def test_the_card_beside_the_file_runs_it(twice: Any, folder: Path) -> None:
+    (place, _), _ = twice
+    card = (place / "README.md").read_text()
+    assert "RANDOM WEIGHTS" in card
+    picture = next(folder.rglob("*.png"))
+    (code,) = re.findall(r"^```python\n(.*?)^```$", card, re.MULTILINE | re.DOTALL)
+    words = [sys.executable, "-c", code, picture]
+    ran = subprocess.run(words, cwd=place, capture_output=True, text=True, timeout=600)
+    (form,) = forms.read_all([str(place / "model.tflite")], preprocessing=None, labels=None)
+    pixels = load_picture(picture, size=32, preprocessing=form.preprocessing)
+    (logits,) = form.make()(pixels[None])
+    assert ran.stdout.split() == [str(logits.argmax()), str(logits.max())], ran.stderr
 
 
 @pytest.mark.slow

@@ -1,0 +1,80 @@
+import json
+import shlex
+import subprocess
+import sys
+from dataclasses import replace
+
+from convert import command_line
+from convert.settings import (
+    Estimator,
+    Lowering,
+    Model,
+    Precision,
+    Qat,
+    Quantization,
+    Settings,
+    Verification,
+)
+from keras_models import experiment
+
+ODD = 'it\'s a "folder", née $HOME/%s'
+CASES = [
+    Settings(Model("shufflenet_v2")),
+    Settings(
+        Model(
+            "augshufflenet",
+            {"width": 0.5, "stem": "cifar", "allow_any_width": True, "split_ratio": 0.25},
+            resolution=32,
+            num_classes=10,
+            weights=ODD,
+        ),
+        Quantization(
+            precision=Precision.INT8,
+            io_dtype="uint8",
+            per_channel=False,
+            bias_correction=False,
+            calibration=ODD,
+            ranges=Estimator.PERCENTILE,
+            keep_float=("conv1", "stage2_*"),
+        ),
+        Verification(data="a b.csv", max_accuracy_drop=1.5, min_sqnr_db=10.0),
+        Lowering(target="emulated:a53", tune=True),
+        Qat(epochs=2, data="train", batch=64, learning_rate=1e-4, crop="none", flip=False),
+        out="elsewhere",
+        c_array=True,
+        seed=7,
+    ),
+    Settings(Model("shufflenet_v1", {"groups": 3}), Quantization(Precision.FLOAT16, scores=True)),
+]
+READ = """
+import json, sys
+from absl import flags
+from convert import __main__ as command
+from keras_models import experiment
+for words in json.load(sys.stdin):
+    for name in flags.FLAGS:
+        flags.FLAGS[name].unparse()
+    flags.FLAGS(words)
+    print(json.dumps(experiment.to_dict(command._settings())))
+"""
+
+
+def test_the_command_line_of_settings_has_those_settings() -> None:
+    commands = [shlex.split(command_line.line(settings)) for settings in CASES]
+    assert all(words[:3] == ["python", "-m", "convert"] for words in commands)
+    done = subprocess.run(
+        [sys.executable, "-c", READ],
+        input=json.dumps([words[2:] for words in commands]),
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr
+    for settings, found in zip(CASES, done.stdout.splitlines(), strict=True):
+        expected = experiment.to_dict(replace(settings, out="build"))
+        assert json.loads(found) == json.loads(json.dumps(expected))
+
+
+def test_a_short_command_has_short_words() -> None:
+    settings = Settings(Model("shufflenet_v2"), Quantization(precision=Precision.INT8))
+    assert command_line.line(settings) == "python -m convert --model shufflenet_v2 --int8"
