@@ -130,14 +130,14 @@ def build(network: Wanted, made_with: Recipe, *, cache: Path, timeout_s: float =
         partial.mkdir(parents=True)
         command = _command(network, made_with, partial)
         if pictures is not None:
-            digest = hashlib.sha256(pictures).hexdigest()
-            path = cache / f"pictures_{network.resolution}_{digest[:16]}.npz"
+            sha256 = hashlib.sha256(pictures).hexdigest()
+            path = cache / f"pictures_{network.resolution}_{sha256[:16]}.npz"
             if not path.is_file() or path.read_bytes() != pictures:
                 atomic.write(path, pictures)
             command.append(f"--calibration={path}")
         _run(command, timeout_s=timeout_s)
         files = sorted(path for path in partial.rglob("*") if path.is_file())
-        digests = {path.relative_to(partial).as_posix(): _sha256(path) for path in files}
+        digests = {path.relative_to(partial).as_posix(): atomic.sha256(path) for path in files}
         told = {**_told(network, made_with, pictures), "files": digests}
         text = json.dumps(told, indent=2, sort_keys=True) + "\n"
         (partial / "entry.json").write_text(text, encoding="utf-8")
@@ -157,7 +157,7 @@ def find(place: Path) -> Path | None:
     try:
         digests = json.loads((place / "entry.json").read_text(encoding="utf-8"))["files"]
         (model,) = (name for name in digests if name.endswith("/model.tflite"))
-        whole = all(_sha256(place / name) == digest for name, digest in digests.items())
+        whole = all(atomic.sha256(place / name) == told for name, told in digests.items())
         return place / model if whole else None
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return None
@@ -292,7 +292,3 @@ def _digest(content: Sequence[tuple[str, bytes]]) -> str:
     for name, data in content:
         sha256.update(f"{len(name)} {name} {len(data)} ".encode() + data)
     return sha256.hexdigest()
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -13,15 +13,17 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
 from tflite_file import delegation
 
 PACKAGES = {"litert": "ai_edge_litert", "tflite-runtime": "tflite_runtime"}  # --runtime: module
+
+Verbs = Mapping[str, Callable[..., Any]]  # by name, what a request can ask for
 
 _GLUE = re.compile(r"(?<=\.)(?=[A-Z])|(?<=failed to prepare\.)|(?<!^)(?=Node number \d)")
 
@@ -44,10 +46,7 @@ class Worker:
         )
         self.interpreter.allocate_tensors()
         self.init_ns = time.perf_counter_ns() - start
-        rng = np.random.default_rng(seed)
-        for tensor in self.interpreter.get_input_details():
-            values = random_input(tensor["shape"], tensor["dtype"], rng)
-            self.interpreter.set_tensor(tensor["index"], values)
+        fill_inputs(self.interpreter, seed=seed)
         self.first_ns = self._invoke()
         for _ in range(warmup):
             self._invoke()
@@ -106,6 +105,14 @@ def alone(
     return list(zip(found, delegated, strict=True))
 
 
+def fill_inputs(interpreter: Any, *, seed: int) -> None:
+    """Gives each input of the model values of its own."""
+    rng = np.random.default_rng(seed)
+    for tensor in interpreter.get_input_details():
+        values = random_input(tensor["shape"], tensor["dtype"], rng)
+        interpreter.set_tensor(tensor["index"], values)
+
+
 def random_input(shape: Sequence[int], dtype: type, rng: np.random.Generator) -> np.ndarray:
     """Values over the whole range of int8, uint8 and int16, and over [-1, 1] of floats."""
     if np.issubdtype(dtype, np.floating):
@@ -116,6 +123,17 @@ def random_input(shape: Sequence[int], dtype: type, rng: np.random.Generator) ->
     if np.issubdtype(dtype, np.integer) or dtype is np.bool_:
         return rng.integers(0, 2, shape).astype(dtype)  # often indices: 0 and 1 exist everywhere
     raise ValueError(f"expected an input of numbers to fill at random, got {dtype.__name__}")
+
+
+def answer(requests: Iterable[str], verbs: Verbs, *, into: IO[str]) -> None:
+    """Answers each request, a line of JSON, by what its verb gives or why it gives nothing."""
+    for line in requests:
+        request = json.loads(line)
+        try:
+            reply = {"answer": verbs[request.pop("do")](**request)}
+        except Exception as error:  # the runtime's refusals come in many types
+            reply = {"error": reason(error)}
+        print(json.dumps(reply), file=into, flush=True)
 
 
 def reason(error: Exception) -> str:
@@ -165,19 +183,13 @@ def main() -> None:
     requests: queue.SimpleQueue[str] = queue.SimpleQueue()
     threading.Thread(target=_read, args=(requests,), daemon=True).start()
     worker = Worker()
-    verbs: dict[str, Callable[..., Any]] = {
+    verbs: Verbs = {
         "load": worker.load,
         "measure": worker.measure,
         "finish": worker.finish,
         "alone": alone,
     }
-    while True:
-        request = json.loads(requests.get())
-        try:
-            answer = {"answer": verbs[request.pop("do")](**request)}
-        except Exception as error:  # the runtime's refusals come in many types
-            answer = {"error": reason(error)}
-        print(json.dumps(answer), file=answers, flush=True)
+    answer(iter(requests.get, None), verbs, into=answers)
 
 
 if __name__ == "__main__":

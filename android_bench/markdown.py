@@ -7,7 +7,7 @@ from android_bench.builds import Wanted
 from android_bench.claims import Claim
 from android_bench.compare import Comparison
 from android_bench.results import Row
-from android_bench.run_table import milliseconds
+from android_bench.run_table import milliseconds, number
 from keras_models.cli import markdown_table as table
 
 COLUMN_OPTIONS = ("width", "groups")  # that have a column of their own
@@ -29,7 +29,7 @@ def sweep_table(rows: Sequence[Row], notes: Sequence[str]) -> str:
         "size kB": [f"{row.size_bytes / 1000:.0f}" for row in heads],
         "operators": [str(sum(row.operators.values())) for row in heads],
         "partitions": [
-            _number(next(filter(None, (row.delegate_partitions for row in by_model[model])), None))
+            number(next(filter(None, (row.delegate_partitions for row in by_model[model])), None))
             for model in models
         ],
         "published top-1 %": [_percent(row, "published_top1") for row in heads],
@@ -172,7 +172,7 @@ def _cost_cells(row: Row, rows: Sequence[Row]) -> dict[str, str]:
     return {
         "ms": milliseconds(results.latency_ms(row, rows)),
         "ratio (p5-p95)": "1" if row.model == row.ratio_to else spread,
-        "peak MB": _number(row.peak_memory_mb, 1),
+        "peak MB": number(row.peak_memory_mb, 1),
     }
 
 
@@ -237,12 +237,8 @@ def _told(row: Row, name: str) -> str:
 
 
 def _percent(row: Row, name: str) -> str:
-    return _number(row.network[name] if row.network else None, 1)
+    return number(row.network[name] if row.network else None, 1)
 
 
 def _millions(row: Row, name: str, digits: int) -> str:
     return "-" if row.network is None else f"{row.network[name] / 1e6:.{digits}f}"
-
-
-def _number(value: float | None, digits: int = 0) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"

@@ -40,24 +40,21 @@ def of(path: Path) -> Network | None:
             precision=told["settings"]["quantization"]["precision"],
             params=told["params"],
             multiply_adds=told["multiply_adds"],
-            published_top1=_published(model["name"], told["options"], resolution),
+            published_top1=_published(
+                model["name"],
+                told["options"],
+                resolution=resolution,
+                num_classes=model["num_classes"],
+            ),
             top1=told["fidelity"]["top1"],
         )
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return None
 
 
-def _published(name: str, options: Mapping[str, Any], resolution: int) -> float | None:
+def _published(name: str, options: Mapping[str, Any], **sizes: int) -> float | None:
     try:
-        published = registry.find(name).published
+        found = registry.published(name, options, **sizes)
     except InputError:
         return None
-    for variant in published:
-        same = all(options.get(key, _DEFAULTS.get(key)) == v for key, v in variant.options.items())
-        extra = options.keys() - variant.options.keys() - _DEFAULTS.keys() - {"padding"}
-        if variant.resolution == resolution and same and not extra:
-            return variant.top1
-    return None
-
-
-_DEFAULTS = {"width": 1.0, "groups": 3}  # of the builders
+    return None if found is None else found.top1

@@ -21,10 +21,10 @@ def print_table(shown: Sequence[Row], *, file: TextIO) -> None:
         ],
         "ratio": [f"{row.ratio:.3f}" for row in shown],
         "p5-p95": [f"{row.ratio_p5:.3f}-{row.ratio_p95:.3f}" for row in shown],
-        "peak MB": [_number(row.peak_memory_mb, 1) for row in shown],
+        "peak MB": [number(row.peak_memory_mb, 1) for row in shown],
         "size kB": [f"{row.size_bytes / 1000:.0f}" for row in shown],
         "ops": [str(sum(row.operators.values())) for row in shown],
-        "parts": [_number(row.delegate_partitions, 0) for row in shown],
+        "parts": [number(row.delegate_partitions) for row in shown],
         "out": [
             "-" if (out := row.undelegated_operators) is None else str(sum(out.values()))
             for row in shown
@@ -53,5 +53,6 @@ def milliseconds(value: float | None) -> str:
     return f"{value:.{max(0, digits)}f}"
 
 
-def _number(value: float | None, digits: int) -> str:
+def number(value: float | None, digits: int = 0) -> str:
+    """A number for people, where there is one."""
     return "-" if value is None else f"{value:.{digits}f}"

@@ -20,8 +20,7 @@ from convert import graph
 from convert.inputs import Inputs
 from convert.lowering.layers import RowPadding
 from convert.lowering.order import connected
-from convert.lowering.program import Channels
-from keras_models.layers import ChannelShuffle, ChannelSlice
+from convert.lowering.program import Channels, moved
 
 ROUNDS = 500
 CLOSE = 1e-4  # logarithm of a factor that changes no more
@@ -107,16 +106,12 @@ class _Tracing:
 
     def visit(self, layer: keras.layers.Layer, read: list[Channels]) -> Channels:
         """Returns the channels that a layer gives."""
+        if (found := moved(layer, read)) is not None:
+            return found
         channels = layer.output.shape[-1]
         match layer:
             case keras.layers.Conv2D() | keras.layers.DepthwiseConv2D() | keras.layers.Dense():
                 return self.weighted(layer, read[0])
-            case ChannelSlice():
-                return read[0][layer.start : layer.stop]
-            case ChannelShuffle():
-                return read[0].reshape(layer.groups, -1).T.ravel()
-            case keras.layers.Concatenate(axis=-1 | 3):
-                return np.concatenate(read)
             case keras.layers.Reshape() if len(read[0]) % channels == 0:
                 return self.met(list(read[0].reshape(-1, channels)))
             case keras.layers.Reshape() | keras.layers.Flatten() if channels % len(read[0]) == 0:

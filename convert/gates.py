@@ -1,4 +1,4 @@
-"""What a file must be, and what the user wants it to reach."""
+"""Gates: what every int8 file must be, and the limits that the user sets."""
 
 from collections import Counter
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""Reads a Keras functional model as a graph: which layer reads which."""
+"""Reads a Keras functional model as a graph: which layer reads which; copies its layers."""
 
 from collections.abc import Callable
 from typing import Any

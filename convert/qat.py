@@ -5,10 +5,11 @@ were not (the straight-through estimator, arXiv:1712.05877, Section 3).  There a
 fold: the deployment form has none.
 """
 
+import contextlib
 import hashlib
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,10 +94,8 @@ def train(
     with outputs.own(out):
         start = _digest(calibrated, ranges, share)
         loop = Loop(recipe, progress, pictures, make_trainer, workers, start)
-        if (out / outputs.CHECKPOINT).exists():
-            _go_on(loop, out)
-        while loop.trainer.step < loop.trainer.steps:
-            loop.epoch()
+        with _in_our_words(out):
+            loop.run()
     trained = keras.models.clone_model(calibrated)
     arrays = loop.trainer.weights()
     wanted = model_arrays(trained)
@@ -104,9 +103,11 @@ def train(
     return trained, tuple(Epoch(epoch.loss, epoch.top1) for epoch in loop.done.epochs)
 
 
-def _go_on(loop: Loop, out: Path) -> None:
+@contextlib.contextmanager
+def _in_our_words(out: Path) -> Iterator[None]:
+    """What another training that began there differs in, by this conversion's settings."""
     try:
-        loop.restore()
+        yield
     except OtherTrainingError as error:
         difference = re.sub(r"^(training|augment)\.", "qat.", error.difference)
         raise InputError(

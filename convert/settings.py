@@ -1,4 +1,4 @@
-"""What can be set, in a TOML file or by flags."""
+"""The settings of a conversion, in a TOML file or by flags."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""Names of classes, in files of their own."""
+"""Names of classes: reads them from a file, and finds a data set's among a network's."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,16 +1,22 @@
 """Names of networks, the figures published for them, and their builders.  Imports no TensorFlow."""
 
+import ast
 import contextlib
 import difflib
 import fnmatch
+import functools
 import gc
 import importlib
+import importlib.util
 import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from keras_models.errors import InputError
+
+NEUTRAL = ("allow_any_width", "padding")  # options that change no published figure
 
 
 @dataclass(frozen=True)
@@ -322,6 +328,42 @@ def find(name: str) -> Entry:
         hint = f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(names())}."
         raise InputError(f"Unknown model {name!r}. {hint}")
     return MODELS[name]
+
+
+def published(
+    name: str, options: Mapping[str, Any], *, resolution: int, num_classes: int
+) -> Published | None:
+    """What was published for just this network; options that are not given are its builder's own.
+
+    Raises:
+      InputError: unknown name.
+    """
+    given = {**options, "num_classes": num_classes}
+    usual = defaults(name)
+
+    def telling(options: Mapping[str, Any]) -> dict[str, Any]:
+        return {k: value for k, value in {**usual, **options}.items() if k not in NEUTRAL}
+
+    same = (p for p in find(name).published if telling(p.options) == telling(given))
+    return next((p for p in same if p.resolution == resolution), None)
+
+
+@functools.cache
+def defaults(name: str) -> Mapping[str, Any]:
+    """The network's arguments where none are given, read from its builder's source.
+
+    To import the builder takes seconds.
+    """
+    entry = find(name)
+    module, function = entry.builder.split(":")
+    spec = importlib.util.find_spec(module)
+    assert spec is not None
+    assert spec.origin is not None
+    tree = ast.parse(Path(spec.origin).read_bytes())
+    (found,) = (x for x in tree.body if isinstance(x, ast.FunctionDef) and x.name == function)
+    values = zip(found.args.kwonlyargs, found.args.kw_defaults, strict=True)
+    own = {key.arg: ast.literal_eval(value) for key, value in values if value is not None}
+    return {**own, **entry.options}
 
 
 def create(name: str, **kwargs: Any) -> Any:

@@ -15,7 +15,6 @@ from keras_models.registry import Published
 if TYPE_CHECKING:
     from keras_models.counts import LayerCount, OperatorCount, StageCount
 
-NEUTRAL = ("allow_any_width", "padding")  # options that change no published figure
 SIZES = {"resolution", "num_classes"}  # what is set beside a builder's own options
 KINDS = {bool: "true or false", int: "an integer", float: "a number", str: "a word"}
 
@@ -125,7 +124,9 @@ def summarize(variant: Variant) -> Summary:
 
     layers = counts.count(model)
     params, multiply_adds = counts.total(layers)
-    published = find_published(variant)
+    published = registry.published(
+        variant.model, options, resolution=resolution, num_classes=variant.num_classes
+    )
     named = published.options if published else {}
     return Summary(
         model=variant.model,
@@ -143,23 +144,6 @@ def summarize(variant: Variant) -> Summary:
         operators=counts.by_operator(layers),
         layers=layers,
     )
-
-
-def find_published(variant: Variant) -> Published | None:
-    """What was published for the same options, resolution and number of classes."""
-    entry = registry.find(variant.model)
-    resolution = entry.resolution if variant.resolution is None else variant.resolution
-    defaults = {key: p.default for key, p in _parameters(entry).items()} | dict(entry.options)
-    network = {**defaults, **variant.options, "num_classes": variant.num_classes}
-
-    def telling(options: Mapping[str, Any]) -> dict[str, Any]:
-        return {key: value for key, value in options.items() if key not in NEUTRAL}
-
-    usual = {**defaults, "num_classes": 1000}
-    for p in entry.published:
-        if p.resolution == resolution and telling({**usual, **p.options}) == telling(network):
-            return p
-    return None
 
 
 def _parameters(entry: registry.Entry) -> dict[str, inspect.Parameter]:

@@ -1,4 +1,4 @@
-"""Writes what a .tflite file holds."""
+"""Packs a `ModelT` of TFLite's schema into the bytes of a .tflite file."""
 
 from typing import Any
 

@@ -1,1 +1,1 @@
-"""ARM without a phone: LiteRT for aarch64 in QEMU's user mode, compared and counted exactly."""
+"""ARM without a phone: LiteRT for aarch64 in QEMU's user mode, its instructions counted."""

@@ -5,7 +5,6 @@ argument, into which QEMU's counter writes its lines too.  It leaves when its in
 """
 
 import gc
-import json
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -15,7 +14,7 @@ import ai_edge_litert
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
-from android_bench.host_worker import random_input, reason
+from android_bench.host_worker import Verbs, answer, fill_inputs
 from tflite_file import delegation
 
 SETTLED = 32  # intervals after which Python has adapted its bytecode to them
@@ -33,10 +32,7 @@ class Worker:
     def load(self, *, path: str, warmup: int, seed: int) -> None:
         """Loads the model, fills its inputs, runs it once and then `warmup` times."""
         self._allocate(path)
-        rng = np.random.default_rng(seed)
-        for tensor in self.interpreter.get_input_details():
-            values = random_input(tensor["shape"], tensor["dtype"], rng)
-            self.interpreter.set_tensor(tensor["index"], values)
+        fill_inputs(self.interpreter, seed=seed)
         for _ in range(1 + warmup):
             self.invoke()
         for _ in range(SETTLED):
@@ -92,20 +88,14 @@ def main() -> None:
     gc.disable()  # it would run now in one interval, now in another
     answers = os.fdopen(int(sys.argv[1]), "w")
     worker = Worker()
-    verbs: dict[str, Callable[..., Any]] = {
+    verbs: Verbs = {
         "start": worker.start,
         "load": worker.load,
         "measure": worker.measure,
         "finish": worker.finish,
         "outputs": worker.outputs,
     }
-    for line in sys.stdin:
-        request = json.loads(line)
-        try:
-            answer = {"answer": verbs[request.pop("do")](**request)}
-        except Exception as error:  # the runtime's refusals come in many types
-            answer = {"error": reason(error)}
-        print(json.dumps(answer), file=answers, flush=True)
+    answer(sys.stdin, verbs, into=answers)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ import json
 import os
 import select
 import shlex
-import signal
 import subprocess
 import tempfile
 import time
@@ -14,6 +13,7 @@ from typing import Any
 
 import android_bench
 from android_bench.emulated import cores
+from android_bench.last_words import last_words
 from android_bench.targets import TargetError
 
 QEMU = "qemu-aarch64"
@@ -136,12 +136,7 @@ class Guest:
 
     def _last_words(self) -> str:
         assert self.process is not None
-        code = self.process.wait()
-        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"left with {code}"
-        self._stderr.seek(0)
-        lines = self._stderr.read().decode(errors="replace").split("\n")
-        said = [line.strip() for line in lines if line.strip() and not line.startswith("INFO")]
-        return f"the emulated process {how}" + (f"; it last said: {said[-1]}" if said else "")
+        return last_words("the emulated process", self.process, self._stderr)
 
 
 def _command(core: cores.Core, system: Path, *, root: Path, answers: int) -> list[str]:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from android_bench.emulated import cores, process
 from android_bench.targets import TargetError
+from keras_models.checkpoints import atomic
 from keras_models.checkpoints.download import alone_in, cache_folder
 from keras_models.errors import InputError
 
@@ -206,7 +207,7 @@ def _packages(state: Path, downloads: Path, *, into: Path) -> dict[str, str]:
     found = sorted(downloads.glob("*.deb"))
     for package in found:
         process.run(["dpkg", "--extract", str(package), str(into)], timeout_s=300)
-    return {package.name: _sha256(package) for package in found}
+    return {package.name: atomic.sha256(package) for package in found}
 
 
 # The host's settings hold too (a proxy, say), but not what it does after an update.
@@ -248,7 +249,7 @@ def _mirror() -> str:
 def _wheels(downloads: Path, *, into: Path) -> dict[str, str]:
     """Unpacks the wheels; file name -> SHA-256."""
     requirements = downloads / "requirements.txt"
-    lines = (f"{name} --hash=sha256:{digest}\n" for name, digest in WHEELS.items())
+    lines = (f"{name} --hash=sha256:{sha256}\n" for name, sha256 in WHEELS.items())
     requirements.write_text("".join(lines))
     process.run(
         [
@@ -265,7 +266,7 @@ def _wheels(downloads: Path, *, into: Path) -> dict[str, str]:
         with zipfile.ZipFile(wheel) as archive:
             wanted = [name for name in archive.namelist() if Path(name).name != UNUSED]
             archive.extractall(into, wanted)
-    return {wheel.name: _sha256(wheel) for wheel in found}
+    return {wheel.name: atomic.sha256(wheel) for wheel in found}
 
 
 def _compile(target: Path) -> None:
@@ -283,7 +284,3 @@ def _try(system: Path) -> None:
             f"the emulated target needs a {process.QEMU} that leaves /proc/cpuinfo to us (7.2), "
             "got one that writes its own; install Debian 12's qemu-user"
         )
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,4 +1,4 @@
-"""What all pictures of rows share."""
+"""What all pictures of rows share: axes, colours and the words of their titles."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

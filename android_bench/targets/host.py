@@ -6,7 +6,6 @@ import json
 import os
 import platform
 import re
-import signal
 import subprocess
 import sys
 import tempfile
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from android_bench.last_words import last_words
 from android_bench.targets import (
     DEFAULT_DELEGATE,
     Facts,
@@ -138,19 +138,11 @@ class HostSession:
         except BrokenPipeError:
             line = ""
         if not line:
-            raise TargetError(self._last_words())
+            raise TargetError(last_words("its worker process", self.process, self._stderr))
         reply = json.loads(line)
         if "error" in reply:
             raise TargetError(reply["error"])
         return reply["answer"]
-
-    def _last_words(self) -> str:
-        code = self.process.wait()
-        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"left with {code}"
-        self._stderr.seek(0)
-        lines = self._stderr.read().decode(errors="replace").split("\n")
-        said = [line.strip() for line in lines if line.strip() and not line.startswith("INFO")]
-        return f"its worker process {how}" + (f"; it last said: {said[-1]}" if said else "")
 
 
 def _cpu() -> str:

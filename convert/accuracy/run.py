@@ -1,4 +1,4 @@
-"""The order of a measurement."""
+"""The order of a measurement of accuracy, from pictures and forms to the report."""
 
 import math
 import os

@@ -8,9 +8,8 @@ from convert.card.snippets import digits, kind_of_input
 from convert.litert import Tensor
 from convert.report import InputsOrigin, Report
 from convert.settings import Estimator, Precision
-from keras_models import registry, summary
+from keras_models import registry
 from keras_models.checkpoints import bundled
-from keras_models.summary import Variant
 
 FAMILIES = {  # module of the builder: what the network is
     "alexnet": "AlexNet, which won ImageNet's contest of 2012; a baseline",
@@ -54,8 +53,9 @@ def network(report: Report) -> str:
         f"{model.side} x {model.side} pixels into {model.classes} classes, with {report.params:,} "
         f"parameters and {report.multiply_adds / 1e6:.1f} M multiply-adds."
     ]
-    variant = Variant(model.name, report.options, model.side, model.classes)
-    if found := summary.find_published(variant):
+    if found := registry.published(
+        model.name, report.options, resolution=model.side, num_classes=model.classes
+    ):
         top1 = f", {found.top1} % top-1 on ImageNet" if found.top1 else ""
         told.append(
             f"Published for it: {found.params:,} parameters, {found.mmadds} M multiply-adds{top1}. "

@@ -1,4 +1,4 @@
-"""What can be computed in several ways; which of them is fast depends on the core."""
+"""Forms: what can be computed in several ways, of which the core decides the fastest."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import tf_keras as keras
 
+from keras_models.layers import ChannelShuffle, ChannelSlice
+
 Channels = np.ndarray  # (n,) int64: numbers of channels, in the order in which they are meant
 
 
@@ -141,3 +143,15 @@ def places(of: Channels, *, among: Channels) -> np.ndarray:
 def keeps_apart(node: Node) -> bool:
     """Whether each channel that the node gives comes of the one in its place in each input."""
     return isinstance(node, Each | Affine | Depthwise)
+
+
+def moved(layer: keras.layers.Layer, read: Sequence[Channels]) -> Channels | None:
+    """What a layer gives that only moves channels; None for one that computes."""
+    match layer:
+        case ChannelSlice():
+            return read[0][layer.start : layer.stop]
+        case ChannelShuffle():
+            return read[0].reshape(layer.groups, -1).T.ravel()
+        case keras.layers.Concatenate(axis=-1 | 3):
+            return np.concatenate(read)
+    return None

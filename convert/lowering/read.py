@@ -19,6 +19,7 @@ from convert.lowering.program import (
     Node,
     Program,
     Whole,
+    moved,
 )
 from keras_models.layers import ChannelShuffle, ChannelSlice, HardSigmoid, HardSwish
 
@@ -87,13 +88,9 @@ def _read_layer(
     *,
     integer: bool,
 ) -> Channels:
+    if (channels := moved(layer, inputs)) is not None:
+        return channels
     match layer:
-        case ChannelSlice():
-            return inputs[0][layer.start : layer.stop]
-        case ChannelShuffle():
-            return inputs[0].reshape(layer.groups, -1).T.ravel()
-        case keras.layers.Concatenate(axis=-1 | 3):
-            return np.concatenate(inputs)
         case keras.layers.Dropout():
             return inputs[0]
         case keras.layers.Conv2D() | keras.layers.DepthwiseConv2D() | keras.layers.Dense():

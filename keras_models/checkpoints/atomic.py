@@ -1,6 +1,7 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and the hash that tells a whole one."""
 
 import contextlib
+import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -35,6 +36,11 @@ def write(path: Path, data: bytes) -> None:
     """Writes a file of its own, as a picture or a table: whole, or not at all."""
     with named(path), replacing(path) as temporary:
         temporary.write_bytes(data)
+
+
+def sha256(path: Path) -> str:
+    """Of all that the file holds, in hexadecimal."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def check_folder(folder: Path, *, flag: str) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from keras_models import registry
 from keras_models.errors import InputError
 
 try:
@@ -117,7 +118,6 @@ OFFICIAL = {
         )
     },
 }
-_DEFAULTS = {"width": 1.0, "minimalistic": False}  # of the builders
 
 
 def find(name: str, *, resolution: int, options: Mapping[str, Any]) -> Official:
@@ -128,7 +128,7 @@ def find(name: str, *, resolution: int, options: Mapping[str, Any]) -> Official:
       resolution: Height and width of its images.
       options: Arguments of its builder; those that are None or absent have their defaults.
     """
-    given = _DEFAULTS | {key: value for key, value in options.items() if value is not None}
+    given = {**registry.defaults(name), **{k: v for k, v in options.items() if v is not None}}
     known: dict[frozenset[Any], list[int]] = {}
     for (model, size, fixed), official in OFFICIAL.items():
         if model != name:

@@ -47,8 +47,14 @@ class Loop:
         self.started = time.monotonic()
         self.started_at = 0  # step
 
-    def restore(self) -> None:
-        """Goes on from the checkpoint."""
+    def run(self) -> None:
+        """Trains to the last step, from the checkpoint on where there is one."""
+        if (self.out / outputs.CHECKPOINT).exists():
+            self._restore()
+        while self.trainer.step < self.trainer.steps:
+            self._epoch()
+
+    def _restore(self) -> None:
         self.done = checkpoint.restore(
             self.out / outputs.CHECKPOINT,
             self.trainer.variables(),
@@ -58,7 +64,7 @@ class Loop:
         self.started_at = self.trainer.step
         self.progress.tell(f"goes on from step {self.trainer.step} of {self.trainer.steps}")
 
-    def epoch(self) -> None:
+    def _epoch(self) -> None:
         """Finishes the epoch that is under way, evaluates, writes."""
         number = len(self.done.epochs) + 1
         self._enter_stage(number - 1)

@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +13,7 @@ import tf_keras as keras
 
 from keras_models import registry, sources
 from keras_models.accuracy import Accuracy, accuracy
-from keras_models.checkpoints import read_weights
+from keras_models.checkpoints import atomic, read_weights
 from keras_models.checkpoints.load import load_weights
 from keras_models.classifier import classifier_of
 from keras_models.data import Preprocessing
@@ -57,10 +56,7 @@ def run(settings: Settings, progress: Progress) -> Result:
             stack.enter_context(outputs.own(out))
         loop = _begin(settings, progress, workers)
         stack.enter_context(distribution.lost_workers(workers))
-        if (out / outputs.CHECKPOINT).exists():
-            loop.restore()
-        while loop.trainer.step < loop.trainer.steps:
-            loop.epoch()
+        loop.run()
         loop.finish()
     tops = [epoch.test_top1 for epoch in loop.done.epochs if epoch.test_top1 is not None]
     return Result(out / outputs.LAST, loop.trainer.steps, max(tops, default=None), loop.accuracy)
@@ -135,4 +131,4 @@ def _load(model: Any, settings: Settings) -> str:
     if weights == "random":
         return weights
     load_weights(model, read_weights(weights).arrays, origin=weights)
-    return hashlib.sha256(Path(weights).read_bytes()).hexdigest()
+    return atomic.sha256(Path(weights))

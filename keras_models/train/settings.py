@@ -1,4 +1,4 @@
-"""What can be set of a training, in its TOML file."""
+"""The settings of a training, in its TOML file."""
 
 import math
 from collections.abc import Mapping

@@ -1,3 +1,5 @@
+"""Fixtures: small files to measure, the emulated system, phones, and sweeps."""
+
 import contextlib
 import os
 import shutil
@@ -13,8 +15,9 @@ import pytest
 from android_bench.emulated import setup
 from android_bench.targets import adb, shell, temperatures
 from keras_models.errors import InputError
-from tests.android_bench import benchmark_tool, phone
+from tests.android_bench import benchmark_tool, phone, sweeps
 from tests.android_bench.adb_device import Device
+from tests.android_bench.sweeps import Bench
 
 ADBS = {  # both real: the one that adbutils brings, and the system's
     "adbutils": str(Path(util.find_spec("adbutils").origin).parent / "binaries/adb"),
@@ -152,3 +155,15 @@ def device(new_device: Callable[[], Device]) -> Device:
 @pytest.fixture
 def tool(tmp_path: Path) -> Path:
     return benchmark_tool.write(tmp_path / "benchmark_model")
+
+
+@pytest.fixture
+def bench(toys: Mapping[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    folder = tmp_path / "work"
+    (folder / "convert").mkdir(parents=True)
+    (folder / "convert" / "__init__.py").touch()
+    (folder / "convert" / "__main__.py").write_text(sweeps.CONVERT)
+    monkeypatch.chdir(folder)  # where `python -m convert` looks first
+    monkeypatch.setenv("TOY", str(toys["int8"]))
+    monkeypatch.setenv("LOG", str(folder / "log"))
+    return Bench(folder)

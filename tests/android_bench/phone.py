@@ -14,6 +14,7 @@ import pytest
 from android_bench.targets import Options, Round, TargetError, adb
 from android_bench.targets.shell import ShellTarget
 from keras_models.errors import InputError
+from tests.android_bench import rounds
 from tests.android_bench.adb_device import Device
 
 
@@ -50,11 +51,7 @@ def assert_clean(device: Device) -> None:
 
 def measured(device: Device, tool: Path, model: Path, *, runs: int = 3, **options: object) -> Round:
     with opened(device, tool, **options) as target:
-        session = target.load(model, warmup=1, seed=0)
-        try:
-            return session.measure(runs=runs)
-        finally:
-            session.close()
+        return rounds.measured(target, model, runs=runs)
 
 
 def refused(device: Device, tool: Path, model: Path, **options: Any) -> str:
@@ -63,11 +60,6 @@ def refused(device: Device, tool: Path, model: Path, **options: Any) -> str:
         measured(device, tool, model, **options)
     assert "\n" not in str(caught.value)
     return str(caught.value)
-
-
-def is_sound(round_: Round, *, runs: int) -> bool:
-    ordered = 0 < round_.min_ms <= round_.p5_ms <= round_.median_ms <= round_.p95_ms
-    return ordered and round_.runs == runs
 
 
 def kill_once_there_is(device: Device, pattern: str) -> None:

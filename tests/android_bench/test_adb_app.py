@@ -14,7 +14,8 @@ from android_bench.targets.tool_session import ToolSession
 from keras_models.errors import InputError
 from tests.android_bench import benchmark_tool
 from tests.android_bench.adb_device import Device
-from tests.android_bench.phone import assert_clean, is_sound, kill_once_there_is
+from tests.android_bench.phone import assert_clean, kill_once_there_is
+from tests.android_bench.rounds import is_sound
 
 
 def apk(path: Path, tool: Path) -> Path:

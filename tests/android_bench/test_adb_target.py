@@ -13,7 +13,8 @@ from android_bench.targets import Options, Round, adb
 from keras_models.errors import InputError
 from tests.android_bench import adb_device, benchmark_tool
 from tests.android_bench.adb_device import CPU, Device
-from tests.android_bench.phone import client, connect, is_sound, measured, opened, refused
+from tests.android_bench.phone import client, connect, measured, opened, refused
+from tests.android_bench.rounds import is_sound
 
 HOSTILE = "a 'b' $(touch owned) \"c\"; #\\ é\n.tflite"
 

@@ -18,13 +18,13 @@ from tests.android_bench.adb_device import Device
 from tests.android_bench.phone import (
     assert_clean,
     client,
-    is_sound,
     kill_once_there_is,
     measured,
     once,
     opened,
     refused,
 )
+from tests.android_bench.rounds import is_sound
 
 ROOT = Path(__file__).parents[2]
 

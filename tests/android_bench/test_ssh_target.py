@@ -13,7 +13,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -21,105 +20,13 @@ import pytest
 from android_bench.targets import Options, Round, TargetError, shell, ssh, temperatures
 from android_bench.targets.shell import ShellTarget
 from keras_models.errors import InputError
-from tests.android_bench import benchmark_tool
+from tests.android_bench import benchmark_tool, rounds
+from tests.android_bench.rounds import is_sound
+from tests.android_bench.ssh_server import CONFIG, Server, Wire
 
 ROOT = Path(__file__).parents[2]
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 HOSTILE = "a 'b' $(touch owned) \"c\"; #\\ é\n.tflite"
-CONFIG = """
-Host board
-  HostName 127.0.0.1
-  Port {port}
-  User {user}
-  IdentityFile {folder}/key
-  IdentitiesOnly yes
-  UserKnownHostsFile {folder}/known_hosts
-  GlobalKnownHostsFile /dev/null
-  HostKeyAlias board
-  Compression yes
-Host stranger
-  HostName 127.0.0.1
-  Port {port}
-  User {user}
-  IdentityFile {folder}/other
-  IdentitiesOnly yes
-  UserKnownHostsFile {folder}/known_hosts
-  GlobalKnownHostsFile /dev/null
-  HostKeyAlias board
-Host changed
-  HostName 127.0.0.1
-  Port {port}
-  UserKnownHostsFile {folder}/wrong_hosts
-  GlobalKnownHostsFile /dev/null
-  HostKeyAlias board
-Host unknown
-  HostName 127.0.0.1
-  Port {port}
-  UserKnownHostsFile {folder}/nowhere
-  GlobalKnownHostsFile /dev/null
-Host absent
-  HostName 127.0.0.1
-  Port 1
-"""
-
-
-class Wire:
-    """Carries connections to the server, and can be cut."""
-
-    def __init__(self, port: int) -> None:
-        self.to = port
-        self.away_until = 0.0
-        self.delay_s = 0.0
-        self._sockets: list[socket.socket] = []
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def cut(self, *, away_s: float) -> None:
-        """Breaks all connections, and refuses new ones for a time."""
-        self.away_until = time.monotonic() + away_s
-        for connection in self._sockets:
-            with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
-            connection.close()
-        self._sockets.clear()
-
-    def close(self) -> None:
-        self.cut(away_s=3600)
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                near, _ = self._listener.accept()
-                if time.monotonic() < self.away_until:
-                    near.close()
-                    continue
-                far = socket.create_connection(("127.0.0.1", self.to))
-                self._sockets += [near, far]
-                for source, sink in ((near, far), (far, near)):
-                    threading.Thread(target=self._carry, args=(source, sink), daemon=True).start()
-
-    def _carry(self, source: socket.socket, sink: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while data := source.recv(65536):
-                time.sleep(self.delay_s)
-                sink.sendall(data)
-        for one in (source, sink):
-            with contextlib.suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
-            one.close()
-
-
-@dataclass
-class Server:
-    """The SSH server and the folder of its keys."""
-
-    folder: Path
-    port: int
-    process: subprocess.Popen[bytes]
 
 
 @pytest.fixture(scope="module")
@@ -190,11 +97,6 @@ def wire(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
     assert left == []  # no socket, no file of output
 
 
-@pytest.fixture
-def tool(tmp_path: Path) -> Path:
-    return benchmark_tool.write(tmp_path / "benchmark_model")
-
-
 def of_folder(folder: str) -> list[str]:
     """Command lines of the processes that hold a path of the folder."""
     found = []
@@ -231,11 +133,7 @@ def opened(tool: Path | str, where: str = "board", **options: object) -> Iterato
 
 def measured(tool: Path | str, model: Path, *, runs: int = 3, **options: object) -> Round:
     with opened(tool, **options) as target:
-        session = target.load(model, warmup=1, seed=0)
-        try:
-            return session.measure(runs=runs)
-        finally:
-            session.close()
+        return rounds.measured(target, model, runs=runs)
 
 
 def refused(tool: Path, model: Path, **options: object) -> str:
@@ -244,11 +142,6 @@ def refused(tool: Path, model: Path, **options: object) -> str:
         measured(tool, model, **options)
     assert "\n" not in str(caught.value)
     return str(caught.value)
-
-
-def is_sound(round_: Round, *, runs: int) -> bool:
-    ordered = 0 < round_.min_ms <= round_.p5_ms <= round_.median_ms <= round_.p95_ms
-    return ordered and round_.runs == runs
 
 
 def test_models_are_measured(

@@ -1,5 +1,7 @@
+"""Fixtures: small networks in all forms from Keras to int8."""
+
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -132,3 +134,12 @@ def fresh() -> Inputs:
 def shufflenet() -> Toy:
     model = shufflenet_v2(width=0.5, stem="cifar", input_shape=(32, 32, 3), num_classes=10)
     return make_toy(model, side=32, pictures=24)
+
+
+@pytest.fixture(scope="module")
+def tensorflow_as_it_was() -> Iterator[None]:
+    """`pipeline.run` makes all of the process deterministic, and unseeded draws in it errors."""
+    from tensorflow.python.framework import config
+
+    yield
+    config.disable_op_determinism()

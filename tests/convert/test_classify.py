@@ -2,7 +2,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +20,12 @@ from keras_models.checkpoints.random_weights import randomize
 from keras_models.data import Preprocessing
 from keras_models.progress import Progress
 
+pytestmark = pytest.mark.usefixtures("tensorflow_as_it_was")
+
 ROOT = Path(__file__).parents[2]
 OPTIONS = {"width": 0.25, "stem": "cifar"}
 NAMES = ("cat", "dog", "sea lion")
 SEEN = Preprocessing((120.0, 110.0, 100.0), (60.0, 70.0, 80.0), "bgr", 0.8, "bicubic")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _leave_tensorflow_as_it_was() -> Iterator[None]:
-    """`run` makes all of the process deterministic, and unseeded draws in it errors."""
-    from tensorflow.python.framework import config
-
-    yield
-    config.disable_op_determinism()
 
 
 @pytest.fixture(scope="module")
@@ -99,15 +92,13 @@ def run(*words: str, env: dict[str, str] | None = None) -> subprocess.CompletedP
     )
 
 
-def test_help_and_wrong_words_come_without_tensorflow(model_file: Path, tmp_path: Path) -> None:
-    for name in ("tensorflow", "tf_keras", "ai_edge_litert"):
-        (tmp_path / f"{name}.py").write_text("import os; os._exit(99)")
+def test_help_and_wrong_words_come_without_tensorflow(model_file: Path, trap: Path) -> None:
     for words, code, message in (
         (["--help"], 0, ""),
         ([], 2, "classify: expected a bundle's .tflite file, and pictures"),
         ([str(model_file)], 2, "classify: expected a bundle's .tflite file, and pictures"),
     ):
-        done = run(*words, env={"PYTHONPATH": str(tmp_path)})
+        done = run(*words, env={"PYTHONPATH": str(trap)})
         assert (done.returncode, message in done.stderr) == (code, True), done.stderr
         assert len(done.stderr.splitlines()) == (code > 0)
 

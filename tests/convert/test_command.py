@@ -6,19 +6,17 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from keras_models import registry
+from tests.convert.places import contents, two_at_a_time
 
 Ran = subprocess.CompletedProcess[str]
-T = TypeVar("T")
 ROOT = Path(__file__).parents[2]
 NARROW = ROOT / "tests" / "keras_models" / "golden" / "narrow.pth"
 MOBILENET = ("--model=mobilenet_v1", "--width=0.25", "--resolution=32", "--num_classes=10")
@@ -320,15 +318,6 @@ def save_formats(folder: Path) -> None:
     Image.fromarray(rng.integers(0, 65536, (40, 48), np.uint16)).save(folder / "16_bits.png")
 
 
-@pytest.fixture(scope="module")
-def trap(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder whose TensorFlow leaves the program with 99."""
-    folder = tmp_path_factory.mktemp("trap")
-    for name in ("tensorflow", "tf_keras", "tensorflow_model_optimization", "ai_edge_litert"):
-        (folder / f"{name}.py").write_text("import os; os._exit(99)")
-    return folder
-
-
 def convert(
     *words: str,
     at: Path,
@@ -358,17 +347,8 @@ def make_place(folder: Path) -> Path:
     return folder
 
 
-def contents(folder: Path) -> Mapping[Path, bytes | None]:
-    return {p: p.read_bytes() if p.is_file() else None for p in folder.rglob("*")}
-
-
 def fill(words: list[str], files: Path) -> list[str]:
     return [word.replace("@", f"{files}/") for word in words]
-
-
-def two_at_a_time(function: Callable[[str], T], names: Iterable[str]) -> dict[str, T]:
-    with ThreadPoolExecutor(2) as pool:
-        return dict(zip(names, pool.map(function, names), strict=True))
 
 
 def only_line(ran: Ran) -> str:

@@ -8,16 +8,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import IO
 
 import numpy as np
 import pytest
 from PIL import Image
 
-T = TypeVar("T")
+from tests.convert.places import contents, two_at_a_time
+
 ROOT = Path(__file__).parents[2]
 WORDS = (
     *("--model=mobilenet_v1", "--width=0.25", "--resolution=32", "--num_classes=10"),
@@ -115,19 +115,10 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
-def contents(folder: Path) -> Mapping[Path, bytes | None]:
-    return {p: p.read_bytes() if p.is_file() else None for p in folder.rglob("*")}
-
-
 def asked(request: pytest.FixtureRequest, test: Callable[..., None], argument: str) -> list[str]:
     """The values of a parameter with which that test will be called."""
     items = [i for i in request.session.items if getattr(i, "originalname", "") == test.__name__]
     return [item.callspec.params[argument] for item in items]
-
-
-def two_at_a_time(function: Callable[[str], T], arguments: Iterable[str]) -> dict[str, T]:
-    with ThreadPoolExecutor(2) as pool:
-        return dict(zip(arguments, pool.map(function, arguments), strict=True))
 
 
 def stop_in(stage: str, place: Path) -> tuple[int, str, str]:

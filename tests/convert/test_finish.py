@@ -1,7 +1,7 @@
 import dataclasses
 import functools
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,8 @@ from tests.convert.accuracy.colours import write_bundle
 from tests.tflite_file import client
 from tflite_file import ends
 
+pytestmark = pytest.mark.usefixtures("tensorflow_as_it_was")
+
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "examples").glob("*.png"))
 TORCH = Preprocessing((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
@@ -39,15 +41,6 @@ FLOAT = [
     Quantization(precision=precision)
     for precision in (Precision.FLOAT32, Precision.FLOAT16, Precision.DYNAMIC, Precision.INT16X8)
 ]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _leave_tensorflow_as_it_was() -> Iterator[None]:
-    """`run` makes all of the process deterministic, and unseeded draws in it errors."""
-    from tensorflow.python.framework import config
-
-    yield
-    config.disable_op_determinism()
 
 
 def outputs(data: bytes, inputs: np.ndarray) -> np.ndarray:

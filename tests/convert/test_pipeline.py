@@ -5,7 +5,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ from keras_models.data import load_picture
 from keras_models.errors import InputError
 from keras_models.progress import Progress
 
+pytestmark = pytest.mark.usefixtures("tensorflow_as_it_was")
+
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 TOY = Model(
     "shufflenet_v2",
@@ -29,15 +31,6 @@ TOY = Model(
     num_classes=10,
     weights="random",
 )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _leave_tensorflow_as_it_was() -> Iterator[None]:
-    """`run` makes all of the process deterministic, and unseeded draws in it errors."""
-    from tensorflow.python.framework import config
-
-    yield
-    config.disable_op_determinism()
 
 
 @pytest.fixture(scope="module")

@@ -1,3 +1,5 @@
+"""Fixtures: weights at random that keep a network's signal alive."""
+
 from collections.abc import Callable
 from typing import Any
 

@@ -19,15 +19,6 @@ def show(*words: str, search: Path | None = None) -> subprocess.CompletedProcess
     return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=120)
 
 
-@pytest.fixture(scope="module")
-def trap(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder whose tensorflow and tf_keras leave the program with 99."""
-    folder = tmp_path_factory.mktemp("trap")
-    for name in ("tensorflow", "tf_keras"):
-        (folder / f"{name}.py").write_text("import os; os._exit(99)")
-    return folder
-
-
 @pytest.mark.parametrize(
     ("words", "code"),
     [

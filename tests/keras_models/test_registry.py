@@ -1,4 +1,6 @@
 import ast
+import importlib
+import inspect
 import re
 import subprocess
 import sys
@@ -61,9 +63,38 @@ def test_the_registry_equals_the_set_of_builders() -> None:
     assert builders == {entry.builder for entry in registry.MODELS.values()}
 
 
+@pytest.mark.parametrize("name", registry.names())
+def test_defaults_are_those_of_the_builder_and_the_options_that_make_the_network(name: str) -> None:
+    entry = registry.find(name)
+    module, function = entry.builder.split(":")
+    arguments = inspect.signature(getattr(importlib.import_module(module), function)).parameters
+    own = {key: p.default for key, p in arguments.items() if p.default is not p.empty}
+    assert registry.defaults(name) == {**own, **entry.options}
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "num_classes", "top1"),
+    [
+        ("shufflenet_v2", {}, 1000, 69.4),
+        ("shufflenet_v2", {"stem": "imagenet", "allow_any_width": True}, 1000, 69.4),
+        ("shufflenet_v2", {"stem": "cifar"}, 1000, None),
+        ("shufflenet_v2", {}, 10, None),
+        ("shufflenet_v1", {}, 1000, 67.4),  # with 3 groups
+        ("xception_like", {}, 1000, 66.4),  # of 140 million multiply-adds
+        ("xception_like", {"mflops": 38, "padding": "symmetric"}, 1000, 54.9),
+    ],
+)
+def test_what_was_published_is_of_just_that_network(
+    name: str, options: dict[str, Any], num_classes: int, top1: float | None
+) -> None:
+    found = registry.published(name, options, resolution=224, num_classes=num_classes)
+    assert (found and found.top1) == top1
+    assert registry.published(name, options, resolution=223, num_classes=num_classes) is None
+
+
 def test_the_registry_does_not_load_tensorflow() -> None:
     code = (
-        "import sys; from keras_models import registry; registry.find('mobilenet_v1');"
+        "import sys; from keras_models import registry; registry.defaults('mobilenet_v1');"
         "assert not {'tensorflow', 'tf_keras', 'numpy'} & sys.modules.keys()"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=60)

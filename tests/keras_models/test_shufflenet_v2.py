@@ -1,18 +1,17 @@
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
-from numpy.lib.stride_tricks import sliding_window_view
 
 from keras_models import counts
 from keras_models.checkpoints import load
 from keras_models.errors import InputError
 from keras_models.shufflenet_v2 import shufflenet_v2
+from tests.keras_models.reference import Arrays, assert_same_logits, conv_bn, images, relu, windows
 
 UNITS = {2: 4, 3: 8, 4: 4}  # stage: units, Table 5
-Arrays = Mapping[str, np.ndarray]
 
 
 class Reference:
@@ -28,7 +27,7 @@ class Reference:
     def logits(self, x: np.ndarray, *, stem: str) -> np.ndarray:
         x = relu(self.conv_bn(x, "conv1", strides=2 if stem == "imagenet" else 1))
         if stem == "imagenet":
-            x = self.windows(x, 3, strides=2, fill=-np.inf).max(axis=(4, 5))
+            x = windows(x, 3, strides=2, symmetric=self.symmetric, fill=-np.inf).max(axis=(4, 5))
         for stage, units in UNITS.items():
             for unit in range(1, units + 1):
                 x = self.unit(x, f"stage{stage}_unit{unit}", strides=2 if unit == 1 else 1)
@@ -63,39 +62,7 @@ class Reference:
         return x
 
     def conv_bn(self, x: np.ndarray, name: str, *, strides: int = 1) -> np.ndarray:
-        if f"{name}/kernel" in self.arrays:
-            kernel = self.arrays[f"{name}/kernel"]
-            law = "bhwcij,ijco->bhwo"
-        else:
-            kernel = self.arrays[f"{name}/depthwise_kernel"][..., 0]
-            law = "bhwcij,ijc->bhwc"
-        x = np.einsum(law, self.windows(x, len(kernel), strides=strides), kernel, optimize=True)
-        names = ("gamma", "beta", "moving_mean", "moving_variance")
-        gamma, beta, mean, variance = (self.arrays[f"{name}_bn/{part}"] for part in names)
-        return gamma * (x - mean) / np.sqrt(variance + 1e-5) + beta
-
-    def windows(self, x: np.ndarray, size: int, *, strides: int, fill: float = 0.0) -> np.ndarray:
-        """Of even sides; at stride 2 TensorFlow pads only behind, PyTorch on both sides."""
-        both = (size // 2, size // 2)
-        side = both if strides == 1 or self.symmetric else (0, size - strides)
-        x = np.pad(x, ((0, 0), side, side, (0, 0)), constant_values=fill)
-        views = sliding_window_view(x, (1, size, size, 1))[:, ::strides, ::strides]
-        return views[..., 0, :, :, 0]  # (b, h, w, c, size, size)
-
-
-def relu(x: np.ndarray) -> np.ndarray:
-    return np.maximum(x, 0)
-
-
-def images(side: int) -> np.ndarray:
-    return np.random.default_rng(1).normal(size=(3, side, side, 3)).astype(np.float32)
-
-
-def assert_same_logits(actual: np.ndarray, expected: np.ndarray) -> None:
-    """Within 1e-4 of the logits' own size: float32 sums in another order differ by 1e-5 of it."""
-    scale = np.abs(expected).max()
-    assert expected.std(axis=0).max() > 0.01 * scale, "the logits hardly depend on the image"
-    np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-4 * scale)
+        return conv_bn(self.arrays, x, name, strides=strides, symmetric=self.symmetric)
 
 
 @pytest.mark.parametrize(("stem", "side"), [("imagenet", 64), ("cifar", 32)])

@@ -1,3 +1,5 @@
+"""Fixtures: the network that names colours, its files, weights and pictures."""
+
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path

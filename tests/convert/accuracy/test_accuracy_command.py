@@ -20,6 +20,7 @@ from keras_models.checkpoints.random_weights import randomize
 from keras_models.checkpoints.trained import Trained
 from keras_models.data import Preprocessing
 from keras_models.progress import Progress
+from tests import traps
 from tests.convert.accuracy.colours import NAMES, write_bundle
 
 ROOT = Path(__file__).parents[3]
@@ -29,11 +30,7 @@ Ran = subprocess.CompletedProcess[str]
 def measure(*words: object, at: Path, without_tensorflow: bool = True) -> Ran:
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     if without_tensorflow:
-        fakes = at / "fakes"
-        fakes.mkdir(exist_ok=True)
-        for name in ("tensorflow", "tf_keras"):
-            (fakes / f"{name}.py").write_text("import os; os._exit(99)")
-        env["PYTHONPATH"] = f"{fakes}:{ROOT}"
+        env["PYTHONPATH"] = f"{traps.write(at / 'fakes', *traps.TENSORFLOW)}:{ROOT}"
     command = [sys.executable, "-m", "convert.accuracy", *map(str, words)]
     return subprocess.run(command, cwd=at, env=env, capture_output=True, text=True, timeout=300)
 

@@ -1,3 +1,5 @@
+"""Fixtures: a toy to train, and its place in the registry."""
+
 import sys
 from types import SimpleNamespace
 from typing import Any

@@ -136,9 +136,7 @@ def test_another_training_than_the_configs_is_refused(place: Path, toy: Any) -> 
     assert not Path("weights").exists()
 
 
-def test_help_and_wrong_words_come_without_tensorflow(tmp_path: Path) -> None:
-    for name in ("tensorflow", "tf_keras"):
-        (tmp_path / f"{name}.py").write_text("import os; os._exit(99)")
+def test_help_and_wrong_words_come_without_tensorflow(trap: Path) -> None:
     for words, code, message in (
         (["--help"], 0, ""),
         ([], 2, "ship: expected --config FILE"),
@@ -147,7 +145,7 @@ def test_help_and_wrong_words_come_without_tensorflow(tmp_path: Path) -> None:
         done = subprocess.run(
             [sys.executable, "-m", "keras_models.train.ship", *words],
             cwd=ROOT,
-            env={"PYTHONPATH": str(tmp_path)},
+            env={"PYTHONPATH": str(trap)},
             capture_output=True,
             text=True,
             timeout=60,

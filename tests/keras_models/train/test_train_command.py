@@ -72,10 +72,8 @@ def test_killed_by_force_it_ends_with_the_same_bits(tmp_path: Path) -> None:
         assert (tmp_path / "killed" / "out" / name).read_bytes() == expected
 
 
-def test_help_and_wrong_settings_come_without_tensorflow(tmp_path: Path) -> None:
-    for name in ("tensorflow", "tf_keras"):
-        (tmp_path / f"{name}.py").write_text("import os; os._exit(99)")
-    env = {**os.environ, "PYTHONPATH": str(tmp_path)}
+def test_help_and_wrong_settings_come_without_tensorflow(trap: Path, tmp_path: Path) -> None:
+    env = {**os.environ, "PYTHONPATH": str(trap)}
     (tmp_path / "x.toml").write_text("[training]\nepoch = 3\n")
     for flags, code, message in (
         (["--help"], 0, ""),

@@ -1,0 +1,150 @@
+"""Sweeps for tests: a stand-in for `convert`, and targets where a model's folder tells its cost."""
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from android_bench import results, sweep
+from android_bench.targets import Counted, Facts, Machine, Round, TargetError
+from keras_models.progress import Progress
+
+# Stands in for our command: writes a bundle, logs that it was called, or does what WIDTH asks for.
+CONVERT = """
+import hashlib, json, os, pathlib, shutil, signal, sys, time
+flags = [word.removeprefix("--").partition("=") for word in sys.argv[1:]]
+options = dict(value.split("=") for name, _, value in flags if name == "option")
+given = {name: value for name, _, value in flags}
+with open(os.environ["LOG"], "a") as log:
+    log.write(f"{os.getpid()} {given['model']} {options} {given['resolution']}\\n")
+width = options.get("width")
+if width == "0.1":
+    sys.exit("convert: quantize: 1.0 s\\nconvert: Expected a wider network, got 0.1.")
+if width == "0.2":
+    print("convert: Unknown command line flag 'precison' (see --help)", file=sys.stderr)
+    sys.exit(2)
+if width == "0.3":
+    os.kill(os.getpid(), signal.SIGKILL)
+if width in ("0.4", "0.6"):
+    pathlib.Path(given["out"], "half").mkdir()
+    if width == "0.6":
+        os.kill(os.getppid(), signal.SIGUSR1)
+    time.sleep(600)
+if width == "0.7":
+    sys.exit(0)
+name = f"{given['model']}_x{width}_{given['resolution']}"
+bundle = pathlib.Path(given["out"], name)
+bundle.mkdir()
+shutil.copyfile(os.environ["TOY"], bundle / "model.tflite")
+with open(bundle / "model.tflite", "ab") as file:
+    file.write(name.encode())  # so that no two files are equal
+report = {
+    "settings": {"model": {"name": given["model"], "num_classes": 1000},
+                 "quantization": {"precision": given["precision"]}},
+    "options": {name: json.loads(value) for name, value in options.items()},
+    "audit": {"input": {"shape": [1, int(given["resolution"]), 32, 3]}},
+    "fidelity": {"top1": None}, "params": 10, "multiply_adds": 1000,
+}
+(bundle / "report.json").write_text(json.dumps(report))
+"""
+
+
+def quietly(steps: range, label: str) -> Iterable[int]:
+    return steps
+
+
+@dataclass
+class Scripted:
+    """A target where a model costs what the width in its folder's name says."""
+
+    cpu: str = "scripted"
+    version: str = "1.0"
+    counts: bool = False
+    partitions: int = 1
+    dies: tuple[str, ...] = ()
+    interrupts: str | None = None
+    loaded: list[str] = field(default_factory=list)
+    most_at_once: int = 0
+    open: set[str] = field(default_factory=set)
+
+    def machine(self) -> Machine:
+        return Machine(cpu=self.cpu, governor=None, load_average=None)
+
+    def load(self, path: Path, *, warmup: int, seed: int) -> "ScriptedSession":
+        name = path.parent.name
+        if name == self.interrupts:
+            raise KeyboardInterrupt
+        if name in self.dies:
+            raise TargetError("died")
+        self.loaded.append(name)
+        self.open.add(name)
+        self.most_at_once = max(self.most_at_once, len(self.open))
+        return ScriptedSession(self, name)
+
+    def close(self) -> None:
+        pass
+
+
+@dataclass
+class ScriptedSession:
+    target: Scripted
+    name: str
+
+    def measure(self, *, runs: int) -> Round | Counted:
+        cost = float(self.name.split("_x")[1].split("_")[0])
+        if self.target.counts:
+            return Counted({"dot": int(cost * 100)})
+        return Round(cost, cost, cost, cost, runs)
+
+    def finish(self) -> Facts:
+        return Facts(1.0, 1.0, None, None, self.target.partitions, {}, self.target.version)
+
+    def close(self) -> None:
+        self.target.open.remove(self.name)
+
+
+@dataclass
+class Bench:
+    """A folder with the stand-in for `convert`, and a sweep's cache and rows."""
+
+    folder: Path
+
+    @property
+    def cache(self) -> Path:
+        return self.folder / "cache"
+
+    @property
+    def out(self) -> Path:
+        return self.folder / "rows.jsonl"
+
+    @property
+    def converted(self) -> int:
+        log = Path(os.environ["LOG"])
+        return len(log.read_text().splitlines()) if log.exists() else 0
+
+    def run(self, asked: sweep.Sweep, *targets: Scripted, names: str = "host") -> sweep.Done:
+        places = [
+            sweep.Place(name, target) for name, target in zip(names.split(), targets, strict=True)
+        ]
+        return sweep.run(
+            asked,
+            places=places,
+            cache=self.cache,
+            out=self.out,
+            runtime="litert",
+            threads=1,
+            profile=False,
+            command="python -m android_bench --sweep",
+            progress=Progress("android_bench"),
+            track=quietly,
+        )
+
+
+def grid(*widths: float, model: str = "mobilenet_v1", **asked: Any) -> sweep.Sweep:
+    measured = sweep.Measure(**{"rounds": 2, "runs": 3, "warmup": 0, **asked})
+    return sweep.Sweep(grid=(sweep.Grid(model, 32, {"width": widths}),), measure=measured)
+
+
+def names(found: Iterable[results.Row]) -> list[str]:
+    return [row.model for row in found]
