@@ -7,7 +7,7 @@ when it is started again).
 
 Examples:
   python -m keras_models.train --config configs/shufflenet_v2_cifar10.toml
-  python -m keras_models.train --config FILE --set training.epochs=1 --set out=/tmp/try
+  python -m keras_models.train --config FILE --set training.epochs=2 --set out=/tmp/try
 """
 
 import json
