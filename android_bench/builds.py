@@ -25,7 +25,7 @@ import numpy as np
 from PIL import Image
 
 from keras_models import registry
-from keras_models.checkpoints import atomic
+from keras_models.checkpoints import atomic, lock
 from keras_models.errors import InputError
 from keras_models.versions import version
 
@@ -122,8 +122,14 @@ def build(network: Wanted, made_with: Recipe, *, cache: Path, timeout_s: float =
       InputError: `convert` does not know the recipe's flags.
       OSError: the cache cannot be written.
     """
-    pictures = _pictures(network, made_with)
     place = entry(network, made_with, cache=cache)
+    with lock.alone(cache / f".{place.name}.lock"):
+        # Another process may have made it meanwhile.
+        return find(place) or _build(network, made_with, place, cache, timeout_s)
+
+
+def _build(network: Wanted, made_with: Recipe, place: Path, cache: Path, timeout_s: float) -> Path:
+    pictures = _pictures(network, made_with)
     _clear_leftovers(cache)
     partial = cache / f".{place.name}.{os.getpid()}.partial"
     try:
@@ -142,7 +148,7 @@ def build(network: Wanted, made_with: Recipe, *, cache: Path, timeout_s: float =
         text = json.dumps(told, indent=2, sort_keys=True) + "\n"
         (partial / "entry.json").write_text(text, encoding="utf-8")
         shutil.rmtree(place, ignore_errors=True)  # a damaged one
-        with contextlib.suppress(OSError):  # another sweep has just made it
+        with contextlib.suppress(OSError):  # made by another sweep, where there are no locks
             partial.rename(place)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

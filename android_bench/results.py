@@ -20,6 +20,7 @@ from android_bench.targets import (
     OperatorCount,
     OperatorTime,
 )
+from keras_models.checkpoints import lock
 from keras_models.checkpoints.atomic import check_folder, named
 from keras_models.errors import InputError
 from keras_models.versions import version
@@ -194,13 +195,14 @@ def rows_before(out: Path) -> list[Row]:
 def append(path: Path, new: Sequence[Row]) -> None:
     """Adds rows behind the others, and removes a half one that a killed run left.
 
-    Rows added by several threads stay together call by call.
+    Rows added by several threads or processes stay together call by call.
 
     Raises:
       OSError: The disk is full; the file is as it was.
     """
     lines = [json.dumps(dataclasses.asdict(row)).encode() + b"\n" for row in new]
     with _APPENDING, named(path), path.open("a+b", buffering=0) as file:
+        lock.wait_for(file)
         end = file.seek(0, os.SEEK_END)
         last = _last_line(file) if end else b""
         if last and _is_whole(last):

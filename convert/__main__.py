@@ -15,6 +15,7 @@ Examples:
   python -m convert --config configs/shufflenet_v2_int8.toml --width 0.5
 """
 
+import contextlib
 import dataclasses
 import sys
 from pathlib import Path
@@ -95,18 +96,24 @@ def main(argv: list[str]) -> int:
     asked, model = settings.model, complete(settings.model)
     settings = dataclasses.replace(settings, model=model)
     checks.check(settings)
+    places = {"out": bundle.folder(settings)}
     app_folder = flags.FLAGS.android_app
     if app_folder is not None:
-        android_app.check(Path(app_folder), bundle.folder(settings))
+        android_app.check(Path(app_folder), places["out"])
+        places[android_app.FLAG] = Path(app_folder)
     if (model.options, model.resolution) != (asked.options, asked.resolution):
         words = in_words(model.name, model.options, model.side, model.classes)
         progress.tell(f"weights {model.weights}: {words}")
-    from convert.pipeline import run  # brings in TensorFlow: not for --help and wrong flags
+    with contextlib.ExitStack() as locks:
+        for flag, place in places.items():
+            locks.enter_context(bundle.alone(place, flag=flag))
+        from convert.pipeline import run  # brings in TensorFlow: not for --help and wrong flags
+
+        folder, report = run(settings, progress)
+        if app_folder is not None:
+            android_app.write(Path(app_folder), folder)
     from convert.report import rows, to_json
 
-    folder, report = run(settings, progress)
-    if app_folder is not None:
-        android_app.write(Path(app_folder), folder)
     if flags.FLAGS.json:
         print(to_json(report), end="")
     else:

@@ -6,11 +6,13 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from convert import c_array
 from convert.settings import Settings
+from keras_models.checkpoints import lock
 from keras_models.checkpoints.atomic import runs_elsewhere
 from keras_models.errors import InputError
 
@@ -60,6 +62,13 @@ def try_folder(folder: Path, *, flag: str) -> None:
     """Raises InputError where `write_folder` could not write."""
     with _folder_beside(Path(os.path.realpath(folder)), flag=flag):
         pass  # permissions, mounts and quotas are best known by trying
+
+
+def alone(folder: Path, *, flag: str) -> AbstractContextManager[None]:
+    """Refuses, by an InputError, a second process that would write the folder meanwhile."""
+    folder = Path(os.path.realpath(folder))
+    busy = lock.refusing(folder, f"choose another --{flag}")
+    return lock.alone(folder.with_name(f".{folder.name}.lock"), busy)
 
 
 def write(bundle: Path, data: bytes, report: "Report", class_names: tuple[str, ...] | None) -> None:

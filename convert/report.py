@@ -100,8 +100,10 @@ def make_report(
 
 
 def to_json(report: Report) -> str:
-    """The whole report; the same report gives the same text."""
-    plain = dataclasses.asdict(report) | {"settings": experiment.to_dict(report.settings)}
+    """The whole report; the same report gives the same text, wherever it will lie."""
+    settings = experiment.to_dict(report.settings)
+    del settings["out"]
+    plain = dataclasses.asdict(report) | {"settings": settings}
     return json.dumps(plain, indent=2, sort_keys=True) + "\n"
 
 

@@ -1,20 +1,27 @@
-"""Kills a command by force at random moments, and holds what it ends with against a run in peace.
+"""Kills a command by force at random moments, and looks at what is there each time.
 
-The command is run again after each kill, as a user would, until it ends; then all over, until there
-were as many kills as asked for.  `{out}` in it is the folder that it writes to.
+Every second round begins where an older run has written, the others in an empty folder.  After
+each kill every file with its final name must be whole: the older one or the new one, byte for byte,
+and a bundle one of them altogether.  The command is run again, as a user would, until it ends; then
+the folder must hold what a run in peace leaves.  `{out}` in it is the folder that it writes to.
 
-python drills/kills.py --kills 10 --ignore log.csv --ignore checkpoint.safetensors -- \
-    python -m keras_models.train --config configs/shufflenet_v2_cifar10.toml \
-    --set data.train=synthetic:2560 --set data.test=synthetic:640 --set training.epochs=3 \
-    --set save_every_s=1 --set out={out}
-python drills/kills.py --kills 10 -- python -m convert --model shufflenet_v2 --width 0.5 \
-    --option stem=cifar --resolution 32 --num_classes 10 --weights random --int8 \
-    --qat_epochs 2 --qat_data synthetic:2560 --out {out}
+python drills/kills.py --kills 40 --older=--seed=1 -- \
+    python -m convert --model mobilenet_v1 --width 0.25 --resolution 32 --num_classes 10 \
+    --weights random --int8 --calibration examples --out {out}
+python drills/kills.py --kills 20 -- python -m convert --model mobilenet_v1 --width 0.25 \
+    --resolution 32 --num_classes 10 --weights random --int8 --calibration examples \
+    --qat_epochs 2 --qat_data synthetic:1280 --out {out}
+python drills/kills.py --kills 20 --ignore log.csv --ignore checkpoint.safetensors \
+    --between best.safetensors -- python -m keras_models.train \
+    --config configs/mobilenet_v1_cifar10.toml --set data.train=synthetic:1280 \
+    --set data.test=synthetic:640 --set training.epochs=3 --set save_every_s=1 --set out={out}
+python drills/kills.py --kills 20 --older=--seed=1 -- python -m android_bench \
+    --sweep drills/sweep.toml --cache {out}/cache --out {out}/rows.jsonl
 """
 
-import hashlib
 import os
 import random
+import shlex
 import shutil
 import signal
 import subprocess
@@ -25,42 +32,56 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from absl import app, flags
+from left import digests, faults
 
 flags.DEFINE_integer("kills", 10, "How many kills.", lower_bound=1)
 flags.DEFINE_integer("seed", 0, "Of the moments.")
+flags.DEFINE_string("older", "", "Words that the older run has more; none: it is the same run.")
 flags.DEFINE_multi_string("ignore", [], "Files that hold times: not compared, a pattern each.")
+flags.DEFINE_multi_string("between", [], "Files that change on the way: compared at the end.")
+
+TO_THE_END = 1 / 3  # of the runs after a kill are left in peace
 
 
 def main(argv: list[str]) -> int:
-    """Leaves with 1 where a killed run ended with other files than one in peace."""
+    """Leaves with 1 where a file was lost, half-written, or another than in peace."""
     given = flags.FLAGS
     rng = random.Random(given.seed)
     with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder, "out")
+        out, older = Path(folder, "out"), Path(folder, "older")
+        _run([*_words(argv[1:], out), *shlex.split(given.older)])
+        out.rename(older)
         start = time.monotonic()
         _run(_words(argv[1:], out))
         in_peace = time.monotonic() - start
-        expected = _files(out, given.ignore)
-        shutil.rmtree(out)
+        expected = digests(out, given.ignore)
         print(f"in peace: {in_peace:.1f} s, {len(expected)} files compared", flush=True)
 
         kills = ended = 0
-        while kills < given.kills or out.exists():
-            moment = rng.uniform(0, in_peace) if kills < given.kills else None
-            if not _run(_words(argv[1:], out), killed_after=moment):
-                kills += 1
-                left = sum(path.is_file() for path in out.rglob("*"))
-                print(f"kill {kills} after {moment:.1f} s: {left} files left", flush=True)
-                out.mkdir(exist_ok=True)
-                continue
-            ended += 1
-            found = _files(out, given.ignore)
-            others = sorted(k for k in expected | found if expected.get(k) != found.get(k))
-            if others:
-                print(f"after {kills} kills these differ: {', '.join(others)}")
-                return 1
-            print(f"after {kills} kills it ended with the same files", flush=True)
+        while kills < given.kills:
             shutil.rmtree(out)
+            before = None if ended % 2 else older
+            if before:
+                shutil.copytree(before, out)
+            last = None  # moment of a kill
+            while True:
+                in_peace_now = kills >= given.kills or (last and rng.random() < TO_THE_END)
+                last = None if in_peace_now else rng.uniform(0, in_peace)
+                if _run(_words(argv[1:], out), killed_after=last):
+                    break
+                kills += 1
+                out.mkdir(exist_ok=True)
+                print(f"kill {kills} after {last:.1f} s", flush=True)
+                if found := faults(out, before, expected, [*given.ignore, *given.between]):
+                    print(f"after kill {kills}: {'; '.join(found)}")
+                    return 1
+            ended += 1
+            now = digests(out, given.ignore)
+            wanted = {**(digests(before, given.ignore) if before else {}), **expected}
+            others = sorted(k for k in wanted | now if wanted.get(k) != now.get(k))
+            if others or (found := faults(out, before, expected, given.ignore)):
+                print(f"after {kills} kills these differ: {', '.join(others or found)}")
+                return 1
     print(f"{kills} kills, {ended} runs to the end: all files as in peace, byte for byte")
     return 0
 
@@ -83,15 +104,6 @@ def _run(words: Sequence[str], *, killed_after: float | None = None) -> bool:
             said.seek(0)
             sys.exit(f"left with {code}:\n{said.read()[-2000:]}")
     return True
-
-
-def _files(folder: Path, ignored: Sequence[str]) -> dict[str, str]:
-    """SHA-256 of each file, by its path in the folder."""
-    return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in folder.rglob("*")
-        if path.is_file() and not any(path.match(pattern) for pattern in ignored)
-    }
 
 
 if __name__ == "__main__":

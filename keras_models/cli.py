@@ -52,8 +52,7 @@ def run(main: Callable[[list[str]], int], *, name: str) -> None:
                 stops.end()
                 how = "interrupted" if stops.first == signal.SIGINT else "terminated"
                 os._exit(_fail(name, f"{how}; no file was left half-written", 128 + stops.first))
-            # TensorFlow has its own, and is not imported here
-            if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
+            if _is_of_memory(error):
                 return _fail(name, f"not enough memory{f': {error}' if str(error) else ''}", FAILED)
             raise
         finally:
@@ -61,6 +60,13 @@ def run(main: Callable[[list[str]], int], *, name: str) -> None:
 
     _open_streams()
     app.run(guarded, flags_parser=parse)
+
+
+def _is_of_memory(error: BaseException) -> bool:
+    # TensorFlow has an error of its own, and is not imported here.
+    if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
+        return True
+    return isinstance(error, ImportError) and "failed to map segment" in str(error)
 
 
 def print_table(

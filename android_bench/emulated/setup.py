@@ -78,7 +78,7 @@ def setup(progress: Progress) -> Path:
             _install_qemu(progress)
         version = qemu_version()
         folder = _folder(version)
-        with alone_in(folder.parent):
+        with alone_in(folder.parent, lambda holder: progress(f"waits for {holder}")):
             if folder.is_dir():
                 progress(f"already set up: {folder}")
             else:

@@ -18,6 +18,7 @@ Examples:
   python -m convert.accuracy --models a.tflite --mean 127.5 --std 127.5 --data labels.csv
 """
 
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -75,6 +76,8 @@ def main(argv: list[str]) -> int:
         raise app.UsageError("expected --models with .tflite or .safetensors files")
     if _DATA.value is None:
         raise app.UsageError("expected --data with labelled pictures")
+    if math.isnan(_IN_MEMORY_GB.value):  # which is below no bound
+        raise app.UsageError("--in_memory_gb: expected a number, got nan")
     preprocessing = _preprocessing()
     from convert.accuracy import forms, outputs, report, run  # late: --help waits for none of them
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from convert.accuracy import confusion
 from convert.accuracy.report import Report, to_json, to_markdown
-from keras_models.checkpoints import atomic
+from keras_models.checkpoints import atomic, lock
 
 
 def check(folder: Path) -> None:
@@ -25,6 +25,7 @@ def write(folder: Path, report: Report) -> list[Path]:
     }
     for name, form in zip(pictures, report.forms, strict=True):
         files[name] = confusion.picture(report, form)
-    for name, content in files.items():
-        atomic.write(folder / name, content)
+    with lock.alone(folder / ".lock"):  # they belong together
+        for name, content in files.items():
+            atomic.write(folder / name, content)
     return [folder / name for name in files]

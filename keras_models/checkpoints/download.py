@@ -7,18 +7,14 @@ import os
 import shutil
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from keras_models import registry
+from keras_models.checkpoints import lock
 from keras_models.errors import InputError
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
 
 
 @dataclass(frozen=True)
@@ -174,24 +170,18 @@ def download(official: Official, *, folder: Path | None = None, timeout_s: float
 
 
 @contextlib.contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
-    """Makes `folder`, and waits until no other process works in it."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = None if fcntl is None else os.open(folder, os.O_RDONLY)
-    except OSError as error:
-        raise InputError(
-            f"{folder}: cannot be made ({error.strerror}); set XDG_CACHE_HOME to another folder."
-        ) from error
-    if handle is None:
+def alone_in(folder: Path, busy: Callable[[str], None] = lambda holder: None) -> Iterator[None]:
+    """Makes `folder`, and waits until no other process works in it; `busy` is told of one."""
+    with contextlib.ExitStack() as stack:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(lock.alone(folder / ".lock", busy))
+        except OSError as error:
+            raise InputError(
+                f"{folder}: cannot be made or written in ({error.strerror}); set XDG_CACHE_HOME to "
+                "another folder."
+            ) from error
         yield
-        return
-    try:
-        with contextlib.suppress(OSError):  # a network's file system may have no locks
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
 
 
 def _fetch(official: Official, path: Path, *, timeout_s: float) -> None:

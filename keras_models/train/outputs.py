@@ -3,8 +3,6 @@
 import contextlib
 import csv
 import dataclasses
-import fcntl
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -13,9 +11,8 @@ import tensorflow as tf
 from tensorflow.core.framework import summary_pb2
 
 from keras_models import experiment
-from keras_models.checkpoints import trained
+from keras_models.checkpoints import lock, trained
 from keras_models.checkpoints.atomic import replacing
-from keras_models.errors import InputError
 from keras_models.sources import Split
 from keras_models.train.checkpoint import Epoch
 from keras_models.train.settings import Settings
@@ -37,26 +34,12 @@ def own(folder: Path) -> Iterator[None]:
     A folder that is made for it goes again where nothing is written.
 
     Raises:
-      InputError: another training writes there.
+      InputError: another process writes there.
     """
-    made = [path for path in (folder, *folder.parents) if not path.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise InputError(
-                f"{folder}: another training writes there: choose another 'out'."
-            ) from error
+    with lock.alone(folder / ".lock", lock.refusing(folder, "choose another 'out'")):
         for part in folder.glob("*.part"):
             part.unlink()
         yield
-    finally:
-        os.close(handle)
-        with contextlib.suppress(OSError):  # not empty: something was written
-            for path in made:
-                path.rmdir()
 
 
 def write_weights(

@@ -18,6 +18,9 @@ class Network:
     resolution: int | None = None  # None: what its paper evaluates at
     weights: str = "random"  # "random", or a file to go on from
 
+    def __post_init__(self) -> None:
+        _check_side(self.resolution)
+
     @property
     def side(self) -> int:
         """Height and width of the input in pixels."""
@@ -35,6 +38,9 @@ class Data:
     train: str
     test: str | None = None
     in_memory_gb: float = 4.0  # decoded pictures up to this size stay in memory, others stream
+
+    def __post_init__(self) -> None:
+        _check(self.in_memory_gb >= 0, "in_memory_gb", "at least 0", self.in_memory_gb)
 
 
 @dataclass(frozen=True)
@@ -95,6 +101,7 @@ class Training:
         _check(0 <= smoothing < 1, "label_smoothing", "0 or more and below 1", smoothing)
         _check(0 <= self.ema < 1, "ema", "0 or more and below 1", self.ema)
         _check(self.clip_norm is None or self.clip_norm > 0, "clip_norm", "above 0", self.clip_norm)
+        _check_side(self.resolution)
 
 
 @dataclass(frozen=True)
@@ -113,6 +120,7 @@ class Progressive:
 
     def __post_init__(self) -> None:
         _check(self.stages >= 1, "stages", "at least 1", self.stages)
+        _check_side(self.resolution)
 
 
 @dataclass(frozen=True)
@@ -148,6 +156,10 @@ class Settings:
             )
         epochs, stages = self.training.epochs, self.progressive.stages
         _check(stages <= epochs, "progressive.stages", f"at most the {epochs} epochs", stages)
+
+
+def _check_side(resolution: int | None) -> None:
+    _check(resolution is None or resolution >= 1, "resolution", "at least 1", resolution)
 
 
 def _check(valid: bool, name: str, expected: str, value: object) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from absl import app, flags
 
 from keras_models import cli, experiment, registry
-from keras_models.checkpoints import bundled, files, trained
+from keras_models.checkpoints import bundled, files, lock, trained
 from keras_models.checkpoints.atomic import replacing
 from keras_models.checkpoints.trained import Trained
 from keras_models.errors import InputError
@@ -74,10 +74,11 @@ def ship(config: Path, overrides: list[str], to: Path, progress: Progress) -> Pa
     }
     path = to / f"{config.stem}.safetensors"
     shipped = dataclasses.replace(ours, origin=origin)
-    trained.save(path, stored, shipped)
-    _write(path.with_suffix(".md"), card.card(path, shipped))
-    others = {p: d for p in to.glob("*.safetensors") if (d := trained.describe(p))}
-    _write(to / "README.md", card.index(others))
+    with lock.alone(to / ".lock"):  # the table is of all that are there
+        trained.save(path, stored, shipped)
+        _write(path.with_suffix(".md"), card.card(path, shipped))
+        others = {p: d for p in to.glob("*.safetensors") if (d := trained.describe(p))}
+        _write(to / "README.md", card.index(others))
     return path
 
 

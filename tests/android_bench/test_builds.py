@@ -5,6 +5,8 @@ import hashlib
 import json
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,14 @@ from android_bench import builds
 from android_bench.builds import BuildError, Wanted
 from keras_models import data
 from tests.android_bench.sweeps import Bench, Scripted, grid
+
+BUILD = """
+import sys
+from pathlib import Path
+from android_bench import builds
+wanted = builds.Wanted("net", 32, (("width", 2.0),))
+builds.build(wanted, builds.recipe({"precision": "float32"}), cache=Path(sys.argv[1]))
+"""
 
 
 @pytest.fixture
@@ -152,6 +162,15 @@ def test_a_damaged_entry_is_made_again(bench: Bench, damage: str) -> None:
     assert model.read_bytes() == whole
 
 
+def test_what_two_processes_want_is_converted_once(bench: Bench) -> None:
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(bench.folder), *sys.path])}
+    command = [sys.executable, "-c", BUILD, str(bench.cache)]
+    running = [subprocess.Popen(command, env=env) for _ in range(3)]
+    assert [process.wait() for process in running] == [0] * 3
+    assert bench.converted == 1
+    assert [path.name for path in bench.cache.iterdir() if path.name.startswith(".")] == []
+
+
 def test_what_a_killed_sweep_left_in_the_cache_is_removed(bench: Bench) -> None:
     dead = 2**22 + 1  # above the greatest id of a process
     left = bench.cache / f".abc.{dead}.partial"
@@ -186,4 +205,4 @@ def assert_nothing_runs_or_is_left(bench: Bench) -> None:
     (line,) = Path(os.environ["LOG"]).read_text().splitlines()
     with pytest.raises(ProcessLookupError):
         os.kill(int(line.split()[0]), 0)
-    assert list(bench.cache.iterdir()) == []
+    assert not bench.cache.exists()

@@ -2,6 +2,8 @@ import dataclasses
 import json
 import os
 import resource
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import pytest
 
 from android_bench import results, run_table
 from android_bench.targets import OperatorCount, OperatorTime
-from keras_models.checkpoints import atomic
+from keras_models.checkpoints import atomic, lock
 from keras_models.errors import InputError
 from tests.android_bench.rows import network
 
@@ -59,6 +61,15 @@ ROW = results.Row(
     python_version="3.11.0",
     command="python -m android_bench --models build/net/model.tflite",
 )
+
+APPENDER = """
+import sys
+from pathlib import Path
+from android_bench import results
+from tests.android_bench.rows import row
+print("appends", flush=True)
+results.append(Path(sys.argv[1]), [row("later")])
+"""
 
 
 def other(**changes: Any) -> results.Row:
@@ -197,6 +208,26 @@ def test_every_kind_of_row_that_is_written_is_read(tmp_path: Path) -> None:
     ]
     results.append(path, rows)
     assert results.read(path) == rows
+
+
+def test_another_process_waits_until_a_row_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    line = json.dumps(dataclasses.asdict(ROW))
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", APPENDER, str(path)]
+    with path.open("w") as file:
+        lock.wait_for(file.fileno())
+        file.write(line[:100])
+        file.flush()
+        process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"appends\n"
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.5)
+        file.write(line[100:] + "\n")
+    process.communicate()
+    assert process.returncode == 0
+    assert [row.model for row in results.read(path)] == ["net", "later"]
 
 
 def test_what_holds_no_rows_is_no_file_to_append_to(tmp_path: Path) -> None:

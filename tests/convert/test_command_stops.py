@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from convert import bundle
 from tests.convert.places import contents, two_at_a_time
 
 ROOT = Path(__file__).parents[2]
@@ -43,6 +44,10 @@ DEFECTS = {  # main's body: (exit code, what stderr says)
     "raise RuntimeError('a defect')": (1, ("Traceback (", "RuntimeError: a defect")),
     "os.abort()": (-signal.SIGABRT, ("Fatal Python error: Aborted", "in main")),
     "os.write(2, b'native log')\nwarnings.warn('for developers')\nreturn 0": (0, ()),
+    "raise ImportError('libx.so: failed to map segment from shared object')": (
+        1,
+        ("convert: not enough memory: libx.so: failed",),
+    ),
     "np.zeros(2**50)": (1, ("convert: not enough memory: Unable to allocate",)),
     "return sys.stdout.write('x' * 9999) * 0": (1, ("convert: No space left on device: stdout",)),
 }
@@ -256,6 +261,28 @@ def test_a_writer_killed_at_any_moment_leaves_a_whole_bundle(tmp_path: Path) -> 
     assert found == {"old", "new"}
     subprocess.run([*command, "1"], env=environment(), check=True, stdout=subprocess.DEVNULL)
     assert os.listdir(tmp_path) == ["net_int8"]
+
+
+@pytest.mark.parametrize("flag", ["out", "android_app"])
+def test_a_folder_that_another_run_writes_is_refused_at_once(
+    flag: str, pictures: Path, tmp_path: Path
+) -> None:
+    place = make_place(tmp_path, pictures)
+    folder = {"out": place / "build" / NAME, "android_app": place / "app"}[flag]
+    with bundle.alone(folder, flag=flag):
+        before = contents(place)
+        ran = subprocess.run(
+            [*COMMAND, *WORDS, "--android_app=app"],
+            cwd=place,
+            env=environment(),
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert contents(place) == before
+    line = f"{folder}: process {os.getpid()} writes there: wait until it is done, or choose another"
+    assert (ran.returncode, ran.stdout) == (1, "")
+    assert ran.stderr == f"convert: {line} --{flag}.\n"
 
 
 def meet(disk: str, place: Path) -> subprocess.CompletedProcess[str]:

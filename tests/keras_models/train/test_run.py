@@ -227,7 +227,9 @@ def test_a_full_disk_leaves_what_was_written_before(
 def test_two_trainings_do_not_share_a_folder(tmp_path: Path) -> None:
     with (
         outputs.own(tmp_path),
-        pytest.raises(InputError, match="another training writes there: choose another 'out'"),
+        pytest.raises(
+            InputError, match="writes there: wait until it is done, or choose another 'out'"
+        ),
     ):
         run(settings(tmp_path), Progress("train"))
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from keras_models import experiment
+from keras_models.errors import InputError
 from keras_models.train.settings import Settings
 
 ROOT = Path(__file__).parents[3]
@@ -87,6 +88,25 @@ def test_help_and_wrong_settings_come_without_tensorflow(trap: Path, tmp_path: P
         )
         assert done.returncode == code, done.stderr
         assert message in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("setting", "least"),
+    [
+        ("network.resolution=-1", 1),
+        ("training.resolution=0", 1),
+        ("progressive.resolution=0", 1),
+        ("data.in_memory_gb=-1", 0),
+        ("data.in_memory_gb=nan", 0),
+    ],
+)
+def test_sizes_below_the_least_are_told_with_their_flag(setting: str, least: int) -> None:
+    given = {"network": {"name": "mobilenet_v1"}, "data": {"train": "synthetic:9"}, "out": "x"}
+    name = setting.partition("=")[0].rpartition(".")[2]
+    with pytest.raises(
+        InputError, match=f"^--set {setting}: expected '{name}' to be at least {least}"
+    ):
+        experiment.build(given, Settings, [setting])
 
 
 def test_the_four_networks_have_one_recipe() -> None:

@@ -1,0 +1,171 @@
+"""Runs commands on disks that are too small, and with too little memory.
+
+A command must do its work, or give one line and leave with 1.  Nothing may be half-written, and
+what an older run wrote must be there, byte for byte, or what the new one writes.  Of memory, native
+libraries may end the process where Python cannot tell: those have "died", and must leave as little.
+
+Needs Linux, and root for the disks, which are mounted where nobody else sees them.
+
+python drills/limits.py
+python drills/limits.py --only train --steps 20
+"""
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import app, flags
+from left import Digests, digests, faults
+
+flags.DEFINE_integer("steps", 6, "How many sizes of disks and of memory, each.", lower_bound=1)
+flags.DEFINE_string("only", "", "The command of that name alone.")
+
+CONVERT = (
+    "python -m convert --model mobilenet_v1 --width 0.25 --resolution 32 --num_classes 10 "
+    "--weights random --int8 --calibration examples --out {out}"
+)
+COMMANDS = {  # name: (command, words that the older run has more, files with times)
+    "convert": (f"{CONVERT} --android_app {{out}}/app", "--seed=1", ()),
+    "qat": (f"{CONVERT} --qat_epochs 1 --qat_data synthetic:128", "--seed=1", ()),
+    "train": (
+        "python -m keras_models.train --config configs/mobilenet_v1_cifar10.toml --set out={out} "
+        "--set data.train=synthetic:256 --set data.test=synthetic:64 --set training.epochs=2",
+        "",
+        ("log.csv", "checkpoint.safetensors", "best.safetensors"),
+    ),
+    "sweep": (
+        "python -m android_bench --sweep drills/sweep.toml --cache {out}/cache "
+        "--out {out}/rows.jsonl",
+        "--seed=1",
+        (),
+    ),
+    "accuracy": (
+        "python -m convert.accuracy --models keras_models/weights/mobilenet_v1_cifar10.safetensors "
+        "--data synthetic:64 --labels drills/stripes.txt --out {out}",
+        "--seed=1",
+        (),
+    ),
+}
+# In a name space of its own: mounts a disk of $1 bytes, puts the older files there, runs the
+# command, and brings home what is there then.
+ON_A_DISK = """
+mount -t tmpfs -o size=$1 none "$2" && cp -a "$3"/. "$2" || exit 99
+out=$2 kept=$4; shift 4; "$@"; code=$?
+cp -a "$out"/. "$kept"; exit $code
+"""
+KIB = 1024
+LEAST = 400_000 * KIB  # of memory: Python and NumPy
+TIMEOUT_S = 900.0
+
+
+def main(argv: list[str]) -> int:
+    """Prints a row for each command and kind of limit; leaves with 1 where there is a finding."""
+    given = flags.FLAGS
+    findings = 0
+    for name in [given.only] if given.only else COMMANDS:
+        with tempfile.TemporaryDirectory() as folder:
+            findings += _drill(name, Path(folder), steps=given.steps)
+    return int(findings > 0)
+
+
+def _drill(name: str, folder: Path, *, steps: int) -> int:
+    """Meets all sizes; returns the number of findings."""
+    command, older_words, ignored = COMMANDS[name]
+    out, older, new = (folder / part for part in ("out", "older", "new"))
+    words = shlex.split(command.replace("{out}", str(out)))[1:]
+    _peak([sys.executable, *words, *shlex.split(older_words)])
+    out.rename(older)
+    shutil.copytree(older, out)
+    memory = _peak([sys.executable, *words])
+    expected = digests(out, ignored)
+    out.rename(new)
+    room = [_size(older) + part * _size(new) // steps for part in range(steps)]
+    space = [LEAST + part * (memory - LEAST) // steps for part in range(steps)]
+    findings = 0
+    for kind, sizes in (("disk", room), ("memory", space)):
+        counts: Counter[str] = Counter()
+        for size in sizes:
+            ended, problems = _meet(kind, size, words, folder, expected, ignored)
+            counts[ended] += 1
+            for problem in problems:
+                findings += 1
+                print(f"{name}, {kind} of {size:,} bytes: {problem}", flush=True)
+        told = ", ".join(f"{count} {ended}" for ended, count in sorted(counts.items()))
+        print(f"| {name} | {kind}, {sizes[0] / 1e6:.1f} to {sizes[-1] / 1e6:.1f} MB | {told} |")
+        sys.stdout.flush()
+    return findings
+
+
+def _meet(
+    kind: str, size: int, words: Sequence[str], folder: Path, expected: Digests, ignored: tuple
+) -> tuple[str, list[str]]:
+    """Runs the command with that limit, where an older run has written.
+
+    Returns:
+      Whether it has done its work, told why not, or died; and what is wrong with that.
+    """
+    out, older, kept = (folder / part for part in ("out", "older", "kept"))
+    command = [sys.executable, *words]
+    if kind == "disk":
+        out.mkdir()
+        kept.mkdir()
+        places = (str(size), str(out), str(older), str(kept))
+        command = ["unshare", "--mount", "sh", "-c", ON_A_DISK, "sh", *places, *command]
+    else:
+        shutil.copytree(older, out)
+        command = ["sh", "-c", 'ulimit -v $1; shift; exec "$@"', "sh", f"{size // KIB}", *command]
+    try:
+        ran = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", timeout=TIMEOUT_S
+        )
+    except subprocess.TimeoutExpired:
+        shutil.rmtree(out)
+        return "hung", [f"no end after {TIMEOUT_S:g} s"]
+    if kind == "disk":
+        out.rmdir()
+        kept.rename(out)
+    lines = ran.stderr.splitlines()
+    problems = faults(out, older, expected, ignored)
+    shutil.rmtree(out)
+    if ran.returncode == 0:
+        return "done", problems
+    if ran.returncode == 1 and "Traceback" not in ran.stderr and lines:
+        return "told", problems
+    if kind == "memory" and (ran.returncode < 0 or ran.returncode in (127, 134, 139)):
+        return "died", problems
+    return "wrong", [*problems, f"left with {ran.returncode}: {lines[-3:]}"]
+
+
+def _peak(command: Sequence[str]) -> int:
+    """Runs it in peace; returns the most bytes of memory that it had reserved."""
+    peak = 0
+    with tempfile.TemporaryFile("w+") as said:
+        process = subprocess.Popen(command, stdout=said, stderr=said)
+        while process.poll() is None:
+            with open(f"/proc/{process.pid}/statm") as file:
+                numbers = file.read().split()
+            peak = max(peak, int(numbers[0]) if numbers else 0)
+            time.sleep(0.02)
+        if process.returncode:
+            said.seek(0)
+            sys.exit(f"left with {process.returncode}:\n{said.read()[-2000:]}")
+    return peak * os.sysconf("SC_PAGE_SIZE")
+
+
+def _size(folder: Path) -> int:
+    """What a tmpfs needs for its files, in bytes: whole pages."""
+    page = os.sysconf("SC_PAGE_SIZE")
+    return sum(
+        -(-path.stat().st_size // page) * page for path in folder.rglob("*") if path.is_file()
+    )
+
+
+if __name__ == "__main__":
+    app.run(main)
