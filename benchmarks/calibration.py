@@ -9,11 +9,13 @@ import dataclasses
 import tensorflow as tf
 from absl import app, flags
 
-from convert import export, quantize, verify
+from convert import export
 from convert.inputs import Inputs, from_pictures, made_for
 from convert.lowering import lower
 from convert.network import create
+from convert.quantization import quantize
 from convert.settings import Estimator, Model, Precision, Quantization
+from convert.verification import verify
 
 flags.DEFINE_string("model", None, "Network.", required=True)
 flags.DEFINE_float("width", 1.0, "Width multiplier.")

@@ -17,8 +17,8 @@ from absl import app, flags
 
 from convert.lowering import lower
 from convert.lowering.form import GENERIC
+from convert.lowering.tune import stand_in
 from convert.settings import Precision, Quantization
-from convert.tune import stand_in
 from keras_models import registry
 from keras_models.checkpoints.random_weights import randomize
 

@@ -16,9 +16,10 @@ import numpy as np
 import tf_keras as keras
 from absl import app, flags
 
-from convert import export, graph, quantize
+from convert import export, graph
 from convert.inputs import noise
 from convert.lowering import lower
+from convert.quantization import quantize
 from convert.settings import Precision, Quantization
 from keras_models import registry
 from keras_models.checkpoints.random_weights import randomize

@@ -89,14 +89,15 @@ def main(argv: list[str]) -> int:
         print("\n".join(registry.names()))
         return cli.DONE
     settings = _settings()
-    from convert import android_app, bundle, checks
+    from convert import checks
+    from convert.bundle import android_app, writer
     from convert.complete import complete, in_words
 
     progress = Progress("convert")
     asked, model = settings.model, complete(settings.model)
     settings = dataclasses.replace(settings, model=model)
     checks.check(settings)
-    places = {"out": bundle.folder(settings)}
+    places = {"out": writer.folder(settings)}
     app_folder = flags.FLAGS.android_app
     if app_folder is not None:
         android_app.check(Path(app_folder), places["out"])
@@ -106,13 +107,13 @@ def main(argv: list[str]) -> int:
         progress.tell(f"weights {model.weights}: {words}")
     with contextlib.ExitStack() as locks:
         for flag, place in places.items():
-            locks.enter_context(bundle.alone(place, flag=flag))
+            locks.enter_context(writer.alone(place, flag=flag))
         from convert.pipeline import run  # brings in TensorFlow: not for --help and wrong flags
 
         folder, report = run(settings, progress)
         if app_folder is not None:
             android_app.write(Path(app_folder), folder)
-    from convert.report import rows, to_json
+    from convert.bundle.report import rows, to_json
 
     if flags.FLAGS.json:
         print(to_json(report), end="")

@@ -4,7 +4,7 @@ import math
 import os
 import re
 
-from convert import bundle
+from convert.bundle import writer
 from convert.settings import NAMED_WEIGHTS, Precision, Settings
 from keras_models import data, registry
 from keras_models.errors import InputError
@@ -102,7 +102,7 @@ def check(settings: Settings) -> None:
             raise InputError(f"Expected --{flag} to be {what}, got {path!r}, which is {found}.")
         if what == pictures and not path.lower().endswith(".npz"):
             data.find_pictures(path)
-    bundle.check_writable(bundle.folder(settings))
+    writer.check_writable(writer.folder(settings))
 
 
 def _is_made(source: str | None) -> bool:

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import tf_keras as keras
 
-from convert import automatic, export, qat, quantize
-from convert.equalize import equalize
+from convert import export
 from convert.inputs import Inputs
-from convert.mixed import Mixed
 from convert.network import Network
+from convert.quantization import automatic, qat, quantize
+from convert.quantization.equalize import equalize
+from convert.quantization.mixed import Mixed
 from convert.settings import Settings
 from keras_models.data import Preprocessing
 from keras_models.progress import Progress

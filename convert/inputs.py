@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import tf_keras as keras
 
-from convert.distill import PIXELS, distill
+from convert.quantization.distill import PIXELS, distill
 from keras_models import class_names, data
 from keras_models.data import Preprocessing
 from keras_models.errors import InputError

@@ -5,16 +5,19 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from convert import bundle, file, gates, mixed, qat, tune, verify
+from convert import file
+from convert.bundle import writer
+from convert.bundle.report import Report, make_report
 from convert.complete import complete
 from convert.file import File
 from convert.finish import finish
 from convert.inputs import PICTURES, Inputs, from_pictures, made_for, noise
-from convert.lowering import lower
+from convert.lowering import lower, tune
 from convert.network import Network, create
-from convert.report import Report, make_report
+from convert.quantization import mixed, qat
 from convert.settings import Precision, Settings
-from convert.verify import Audit, Fidelity
+from convert.verification import gates, verify
+from convert.verification.verify import Audit, Fidelity
 from keras_models.errors import InputError
 from keras_models.progress import Progress
 
@@ -28,8 +31,8 @@ def run(settings: Settings, progress: Progress) -> tuple[Path, Report]:
     """
     tf.config.experimental.enable_op_determinism()
     settings = dataclasses.replace(settings, model=complete(settings.model))
-    folder = bundle.folder(settings)
-    bundle.check_writable(folder)
+    folder = writer.folder(settings)
+    writer.check_writable(folder)
     with progress.stage("network and weights"):
         network = create(settings.model, seed=settings.seed, warn=progress.warn)
     labelled, calibration = _inputs(settings, network, progress)
@@ -66,7 +69,7 @@ def run(settings: Settings, progress: Progress) -> tuple[Path, Report]:
         progress.warn("no layer in float32 that was tried brings the file past its gates")
     if folder.exists():
         progress.warn(f"the bundle that was in {folder} is replaced")
-    bundle.write(folder, finished.data, report, class_names)
+    writer.write(folder, finished.data, report, class_names)
     qat.clear(qat.folder(folder))
     return folder, report
 

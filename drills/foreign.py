@@ -21,8 +21,8 @@ import tflite_file
 from android_bench import benchmark_model, network, results, sweep
 from android_bench.benchmark_model import ParseError
 from convert import settings as conversion
-from convert import trial
 from convert.accuracy import forms
+from convert.verification import trial
 from keras_models import class_names, data, experiment, sources
 from keras_models.checkpoints import files, trained
 from keras_models.data import Preprocessing

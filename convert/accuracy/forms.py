@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 import tflite_file
-from convert import litert, trial
+from convert.verification import litert, trial
 from keras_models import class_names, experiment, model_paths, registry
 from keras_models.accuracy import Classifier
 from keras_models.checkpoints import read_weights, trained

@@ -13,11 +13,12 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # on import it compares versions in a deprecated way
     import tensorflow_model_optimization.quantization.keras  # noqa: F401
 
-from convert import export, quantize
-from convert.bias_correction import correct_biases
-from convert.calibrate import Range
+from convert import export
 from convert.inputs import Inputs
 from convert.lowering import lower
+from convert.quantization import quantize
+from convert.quantization.bias_correction import correct_biases
+from convert.quantization.calibrate import Range
 from convert.settings import Precision, Quantization
 from keras_models.checkpoints.random_weights import randomize
 from keras_models.data import Preprocessing

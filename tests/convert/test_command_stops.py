@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from convert import bundle
+from convert.bundle import writer
 from tests.convert.places import contents, two_at_a_time
 
 ROOT = Path(__file__).parents[2]
@@ -84,13 +84,13 @@ OWN_MOUNTS = ("unshare", "--mount", *(("--map-root-user",) if os.getuid() else (
 WRITER = """
 import sys
 from pathlib import Path
-from convert import bundle
+from convert.bundle import writer
 print("ready", flush=True)
 times = int(sys.argv[2])
 while times:
     for text in ("old" * 99999, "new" * 99999):
         names = ["model.tflite", "report.json", "README.md", *["labels.txt"] * (text[0] == "o")]
-        bundle.write_folder(Path(sys.argv[1]), dict.fromkeys(names, text.encode()), flag="out")
+        writer.write_folder(Path(sys.argv[1]), dict.fromkeys(names, text.encode()), flag="out")
     times -= 1
 """
 
@@ -269,7 +269,7 @@ def test_a_folder_that_another_run_writes_is_refused_at_once(
 ) -> None:
     place = make_place(tmp_path, pictures)
     folder = {"out": place / "build" / NAME, "android_app": place / "app"}[flag]
-    with bundle.alone(folder, flag=flag):
+    with writer.alone(folder, flag=flag):
         before = contents(place)
         ran = subprocess.run(
             [*COMMAND, *WORDS, "--android_app=app"],

@@ -8,10 +8,12 @@ import tf_keras as keras
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 import tflite_file
-from convert import export, graph, litert, quantize, verify
-from convert.bias_correction import rounded
+from convert import export, graph
 from convert.inputs import Inputs
+from convert.quantization import quantize
+from convert.quantization.bias_correction import rounded
 from convert.settings import Estimator, Precision, Quantization
+from convert.verification import litert, verify
 from keras_models.data import Preprocessing
 from keras_models.errors import InputError
 

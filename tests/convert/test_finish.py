@@ -10,7 +10,7 @@ import pytest
 from ai_edge_litert.interpreter import Interpreter
 from PIL import Image
 
-from convert import classify, export, litert, pipeline, quantize, verify
+from convert import classify, export, pipeline
 from convert.accuracy import forms
 from convert.complete import complete
 from convert.file import File
@@ -18,7 +18,9 @@ from convert.finish import finish, readers
 from convert.inputs import Inputs
 from convert.lowering import lower
 from convert.network import Network, WeightsOrigin, create
+from convert.quantization import quantize
 from convert.settings import Model, Precision, Quantization, Settings, Verification
+from convert.verification import litert, verify
 from keras_models import accuracy, data, registry
 from keras_models.checkpoints import bundled, trained
 from keras_models.checkpoints.load import model_arrays

@@ -13,10 +13,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from convert import automatic, pipeline, verify
+from convert import pipeline
 from convert.accuracy import forms
-from convert.report import Report
+from convert.bundle.report import Report
+from convert.quantization import automatic
 from convert.settings import Model, Precision, Quantization, Settings, Verification
+from convert.verification import verify
 from keras_models.data import load_picture
 from keras_models.errors import InputError
 from keras_models.progress import Progress

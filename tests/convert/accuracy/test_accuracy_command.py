@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from convert import litert, pipeline
+from convert import pipeline
 from convert.inputs import Inputs
 from convert.settings import Model, Precision, Quantization, Settings, Verification
+from convert.verification import litert
 from keras_models import registry
 from keras_models.checkpoints import trained
 from keras_models.checkpoints.load import model_arrays

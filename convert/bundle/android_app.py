@@ -1,0 +1,192 @@
+"""Makes an Android app of a bundle: the project in `android_bench/app`, and vectors to test it by.
+
+The vectors are pictures, what the network takes and gives for each here, and the best classes: the
+app's unit test holds its own preprocessing and scores against them.
+"""
+
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import ExifTags, Image
+
+from convert.bundle import writer
+from keras_models.accuracy import probabilities
+from keras_models.data import load_picture
+from keras_models.errors import InputError
+
+if TYPE_CHECKING:
+    from ai_edge_litert.interpreter import Interpreter
+
+    from convert.accuracy.forms import Form
+    from convert.verification.litert import Tensor
+
+PROJECT = Path(__file__).parents[2] / "android_bench" / "app"
+ASSETS = "app/src/main/assets/bundle"  # in the app's folder
+VECTORS = "app/src/test/vectors"
+NETWORK = "network.properties"
+CLUTTER = frozenset({".gradle", ".idea", ".kotlin", "build", "local.properties"})
+ANSWERS = 5
+FLAG = "android_app"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture to be drawn for a vector: its size as stored, in parts of the network's side."""
+
+    width: float
+    height: float
+    orientation: int = 1  # EXIF's
+    transparent: bool = False
+
+
+PICTURES = {
+    "landscape": Picture(2.1, 1.4),
+    "portrait_turned_right": Picture(1.5, 1.1, orientation=6),
+    "panorama_upside_down": Picture(3.3, 0.7, orientation=3),
+    "tiny_and_mirrored": Picture(0.3, 0.2, orientation=7),
+    "transparent_turned_left": Picture(0.9, 1.3, orientation=8, transparent=True),
+}
+
+
+def check(app: Path, bundle_folder: Path) -> None:
+    """Raises InputError where `write` could not put an app, before any work is done."""
+    if bundle_folder.resolve() in (app.resolve(), *app.resolve().parents):
+        raise InputError(
+            f"Expected --{FLAG} outside of the bundle's folder {bundle_folder}, got {app}."
+        )
+    if _is_ours(app):
+        writer.try_folder(app / ASSETS, flag=FLAG)
+        return
+    if app.exists() and not (app.is_dir() and not any(app.iterdir())):
+        raise InputError(
+            f"Expected --{FLAG} to be a new folder, an empty one or an app made by it, got {app}, "
+            "which holds something else: choose another."
+        )
+    writer.try_folder(app, flag=FLAG)
+
+
+def write(app: Path, bundle_folder: Path) -> None:
+    """Makes an app that runs a bundle; of one that it made, only the bundle is replaced.
+
+    Raises:
+      InputError: something else is there, or it cannot be written.
+    """
+    from convert.accuracy import forms
+    from convert.verification import litert  # LiteRT, for which no check waits
+
+    check(app, bundle_folder)
+    model = bundle_folder / "model.tflite"
+    (form,) = forms.read_all([str(model)], preprocessing=None, labels=None)
+    data = model.read_bytes()
+    interpreter = litert.load(data)
+    network = _network(bundle_folder.name, form, litert.ends(interpreter))
+    assets = {NETWORK: network, model.name: data}
+    labels = bundle_folder / forms.LABELS
+    if labels.is_file():
+        assets[labels.name] = labels.read_bytes()
+    vectors = _vectors(form, interpreter)
+    if _is_ours(app):
+        writer.write_folder(app / VECTORS, vectors, flag=FLAG)
+        writer.write_folder(app / ASSETS, assets, flag=FLAG)
+        return
+    files = {
+        path.relative_to(PROJECT).as_posix(): path.read_bytes()
+        for path in sorted(PROJECT.rglob("*"))
+        if path.is_file() and not CLUTTER.intersection(path.relative_to(PROJECT).parts)
+    }
+    files |= {f"{VECTORS}/{name}": content for name, content in vectors.items()}
+    files |= {f"{ASSETS}/{name}": content for name, content in assets.items()}
+    writer.write_folder(app, files, flag=FLAG)
+
+
+def _is_ours(app: Path) -> bool:
+    return (app / ASSETS / NETWORK).is_file()
+
+
+def _network(name: str, form: "Form", ends: tuple["Tensor", "Tensor"]) -> bytes:
+    """All that the app knows of a network."""
+    preprocessing = form.preprocessing
+    facts = {
+        "name": name,
+        "model_sha256": form.sha256,
+        "side": form.resolution,
+        "classes": form.classes,
+        "crop_fraction": preprocessing.crop_fraction,
+        "interpolation": preprocessing.interpolation,
+        "channel_order": preprocessing.channel_order,
+        "gives_scores": str(form.gives_scores).lower(),
+        "mean": _joined(preprocessing.mean),
+        "std": _joined(preprocessing.std),
+    }
+    for end, tensor in zip(("input", "output"), ends, strict=True):
+        facts[f"{end}.type"] = tensor.dtype
+        facts[f"{end}.scale"] = tensor.scale
+        facts[f"{end}.zero_point"] = tensor.zero_point
+    return _properties(facts)
+
+
+def _vectors(form: "Form", interpreter: "Interpreter") -> dict[str, bytes]:
+    """Path -> content of the files of each picture."""
+    from convert.verification import litert
+
+    source, result = litert.ends(interpreter)
+    rng = np.random.default_rng(0)
+    files = {}
+    for name, picture in PICTURES.items():
+        rgba = _draw(picture, form.resolution, rng)
+        pixels = _as_loaded(rgba, picture, form)
+        values = litert.quantize(form.preprocessing.to_input(pixels[None]), source)
+        interpreter.set_tensor(source.index, values)
+        interpreter.invoke()
+        stored = interpreter.get_tensor(result.index)[0]
+        scores = litert.dequantize(stored, result.scale, result.zero_point)
+        if not form.gives_scores:
+            scores = probabilities(scores)
+        best = np.argsort(-scores, kind="stable")[:ANSWERS]
+        expected = {
+            "model_sha256": form.sha256,
+            "width": rgba.shape[1],
+            "height": rgba.shape[0],
+            "orientation": picture.orientation,
+            "classes": _joined(best.tolist()),
+            "scores": _joined(scores[best].tolist()),
+        }
+        files[f"{name}/expected.properties"] = _properties(expected)
+        files[f"{name}/argb"] = rgba[..., [3, 0, 1, 2]].tobytes()
+        files[f"{name}/input"] = values.tobytes()
+        files[f"{name}/output"] = stored.tobytes()
+    return files
+
+
+def _draw(picture: Picture, side: int, rng: np.random.Generator) -> np.ndarray:
+    """Blocks under noise, so that neither shrinking nor enlarging evens it out, (h, w, 4) uint8."""
+    width, height = (round(side * size) | 1 for size in (picture.width, picture.height))
+    blocks = rng.integers(0, 256, (height // 8 + 1, width // 8 + 1, 4))
+    blocks = np.kron(blocks, np.ones((8, 8, 1), np.int64))[:height, :width]
+    rgba = ((blocks + rng.integers(0, 256, blocks.shape)) // 2).astype(np.uint8)
+    if not picture.transparent:
+        rgba[..., 3] = 255
+    return rgba
+
+
+def _as_loaded(rgba: np.ndarray, picture: Picture, form: "Form") -> np.ndarray:
+    """What a network sees of a file with these pixels."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = picture.orientation
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "picture.png")
+        Image.fromarray(rgba if picture.transparent else rgba[..., :3]).save(path, exif=exif)
+        return load_picture(path, size=form.resolution, preprocessing=form.preprocessing)
+
+
+def _joined(values: Iterable[float]) -> str:
+    return ",".join(map(str, values))
+
+
+def _properties(facts: Mapping[str, object]) -> bytes:
+    """As java.util.Properties reads them; no value has a backslash or a line break."""
+    return "".join(f"{key}={value}\n" for key, value in facts.items()).encode()

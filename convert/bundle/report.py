@@ -1,0 +1,250 @@
+"""What a conversion found out: for machines in JSON, for people in rows."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from convert.file import File
+from convert.finish import readers
+from convert.inputs import Inputs
+from convert.lowering.tune import Gain
+from convert.network import Network, WeightsOrigin
+from convert.quantization.mixed import Mixed
+from convert.quantization.qat import Epoch
+from convert.settings import Settings
+from convert.verification import gates
+from convert.verification.litert import Tensor
+from convert.verification.verify import Audit, Fidelity
+from keras_models import experiment
+from keras_models.accuracy import Interval
+from keras_models.data import Preprocessing
+from keras_models.versions import version
+
+SCHEMA = 1  # of report.json; grows when a field changes its meaning
+WORST_LAYERS = 5
+PACKAGES = ("shufflelite", "tensorflow", "tf_keras", "ai-edge-litert", "tflite-runtime", "numpy")
+
+
+@dataclass(frozen=True)
+class InputsOrigin:
+    """What the network was calibrated or verified on."""
+
+    origin: str
+    count: int
+    sha256: str
+    skipped: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything about one bundle.  Percentages are 0..100."""
+
+    settings: Settings
+    options: Mapping[str, Any]  # of the builder: the user's, and what the weights needed
+    params: int
+    multiply_adds: int
+    weights: WeightsOrigin
+    preprocessing: Preprocessing
+    forms: tuple[Gain, ...]  # chosen by measuring, and what each gained
+    calibration: InputsOrigin | None
+    verified_on: InputsOrigin
+    sha256: str
+    audit: Audit
+    fidelity: Fidelity
+    gates: tuple[gates.Gate, ...]
+    versions: dict[str, str]
+    training: tuple[Epoch, ...] = ()  # of the int8 form
+    mixed: Mixed | None = None  # where layers of an int8 file do not compute in int8
+    schema: int = SCHEMA
+
+    @property
+    def passed(self) -> bool:
+        """Whether every gate that the user set was reached."""
+        return all(gate.passed for gate in self.gates)
+
+
+def make_report(
+    settings: Settings,
+    network: Network,
+    forms: tuple[Gain, ...],
+    calibration: Inputs | None,
+    checked: Inputs,
+    file: File,
+    audit: Audit,
+    fidelity: Fidelity,
+) -> Report:
+    """Puts together what the stages gave."""
+    return Report(
+        settings=settings,
+        options=network.options,
+        params=network.params,
+        multiply_adds=network.multiply_adds,
+        weights=network.weights,
+        preprocessing=file.preprocessing,
+        forms=forms,
+        calibration=_origin(calibration)
+        if calibration and settings.quantization.precision.needs_inputs
+        else None,
+        training=file.epochs,
+        verified_on=_origin(checked),
+        sha256=hashlib.sha256(file.data).hexdigest(),
+        audit=audit,
+        fidelity=fidelity,
+        gates=gates.check(fidelity, settings.verification),
+        versions={name: v for name in PACKAGES if (v := version(name))},
+        mixed=file.mixed,
+    )
+
+
+def to_json(report: Report) -> str:
+    """The whole report; the same report gives the same text, wherever it will lie."""
+    settings = experiment.to_dict(report.settings)
+    del settings["out"]
+    plain = dataclasses.asdict(report) | {"settings": settings}
+    return json.dumps(plain, indent=2, sort_keys=True) + "\n"
+
+
+def rows(report: Report) -> list[tuple[str, str]]:
+    """What a person wants to know first: (what, how much)."""
+    audit, fidelity = report.audit, report.fidelity
+    requantized = f"{audit.requantizations} QUANTIZE inside"
+    found = [
+        ("network", _network(report)),
+        ("size", f"{audit.size_bytes:,} bytes"),
+        ("parameters", f"{report.params:,}"),
+        ("multiply-adds", f"{report.multiply_adds / 1e6:.1f} M"),
+        ("weights", _weights(report.weights)),
+        ("input", _tensor(audit.input)),
+        ("output", f"{_tensor(audit.output)}: {output_name(report)}"),
+        ("apps", _readers(report)),
+        ("operators", f"{sum(audit.operators.values())}, {requantized}, float: {_float(audit)}"),
+        ("form", _form(report)),
+        ("XNNPACK", _delegation(audit)),
+        ("tflite-runtime", _loads(report)),
+    ]
+    if report.mixed:
+        found.append(("higher precision", _mixed(report.mixed)))
+    if report.calibration:
+        found.append(("calibrated on", _inputs(report.calibration)))
+    if report.training:
+        found.append(("trained in int8", _training(report)))
+    found.append(("verified on", _inputs(report.verified_on)))
+    if difference := fidelity.top1_difference:
+        top1 = (
+            f"{form} {top1:.1f} % ({_interval(interval)})"
+            for form, top1, interval in (
+                ("float", fidelity.float_top1, fidelity.float_top1_interval),
+                ("file", fidelity.top1, fidelity.top1_interval),
+            )
+        )
+        found += [
+            ("top-1", f"{', '.join(top1)}, with 95 % intervals"),
+            ("difference", f"{difference.points:+.1f} points ({_interval(difference.interval)})"),
+            ("top-5", f"float {fidelity.float_top5:.1f} %, file {fidelity.top5:.1f} %"),
+        ]
+    found += [
+        ("agreement", f"{fidelity.agreement:.1f} % of inputs keep their best class"),
+        *_rounded(fidelity),
+        ("logits", f"{fidelity.sqnr_db:.1f} dB signal to quantization noise"),
+        (
+            "worst layers",
+            ", ".join(f"{x.name} {x.sqnr_db:.1f} dB" for x in fidelity.layers[:WORST_LAYERS]),
+        ),
+    ]
+    return found + [
+        (
+            f"gate {g.flag}",
+            f"{g.value:.2f}, limit {g.limit:g}: {'passed' if g.passed else 'MISSED'}",
+        )
+        for g in report.gates
+    ]
+
+
+def output_name(report: Report) -> str:
+    """What the output's values are: logits or scores."""
+    return "scores" if report.settings.quantization.scores else "logits"
+
+
+def _network(report: Report) -> str:
+    options = (f"{name}={value}" for name, value in sorted(report.options.items()))
+    return " ".join([report.settings.model.name, *options])
+
+
+def _form(report: Report) -> str:
+    lowering = report.settings.lowering
+    if lowering.way == "direct":
+        return "direct: layer by layer"
+    gains = (f"{g.decision}: {g.chosen} ({g.ratio:.3f})" for g in report.forms)
+    return "; ".join([f"for {lowering.target} cores", *gains])
+
+
+def _weights(weights: WeightsOrigin) -> str:
+    return weights.origin + (f", of {weights.source}" if weights.source else "")
+
+
+def _origin(inputs: Inputs) -> InputsOrigin:
+    return InputsOrigin(inputs.origin, len(inputs), inputs.sha256, inputs.skipped)
+
+
+def _tensor(tensor: Tensor) -> str:
+    shape = " x ".join(map(str, tensor.shape))
+    if not tensor.scale:
+        return f"{tensor.dtype} {shape}"
+    return f"{tensor.dtype} {shape}, scale {tensor.scale:.6g}, zero point {tensor.zero_point}"
+
+
+def _readers(report: Report) -> str:
+    audit, scores = report.audit, report.settings.quantization.scores
+    return readers(audit.input.dtype, audit.output.dtype, report.preprocessing, scores=scores)
+
+
+def _float(audit: Audit) -> str:
+    return ", ".join(f"{n} {name}" for name, n in audit.float_operators.items()) or "none"
+
+
+def _delegation(audit: Audit) -> str:
+    outside = ", ".join(f"{n} {name}" for name, n in audit.undelegated_operators.items())
+    partitions = audit.delegate_partitions
+    return f"{partitions} partition{'s' * (partitions != 1)}, outside: {outside or 'none'}"
+
+
+def _mixed(mixed: Mixed) -> str:
+    layers = (
+        f"{x.layer} {x.dtype}" + ("" if x.gain_db is None else f" ({x.gain_db:+.1f} dB)")
+        for x in mixed.layers
+    )
+    cost = f"{mixed.operators:+} operators, {mixed.partitions:+} partitions"
+    return f"{', '.join(layers) or 'no layer'}: {cost}"
+
+
+def _loads(report: Report) -> str:
+    answers = {True: "loads and runs it", False: "does NOT run it", None: "not installed"}
+    version = report.versions.get("tflite-runtime", "")
+    return f"{version} {answers[report.audit.loads_in_tflite_runtime]}".strip()
+
+
+def _rounded(fidelity: Fidelity) -> list[tuple[str, str]]:
+    agreement = fidelity.rounded_agreement
+    if agreement is None:
+        return []
+    return [("fake-quantized", f"the network in Keras has the same best class: {agreement:.1f} %")]
+
+
+def _training(report: Report) -> str:
+    first, last = report.training[0], report.training[-1]
+    qat, number = report.settings.qat, len(report.training)
+    epochs = f"{number} epoch{'s' * (number != 1)} of {qat.data}"
+    return f"{epochs}, loss {first.loss:.4f} to {last.loss:.4f}"
+
+
+def _interval(interval: Interval | None) -> str:
+    assert interval is not None  # where there is a top-1
+    return f"{interval[0]:.1f} to {interval[1]:.1f}"
+
+
+def _inputs(origin: InputsOrigin) -> str:
+    skipped = f", {len(origin.skipped)} unreadable" if origin.skipped else ""
+    return f"{origin.count} inputs: {origin.origin}{skipped}"

@@ -1,0 +1,1 @@
+"""Holds a file against the float network, and what it must be."""

@@ -1,0 +1,255 @@
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tf_keras as keras
+
+from convert import pipeline
+from convert.network import Network, WeightsOrigin
+from convert.quantization import qat, quantize
+from convert.settings import Model, Precision, Qat, Quantization, Settings, Verification
+from convert.verification import litert
+from keras_models import registry
+from keras_models.checkpoints import files
+from keras_models.checkpoints.load import load_weights, save
+from keras_models.data import Preprocessing
+from keras_models.errors import InputError
+from keras_models.progress import Progress
+from keras_models.sources import Split, load
+from keras_models.train import settings as recipes
+from keras_models.train.form import training_form
+from keras_models.train.run import run
+
+SETTINGS = Settings(
+    model=Model("small", resolution=16, num_classes=10),
+    quantization=Quantization(precision=Precision.INT8),
+    qat=Qat(epochs=3, data="synthetic:60", batch=16, learning_rate=0.01),
+)
+
+
+class StoppedError(Exception):
+    pass
+
+
+class Silent(Progress):
+    """Tells nobody; stops the command after `lines`."""
+
+    def __init__(self, lines: int = 1000) -> None:
+        super().__init__("test")
+        self.left = lines
+
+    def tell(self, message: str) -> None:
+        if self.left == 0:
+            raise StoppedError(message)
+        self.left -= 1
+
+
+def train(small: Any, out: Path, settings: Settings = SETTINGS, **changes: Any) -> tuple[Any, Any]:
+    network = Network(small.model, {}, Preprocessing(), WeightsOrigin("random"), None, 0, 0)
+    options = {"calibrated": small.corrected, "progress": Silent()} | changes
+    return qat.train(
+        ranges=small.ranges,
+        teacher=small.deployed,
+        network=network,
+        settings=settings,
+        out=out,
+        **options,
+    )
+
+
+def same(one: Any, other: Any) -> bool:
+    pairs = zip(one.get_weights(), other.get_weights(), strict=True)
+    return all(np.array_equal(a, b) for a, b in pairs)
+
+
+def test_rounded_in_keras_it_gives_the_files_bits(small: Any, fresh: Any) -> None:
+    rounded = quantize.fake_quantize(small.corrected, small.ranges, training=True)
+    expected = np.concatenate([rounded(batch).numpy() for batch in fresh.batches()])
+    found = np.stack(list(litert.run(small.int8, fresh)))
+    step = small.ranges["classifier"].step
+    np.testing.assert_array_equal(np.round(found / step), np.round(expected / step))
+    # Not so in real numbers, which know neither of factors in float32 nor of fixed point:
+    real = quantize.fake_quantize(small.corrected, small.ranges)
+    differs = np.concatenate([real(batch).numpy() for batch in fresh.batches()])
+    assert np.mean(np.round((found - differs) / step) != 0) > 0.05
+
+
+@pytest.mark.parametrize("per_channel", [True, False])
+def test_weights_are_whole_steps_and_biases_whole_products(small: Any, per_channel: bool) -> None:
+    rounded = quantize.fake_quantize(
+        small.corrected, small.ranges, per_channel=per_channel, training=True
+    )
+    rounded(np.zeros((1, 16, 16, 3), np.float32))
+    for name, source in (("conv1", "image"), ("depthwise", "expand"), ("conv2", "reduce")):
+        kernel, bias = small.corrected.get_layer(name).get_weights()
+        layer = rounded.get_layer(name).layer
+        depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
+        axes = ((0, 1) if depthwise else (0, 1, 2)) if per_channel else None
+        steps = np.abs(kernel).max(axis=axes, keepdims=True) / 127
+        found = np.asarray(layer.depthwise_kernel if depthwise else layer.kernel)
+        np.testing.assert_array_equal(found, np.round(kernel / steps))  # as it last computed
+        products = steps.ravel() * (small.ranges[source].high - small.ranges[source].low) / 255
+        np.testing.assert_allclose(layer.bias, np.round(bias / products), rtol=1e-6)
+
+
+def test_it_learns_and_comes_nearer_to_its_teacher(small: Any, tmp_path: Path) -> None:
+    blunt = keras.models.clone_model(small.corrected)
+    blunt.set_weights([np.round(w * 12) / 12 for w in small.corrected.get_weights()])
+    settings = replace(
+        SETTINGS,
+        qat=replace(SETTINGS.qat, data="synthetic:320", epochs=12, distillation=1.0),
+    )
+    trained, epochs = train(small, tmp_path / "x", settings, calibrated=blunt)
+    assert len(epochs) == 12
+    assert epochs[-1].loss < epochs[0].loss
+    errors = []
+    for form in (blunt, trained):
+        rounded = quantize.fake_quantize(form, small.ranges, training=True)
+        pairs = ((rounded(x), small.deployed(x)) for x in small.calibration.batches())
+        errors.append(np.mean([np.square(a - b).mean() for a, b in pairs]))
+    assert errors[1] < 0.7 * errors[0]
+
+
+def test_what_is_not_connected_stays_so(small: Any, tmp_path: Path) -> None:
+    cut = keras.models.clone_model(small.corrected)
+    cut.set_weights(small.corrected.get_weights())
+    kernel, bias = cut.get_layer("conv2").get_weights()
+    kernel[:, :, ::2, ::3] = 0
+    cut.get_layer("conv2").set_weights([kernel, bias])
+    trained, _ = train(small, tmp_path / "x", calibrated=cut)
+    found, _ = trained.get_layer("conv2").get_weights()
+    np.testing.assert_array_equal(found == 0, kernel == 0)
+    assert not np.array_equal(found, kernel)
+
+
+def test_an_interrupted_training_ends_with_the_same_bits(small: Any, tmp_path: Path) -> None:
+    whole, epochs = train(small, tmp_path / "whole")
+    for lines in (2, 4, 1):  # pictures and then two lines an epoch, or one that it goes on
+        with pytest.raises(StoppedError):
+            train(small, tmp_path / "parts", progress=Silent(lines))
+    parts, again = train(small, tmp_path / "parts")
+    assert same(parts, whole)
+    assert not same(whole, small.corrected)
+    assert again == epochs
+
+
+def test_a_training_that_began_otherwise_is_not_gone_on_with(small: Any, tmp_path: Path) -> None:
+    train(small, tmp_path / "x")
+    for changes, told in (
+        ({"calibrated": small.deployed}, "other weights"),
+        ({"settings": replace(SETTINGS, qat=replace(SETTINGS.qat, distillation=0.1))}, "other w"),
+        (
+            {"settings": replace(SETTINGS, qat=replace(SETTINGS.qat, batch=8))},
+            r"has qat\.batch = 16, not 8: repeat its settings",
+        ),
+    ):
+        with pytest.raises(InputError, match=told):
+            train(small, tmp_path / "x", **changes)
+
+
+def test_pictures_of_other_classes_are_refused(small: Any, tmp_path: Path) -> None:
+    settings = replace(SETTINGS, model=replace(SETTINGS.model, num_classes=10))
+    three = keras.Model(
+        small.model.inputs, keras.layers.Dense(3, name="three")(small.model.layers[-2].output)
+    )
+    network = Network(three, {}, Preprocessing(), WeightsOrigin("random"), None, 0, 0)
+    with pytest.raises(InputError, match="the network's 3 classes, got 10"):
+        qat.train(
+            small.corrected,
+            small.ranges,
+            small.deployed,
+            network,
+            settings,
+            tmp_path / "x",
+            Silent(),
+        )
+    assert not (tmp_path / "x").exists()
+    named = replace(network, model=small.model, class_names=("stripes0", *"abcdefghi"))
+    with pytest.raises(InputError, match="got 'stripes1', a name that none of them has"):
+        qat.train(
+            small.corrected,
+            small.ranges,
+            small.deployed,
+            named,
+            settings,
+            tmp_path / "x",
+            Silent(),
+        )
+
+
+FAMILIES: dict[str, tuple[dict[str, Any], int, int]] = {  # options, side, epochs of float
+    "shufflenet_v1": ({"width": 0.25, "stem": "cifar"}, 32, 5),
+    "shufflenet_v2": ({"width": 0.5, "stem": "cifar"}, 32, 5),
+    "augshufflenet": ({"width": 0.5, "stem": "cifar"}, 32, 5),
+    "mobilenet_v1": ({"width": 0.25, "stem": "cifar"}, 32, 5),
+    "mobilenet_v2": ({"width": 0.35}, 64, 5),
+    "mobilenet_v3_small": ({}, 64, 5),
+    "efficientnet_v2_b0": ({}, 32, 14),
+}
+
+
+def trained(name: str, options: dict[str, Any], side: int, epochs: int, out: Path) -> Path:
+    """Weights of a network that tells the stripes apart."""
+    recipe = recipes.Training(epochs=epochs, batch=32, learning_rate=0.03, weight_decay=1e-3)
+    settings = recipes.Settings(
+        recipes.Network(name, options, side),
+        recipes.Data("synthetic:640"),
+        str(out),
+        augment=recipes.Augment(crop="none", flip=False),
+        training=recipe,
+    )
+    weights = run(settings, Progress("test")).weights
+    model = registry.create(name, input_shape=(side, side, 3), num_classes=10, **options)
+    load_weights(model, files.read(weights), origin="test")
+    model = training_form(model)  # of which XLA compiles nothing
+    # So few steps are too short a memory for the moving averages: the statistics, all at once.
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = 0.0
+    images, _ = next(synthetic(320, side, seed=1).read([np.arange(320)]))
+    model(Preprocessing().to_input(images), training=True)
+    save(model, out / "weights.npz")
+    return out / "weights.npz"
+
+
+def synthetic(count: int, side: int, *, seed: int) -> Split:
+    return load(
+        f"synthetic:{count}",
+        size=side,
+        preprocessing=Preprocessing(),
+        in_memory_gb=1,
+        seed=seed,
+        warn=pytest.fail,
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_family_trains_in_int8_and_its_file_computes_what_was_trained(
+    name: str, tmp_path: Path
+) -> None:
+    options, side, epochs = FAMILIES[name]
+    weights = trained(name, options, side, epochs, tmp_path / "float")
+    images, labels = next(synthetic(300, side, seed=2).read([np.arange(300)]))
+    data = tmp_path / "pictures.npz"
+    np.savez(data, images=images, labels=labels)
+    folder, report = pipeline.run(
+        Settings(
+            model=Model(name, options, resolution=side, num_classes=10, weights=str(weights)),
+            quantization=Quantization(precision=Precision.INT8, calibration=str(data)),
+            qat=Qat(epochs=1, data="synthetic:640", batch=32, crop="none", flip=False),
+            verification=Verification(data=str(data)),
+            out=str(tmp_path / "out"),
+        ),
+        Progress("test"),
+    )
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [folder.name]
+    audit, fidelity = report.audit, report.fidelity
+    assert audit.float_operators == {}
+    assert audit.requantizations == 0
+    assert (audit.delegate_partitions, audit.undelegated_operators) == (1, {})
+    assert fidelity.top1 is not None
+    assert fidelity.top1 > 80
+    assert fidelity.rounded_agreement == 100
