@@ -15,7 +15,7 @@ def check(data: bytes) -> None:
     Raises:
       InputError: the runtime refuses it, crashes, or does not come to an end.
     """
-    code = "import sys; from convert import trial; sys.exit(trial.main())"
+    code = "import sys; from convert.verification import trial; sys.exit(trial.main())"
     good, said = apart.run(code, library="LiteRT", data=data)
     if not good:
         raise InputError(one_line(f"LiteRT refuses it: {said}"))
