@@ -21,7 +21,7 @@ OTHERS = ("./gradlew", "gradle", "pytest")  # whose words are not ours to check
 
 def found_wrong(folder: Path, asked: Sequence[Command]) -> list[str]:
     """What is wrong with commands, each with its place."""
-    for name in ("configs", "examples"):
+    for name in ("configs", "drills", "examples"):
         (folder / name).symlink_to(ROOT / name)
     for path in DOCUMENTS:
         for name, text in commands.files(path).items():
