@@ -27,6 +27,7 @@ from convert.settings import Estimator, Precision, Settings
 from keras_models import cli, experiment, registry
 from keras_models.progress import Progress
 
+THREADS = 8
 flags.DEFINE_string("model", None, "Network to convert; see --list.")
 flags.DEFINE_float("width", None, "Width multiplier; default: the paper's 1.0.")
 flags.DEFINE_integer("groups", None, "Groups of ShuffleNet V1's pointwise convolutions.")
@@ -108,8 +109,12 @@ def main(argv: list[str]) -> int:
     with contextlib.ExitStack() as locks:
         for flag, place in places.items():
             locks.enter_context(writer.alone(place, flag=flag))
-        from convert.pipeline import run  # brings in TensorFlow: not for --help and wrong flags
+        import tensorflow as tf  # not for --help and wrong flags
 
+        from convert.pipeline import run
+
+        # As many on any machine: sums are divided among them, and rounded as they are divided.
+        tf.config.threading.set_intra_op_parallelism_threads(THREADS)
         folder, report = run(settings, progress)
         if app_folder is not None:
             android_app.write(Path(app_folder), folder)

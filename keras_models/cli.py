@@ -12,9 +12,16 @@ from typing import Any, TextIO
 
 from absl import app, flags
 
-from keras_models.errors import InputError
+from keras_models.errors import InputError, one_line
 
 DONE, FAILED, USAGE, GATE_MISSED = 0, 1, 2, 3
+_OF_MEMORY = {  # exception: what it says, where there was too little memory
+    "ResourceExhaustedError": "",
+    "AbortedError": "Status: 1, message",  # oneDNN's number for it
+    "ImportError": "failed to map segment",
+    "EncodeError": "Failed to serialize",
+    "RuntimeError": "can't start new thread",
+}
 
 
 def run(main: Callable[[list[str]], int], *, name: str) -> None:
@@ -53,7 +60,9 @@ def run(main: Callable[[list[str]], int], *, name: str) -> None:
                 how = "interrupted" if stops.first == signal.SIGINT else "terminated"
                 os._exit(_fail(name, f"{how}; no file was left half-written", 128 + stops.first))
             if _is_of_memory(error):
-                return _fail(name, f"not enough memory{f': {error}' if str(error) else ''}", FAILED)
+                return _fail(
+                    name, f"not enough memory{f': {one_line(error)}' if str(error) else ''}", FAILED
+                )
             raise
         finally:
             stops.end()  # too late: all is done, and what follows are atexit functions
@@ -63,10 +72,10 @@ def run(main: Callable[[list[str]], int], *, name: str) -> None:
 
 
 def _is_of_memory(error: BaseException) -> bool:
-    # TensorFlow has an error of its own, and is not imported here.
-    if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
+    if isinstance(error, MemoryError):
         return True
-    return isinstance(error, ImportError) and "failed to map segment" in str(error)
+    known = _OF_MEMORY.get(type(error).__name__)  # TensorFlow is not imported here
+    return known is not None and known in str(error)
 
 
 def print_table(

@@ -48,6 +48,11 @@ DEFECTS = {  # main's body: (exit code, what stderr says)
         1,
         ("convert: not enough memory: libx.so: failed",),
     ),
+    'raise RuntimeError("can\'t start new thread")': (1, ("not enough memory: can't start",)),
+    "raise type('AbortedError', (Exception,), {})('layer x: Status: 1, message:\\n none')": (
+        1,
+        ("convert: not enough memory: layer x: Status: 1, message: none",),
+    ),
     "np.zeros(2**50)": (1, ("convert: not enough memory: Unable to allocate",)),
     "return sys.stdout.write('x' * 9999) * 0": (1, ("convert: No space left on device: stdout",)),
 }
