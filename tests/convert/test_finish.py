@@ -314,7 +314,7 @@ def test_a_conversion_to_scores_ends_in_a_bundle_that_classifies(
         assert report.passed  # of the logits
         assert report.audit.delegate_partitions == 1
         assert "take it as it is |" in (place / "README.md").read_text()
-        assert "val scores = output" in (place / "README.md").read_text()
+        assert "val scores = classifier.classify(argb)" in (place / "README.md").read_text()
         (form,) = forms.read_all([str(place / "model.tflite")], preprocessing=None, labels=None)
         assert client.metadata((place / "model.tflite").read_bytes()).colours == 1
         answers[name] = classify.classify(form, sorted(folder.iterdir()))
