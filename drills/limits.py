@@ -2,7 +2,8 @@
 
 A command must do its work, or give one line and leave with 1.  Nothing may be half-written, and
 what an older run wrote must be there, byte for byte, or what the new one writes.  Of memory, native
-libraries may end the process where Python cannot tell: those have "died", and must leave as little.
+libraries may end the process where Python cannot tell, or wait for a thread that has ended: those
+have "died" or "hung", and must leave as little.
 
 Needs Linux, and root for the disks, which are mounted where nobody else sees them.
 
@@ -13,6 +14,7 @@ python drills/limits.py --only train --steps 20
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -109,7 +111,7 @@ def _meet(
     """Runs the command with that limit, where an older run has written.
 
     Returns:
-      Whether it has done its work, told why not, or died; and what is wrong with that.
+      Whether it has done its work, told why not, died or hung; and what is wrong with that.
     """
     out, older, kept = (folder / part for part in ("out", "older", "kept"))
     command = [sys.executable, *words]
@@ -121,26 +123,27 @@ def _meet(
     else:
         shutil.copytree(older, out)
         command = ["sh", "-c", 'ulimit -v $1; shift; exec "$@"', "sh", f"{size // KIB}", *command]
-    try:
-        ran = subprocess.run(
-            command, capture_output=True, text=True, errors="replace", timeout=TIMEOUT_S
-        )
-    except subprocess.TimeoutExpired:
-        shutil.rmtree(out)
-        return "hung", [f"no end after {TIMEOUT_S:g} s"]
+    with tempfile.TemporaryFile("w+", errors="replace") as said:
+        process = subprocess.Popen(command, stdout=said, stderr=said)
+        try:
+            code = process.wait(TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            code = process.wait()
+        said.seek(0)
+        lines = said.read().splitlines()
     if kind == "disk":
         out.rmdir()
         kept.rename(out)
-    lines = ran.stderr.splitlines()
     problems = faults(out, older, expected, ignored)
     shutil.rmtree(out)
-    if ran.returncode == 0:
+    if code == 0:
         return "done", problems
-    if ran.returncode == 1 and "Traceback" not in ran.stderr and lines:
+    if code == 1 and lines and "Traceback (most recent call last):" not in lines:
         return "told", problems
-    if kind == "memory" and (ran.returncode < 0 or ran.returncode in (127, 134, 139)):
-        return "died", problems
-    return "wrong", [*problems, f"left with {ran.returncode}: {lines[-3:]}"]
+    if kind == "memory" and (code < 0 or code in (127, 134, 139)):
+        return "hung" if code == -signal.SIGKILL else "died", problems
+    return "wrong", [*problems, f"left with {code}: {lines[-1:]!s:.300}"]
 
 
 def _peak(command: Sequence[str]) -> int:

@@ -21,6 +21,7 @@ _OF_MEMORY = {  # exception: what it says, where there was too little memory
     "ImportError": "failed to map segment",
     "EncodeError": "Failed to serialize",
     "RuntimeError": "can't start new thread",
+    "TypeError": "descriptor pool: out of memory",
 }
 
 

@@ -53,6 +53,10 @@ DEFECTS = {  # main's body: (exit code, what stderr says)
         1,
         ("convert: not enough memory: layer x: Status: 1, message: none",),
     ),
+    "raise TypeError('descriptor pool: out of memory')": (
+        1,
+        ("convert: not enough memory: descriptor pool",),
+    ),
     "np.zeros(2**50)": (1, ("convert: not enough memory: Unable to allocate",)),
     "return sys.stdout.write('x' * 9999) * 0": (1, ("convert: No space left on device: stdout",)),
 }
