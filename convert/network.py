@@ -1,6 +1,5 @@
 """The first two stages: the network that the settings name, and its weights."""
 
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from convert.complete import in_words
 from convert.settings import NAMED_WEIGHTS, Model
 from keras_models import class_names, counts, experiment, registry
 from keras_models.accuracy import Accuracy
-from keras_models.checkpoints import Weights, bundled, download, read_weights, trained
+from keras_models.checkpoints import Weights, atomic, bundled, download, read_weights, trained
 from keras_models.checkpoints.load import load_weights, model_arrays
 from keras_models.checkpoints.random_weights import randomize
 from keras_models.data import Preprocessing
@@ -55,7 +54,7 @@ def create(model: Model, *, seed: int, warn: Callable[[str], None]) -> Network:
     if model.weights not in (None, "random"):
         path = _weights_file(model)
         read = read_weights(path, source=model.source)
-        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+        sha256 = atomic.sha256(path)
         accuracy = _accuracy(path, model)
         weights = WeightsOrigin(model.weights, read.source, sha256, accuracy)
     options = _options(model, read)
