@@ -1,3 +1,5 @@
+"""The command as its users start it: flags, exit codes, tables and JSON."""
+
 import contextlib
 import hashlib
 import json

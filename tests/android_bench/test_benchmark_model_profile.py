@@ -1,3 +1,5 @@
+"""Profiles of operators in the tools' output and CSV files: read as meant, or refused."""
+
 import random
 import re
 from collections.abc import Callable

@@ -1,3 +1,5 @@
+"""The benchmark tool's program: found, fetched once from a server of our own, and checked."""
+
 import hashlib
 import http.server
 import json

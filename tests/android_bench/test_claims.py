@@ -1,3 +1,5 @@
+"""The papers' claims: their figures are the papers', and ours the same quotient."""
+
 import math
 from pathlib import Path
 

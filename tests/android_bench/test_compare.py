@@ -1,3 +1,5 @@
+"""What got slower: rows against earlier rows of the same place."""
+
 import dataclasses
 
 import pytest

@@ -1,3 +1,5 @@
+"""What a device's shell tells of cores, clocks and temperatures, read from texts of real ones."""
+
 import shlex
 import subprocess
 from pathlib import Path

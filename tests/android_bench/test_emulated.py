@@ -1,3 +1,5 @@
+"""The emulated cores: exact counts, and every tensor the same bits as on this machine."""
+
 import contextlib
 import dataclasses
 import os

@@ -1,3 +1,5 @@
+"""The counter that QEMU loads: classes of instructions, loops, and its licence."""
+
 import ctypes
 import json
 import shutil

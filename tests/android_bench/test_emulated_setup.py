@@ -1,3 +1,5 @@
+"""Making the emulated system: what it needs, and what is left of a set-up cut off."""
+
 import json
 import os
 import platform

@@ -1,3 +1,5 @@
+"""Models on this machine: times, memory, delegation, and a worker that dies."""
+
 import contextlib
 import importlib.util
 from collections.abc import Iterator, Mapping

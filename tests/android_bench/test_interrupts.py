@@ -1,3 +1,5 @@
+"""Ctrl-C while something comes to its end."""
+
 import signal
 import subprocess
 import sys

@@ -1,3 +1,5 @@
+"""The order of interleaved rounds, their ratios, and models that die in them."""
+
 import dataclasses
 import os
 import signal

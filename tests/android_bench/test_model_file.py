@@ -1,3 +1,5 @@
+"""The files that --models names: their hashes and operators, or why they are refused."""
+
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,3 +1,5 @@
+"""Pictures of rows: what is drawn where, and the same bytes each time."""
+
 import itertools
 import math
 import struct

@@ -1,3 +1,5 @@
+"""Rows and their JSONL file: written, read again, damaged."""
+
 import dataclasses
 import json
 import os

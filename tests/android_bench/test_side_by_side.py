@@ -1,3 +1,5 @@
+"""Places that work at the same time, and what one that fails means for the others."""
+
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field

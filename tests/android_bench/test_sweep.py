@@ -1,3 +1,5 @@
+"""Sweeps: settings, heats, failures, and the tables of their rows."""
+
 import dataclasses
 import errno
 import itertools

@@ -1,3 +1,5 @@
+"""What each target has and has not, told before anything runs."""
+
 import os
 
 import adbutils

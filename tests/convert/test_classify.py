@@ -1,3 +1,5 @@
+"""The command that classifies pictures, against the network itself."""
+
 import json
 import shutil
 import subprocess

@@ -1,3 +1,5 @@
+"""The command that makes a bundle again, read back by the program's own flags."""
+
 import json
 import shlex
 import subprocess

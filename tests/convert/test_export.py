@@ -1,3 +1,5 @@
+"""Bytes of .tflite files of every precision."""
+
 import itertools
 from collections.abc import Callable, Iterator
 from typing import Any

@@ -1,3 +1,5 @@
+"""How files begin and end for apps: pixels in, scores out, and what clients make of both."""
+
 import dataclasses
 import functools
 import re

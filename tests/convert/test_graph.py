@@ -1,3 +1,5 @@
+"""Models as graphs: sources, order, copies."""
+
 from typing import Any
 
 import numpy as np

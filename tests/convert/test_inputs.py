@@ -1,3 +1,5 @@
+"""What a network is calibrated and verified on."""
+
 import hashlib
 from collections.abc import Callable
 from pathlib import Path

@@ -1,3 +1,5 @@
+"""Lowering: every network computes the same, in the layers that TFLite runs best."""
+
 from collections.abc import Callable
 from typing import Any
 

@@ -1,3 +1,5 @@
+"""What weights tell of themselves: the accuracy that was measured with them."""
+
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path

@@ -1,3 +1,5 @@
+"""Whole conversions of a toy: bundles, reports, and the same bytes again."""
+
 import dataclasses
 import hashlib
 import json

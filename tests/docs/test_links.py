@@ -1,3 +1,5 @@
+"""Links between pages, and how long a page may be."""
+
 import re
 from pathlib import Path
 

@@ -1,3 +1,5 @@
+"""The drill of mistakes: some are made, and planted faults are found."""
+
 import os
 import subprocess
 import sys

@@ -1,3 +1,5 @@
+"""The fuzzing drill: readers bear damaged files, and planted faults are found."""
+
 import os
 import re
 import subprocess

@@ -1,3 +1,5 @@
+"""The drill of kills: good writers pass it, bad ones do not."""
+
 import os
 import subprocess
 import sys

@@ -1,3 +1,5 @@
+"""Who is right: top-1, top-5 and their intervals, against the textbook's."""
+
 import dataclasses
 import math
 import threading

@@ -1,3 +1,5 @@
+"""AlexNet against its paper's layers."""
+
 import math
 from collections.abc import Callable, Iterator
 from typing import Any

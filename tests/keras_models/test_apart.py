@@ -1,3 +1,5 @@
+"""What crashes or loops in a process of its own is one line here."""
+
 import pytest
 
 from keras_models import apart

@@ -1,3 +1,5 @@
+"""AugShuffleNet against NumPy, in both orders of channels."""
+
 import re
 from collections.abc import Callable, Mapping
 from typing import Any

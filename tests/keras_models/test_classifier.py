@@ -1,3 +1,5 @@
+"""A network as a function of pictures."""
+
 from typing import Any
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""Parameters and multiply-adds of single layers, counted by hand."""
+
 import tf_keras
 
 from keras_models import counts

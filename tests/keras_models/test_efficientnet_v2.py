@@ -1,3 +1,5 @@
+"""EfficientNetV2 against its paper's tables and its authors' rounding."""
+
 import re
 from typing import Any
 

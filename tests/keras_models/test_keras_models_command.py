@@ -1,3 +1,5 @@
+"""The command that lists, shows and compares networks."""
+
 import dataclasses
 import json
 import os

@@ -1,3 +1,5 @@
+"""The shared layers against NumPy and their laws."""
+
 from typing import Any
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""Locks, held and waited for by real processes."""
+
 import errno
 import os
 import subprocess

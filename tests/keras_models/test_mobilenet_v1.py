@@ -1,3 +1,5 @@
+"""MobileNet V1 against Keras' own."""
+
 import re
 from collections.abc import Callable
 from pathlib import Path

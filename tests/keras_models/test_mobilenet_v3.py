@@ -1,3 +1,5 @@
+"""MobileNet V3 against its paper's tables."""
+
 import re
 from typing import Any
 

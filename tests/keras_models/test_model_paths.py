@@ -1,3 +1,5 @@
+"""The files that --models names, and short names for them."""
+
 from pathlib import Path
 
 import pytest

@@ -1,3 +1,5 @@
+"""Random weights keep the signal of every network alive."""
+
 from typing import Any
 
 import numpy as np

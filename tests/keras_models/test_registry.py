@@ -1,3 +1,5 @@
+"""Names, builders, defaults and published figures, without TensorFlow."""
+
 import ast
 import importlib
 import inspect

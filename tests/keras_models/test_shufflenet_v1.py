@@ -1,3 +1,5 @@
+"""ShuffleNet V1 against NumPy, as the paper and as the released code say."""
+
 import re
 from collections.abc import Callable, Mapping
 from typing import Any

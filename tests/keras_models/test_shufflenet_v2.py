@@ -1,3 +1,5 @@
+"""ShuffleNet V2 against NumPy, as the paper and its appendix say."""
+
 import re
 from collections.abc import Callable
 from typing import Any

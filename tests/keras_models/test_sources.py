@@ -1,3 +1,5 @@
+"""Labelled pictures: the same in memory and streamed."""
+
 import re
 from pathlib import Path
 

@@ -1,3 +1,5 @@
+"""Options of networks, their counts, and the figures published for just them."""
+
 import re
 from typing import Any
 

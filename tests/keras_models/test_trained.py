@@ -1,3 +1,5 @@
+"""Files of weights that say what they are weights of."""
+
 import re
 from pathlib import Path
 from typing import Any

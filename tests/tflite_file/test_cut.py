@@ -1,3 +1,5 @@
+"""Files of single operators compute what they did in the whole."""
+
 import random
 from typing import Any
 

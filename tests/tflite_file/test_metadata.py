@@ -1,3 +1,5 @@
+"""Metadata of files: written, read again, damaged."""
+
 import dataclasses
 import io
 import random

@@ -1,3 +1,5 @@
+"""Operators at higher precision, against NumPy."""
+
 from typing import Any
 
 import numpy as np

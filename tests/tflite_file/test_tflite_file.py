@@ -1,3 +1,5 @@
+"""Operators and delegation of files, whole and damaged."""
+
 import random
 from typing import Any
 

@@ -1,3 +1,5 @@
+"""Forms of a network: each is recognized, and refused where it is none."""
+
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path

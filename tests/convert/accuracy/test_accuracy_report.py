@@ -1,3 +1,5 @@
+"""What a measurement of accuracy tells, for machines and for people."""
+
 import dataclasses
 import io
 import json

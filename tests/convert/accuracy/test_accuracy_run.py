@@ -1,3 +1,5 @@
+"""Whole measurements of accuracy, of networks whose answers are known."""
+
 import dataclasses
 import json
 from collections.abc import Callable, Mapping

@@ -1,3 +1,5 @@
+"""The Android project that a bundle becomes; its Kotlin, where a compiler is there."""
+
 import os
 import re
 import shutil

@@ -1,3 +1,5 @@
+"""The file as C source, compiled."""
+
 import shutil
 import subprocess
 from pathlib import Path

@@ -1,3 +1,5 @@
+"""Bundles: whole or not at all, what is in them, and what is not replaced."""
+
 import dataclasses
 import errno
 import hashlib

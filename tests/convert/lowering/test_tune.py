@@ -1,3 +1,5 @@
+"""The form that a scripted target runs fastest is the one that is chosen."""
+
 import json
 from collections.abc import Sequence
 from dataclasses import replace

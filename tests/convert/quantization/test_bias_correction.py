@@ -1,3 +1,5 @@
+"""Bias correction: the means of layers come back."""
+
 from typing import Any
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""Ranges of values, by every estimator."""
+
 from typing import Any
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""Inputs made from batch norms: their statistics are those remembered."""
+
 from collections.abc import Iterator
 from typing import Any
 

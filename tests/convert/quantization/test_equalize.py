@@ -1,3 +1,5 @@
+"""Equalization: the same function, and channels of even sizes."""
+
 from collections.abc import Callable
 from typing import Any
 

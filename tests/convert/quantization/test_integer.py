@@ -1,3 +1,5 @@
+"""Integer arithmetic in Keras, bit by bit against XNNPACK's."""
+
 from collections.abc import Callable
 from typing import Any
 

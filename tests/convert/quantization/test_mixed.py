@@ -1,3 +1,5 @@
+"""Layers at higher precision: which, what they gain, and what they cost."""
+
 from collections.abc import Callable, Mapping
 from typing import Any
 

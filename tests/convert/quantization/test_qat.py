@@ -1,3 +1,5 @@
+"""Quantization-aware training: what it learns, resumes and refuses."""
+
 from dataclasses import replace
 from pathlib import Path
 from typing import Any

@@ -1,3 +1,5 @@
+"""Shared ranges and fake quantization, against the converted file."""
+
 from collections import Counter
 from collections.abc import Callable
 from typing import Any

@@ -1,3 +1,5 @@
+"""Gates: figures on either side of a limit, and files that are not int8 throughout."""
+
 import dataclasses
 
 import pytest

@@ -1,3 +1,5 @@
+"""Files in LiteRT, from several threads too."""
+
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any

@@ -1,3 +1,5 @@
+"""Fidelity, audit and delegation of files that are known to be right or wrong."""
+
 import dataclasses
 import importlib.util
 from collections.abc import Callable

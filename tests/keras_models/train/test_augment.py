@@ -1,3 +1,5 @@
+"""Augmentation of batches: the laws of what is drawn for each picture."""
+
 import itertools
 
 import numpy as np

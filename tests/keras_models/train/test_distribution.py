@@ -1,3 +1,5 @@
+"""Several workers give the losses of one."""
+
 import json
 import os
 import re

@@ -1,3 +1,5 @@
+"""The form that is trained: outputs, gradients and weights of the network."""
+
 from collections.abc import Callable, Iterator
 from typing import Any
 

@@ -1,3 +1,5 @@
+"""The learning rate of each step."""
+
 import math
 
 import pytest

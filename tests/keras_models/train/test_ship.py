@@ -1,3 +1,5 @@
+"""Bundled weights, their card and the table of all, made of a finished training."""
+
 import dataclasses
 import subprocess
 import sys

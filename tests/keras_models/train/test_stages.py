@@ -1,3 +1,5 @@
+"""Progressive learning, against Algorithm 1."""
+
 from keras_models.train.settings import (
     Augment,
     Data,

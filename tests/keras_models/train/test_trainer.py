@@ -1,3 +1,5 @@
+"""Single steps of training, against their formulas."""
+
 import functools
 from collections.abc import Callable
 from typing import Any

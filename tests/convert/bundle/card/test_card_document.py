@@ -1,3 +1,5 @@
+"""The model card in words: what it must tell of each file, and what it tells first."""
+
 from dataclasses import replace
 
 import pytest

@@ -1,3 +1,5 @@
+"""The card's code: Python's is run, every language has the file's own numbers."""
+
 import itertools
 import re
 from collections.abc import Callable, Mapping
