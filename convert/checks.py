@@ -5,7 +5,7 @@ import os
 import re
 
 from convert.bundle import writer
-from convert.settings import NAMED_WEIGHTS, Precision, Settings
+from convert.settings import Precision, Settings
 from keras_models import data, registry
 from keras_models.errors import InputError
 
@@ -89,13 +89,18 @@ def check(settings: Settings) -> None:
         raise InputError("--max_accuracy_drop needs labels: pass --data with a csv of them.")
     pictures = "a folder of pictures, a csv or an .npz file"
     for flag, path, what, is_one in (
-        ("weights", model.weights, f"{', '.join(NAMED_WEIGHTS)} or a file", os.path.isfile),
+        (
+            "weights",
+            model.weights,
+            f"{', '.join(registry.NAMED_WEIGHTS)} or a file",
+            os.path.isfile,
+        ),
         ("labels", model.labels, "a file with a class name a line", os.path.isfile),
         ("calibration", quantization.calibration, pictures, os.path.exists),
         ("data", wanted.data, pictures, os.path.exists),
         ("qat_data", None if _is_made(qat.data) else qat.data, pictures, os.path.exists),
     ):
-        if path is None or (flag == "weights" and path in NAMED_WEIGHTS):
+        if path is None or (flag == "weights" and path in registry.NAMED_WEIGHTS):
             continue
         if not is_one(path):
             found = "a folder" if os.path.isdir(path) else "not there"

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
-from convert.settings import NAMED_WEIGHTS, Model
+from convert.settings import Model
 from keras_models import checkpoints, registry
 from keras_models.checkpoints import bundled, trained
 from keras_models.checkpoints.trained import Trained
@@ -61,5 +61,5 @@ def _describe(model: Model) -> Trained | None:
                 "--weights FILE, imagenet or random."
             )
         return found.trained
-    ours = model.source in (None, checkpoints.OURS) and model.weights not in NAMED_WEIGHTS
+    ours = model.source in (None, checkpoints.OURS) and model.weights not in registry.NAMED_WEIGHTS
     return trained.describe(Path(str(model.weights))) if ours else None

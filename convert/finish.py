@@ -5,7 +5,7 @@ from dataclasses import replace
 from convert.complete import in_words
 from convert.file import File
 from convert.network import Network, WeightsOrigin
-from convert.settings import NAMED_WEIGHTS, Settings
+from convert.settings import Settings
 from keras_models import registry
 from keras_models.checkpoints.bundled import LICENSE
 from keras_models.data import Preprocessing
@@ -96,6 +96,6 @@ def _metadata(
 
 def _origin(weights: WeightsOrigin) -> str:
     """Whose they are; without a path, so that two machines make the same file."""
-    origin = weights.origin if weights.origin in NAMED_WEIGHTS else "a file"
+    origin = weights.origin if weights.origin in registry.NAMED_WEIGHTS else "a file"
     told = origin + (f", of {weights.source}" if weights.source else "")
     return told + (f", SHA-256 {weights.sha256}" if weights.sha256 else "")

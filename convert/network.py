@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from convert.complete import in_words
-from convert.settings import NAMED_WEIGHTS, Model
+from convert.settings import Model
 from keras_models import class_names, counts, experiment, registry
 from keras_models.accuracy import Accuracy
-from keras_models.checkpoints import Weights, atomic, bundled, download, read_weights, trained
+from keras_models.checkpoints import atomic, bundled, named, read_weights, trained
 from keras_models.checkpoints.load import load_weights, model_arrays
 from keras_models.checkpoints.random_weights import randomize
 from keras_models.data import Preprocessing
@@ -51,13 +51,22 @@ def create(model: Model, *, seed: int, warn: Callable[[str], None]) -> Network:
     if model.labels is not None:
         names = class_names.read(model.labels, classes=model.classes)
     read, weights = None, WeightsOrigin("random")
+    options = dict(model.options)
     if model.weights not in (None, "random"):
-        path = _weights_file(model)
+        path = named.find(
+            model.weights,
+            model=model.name,
+            options=options,
+            resolution=model.side,
+            setting="--weights",
+        )
         read = read_weights(path, source=model.source)
+        options = named.builder_options(
+            read, weights=model.weights, model=model.name, options=options, setting="--model"
+        )
         sha256 = atomic.sha256(path)
         accuracy = _accuracy(path, model)
         weights = WeightsOrigin(model.weights, read.source, sha256, accuracy)
-    options = _options(model, read)
     built = registry.create(
         model.name,
         input_shape=(model.side, model.side, 3),
@@ -76,40 +85,6 @@ def create(model: Model, *, seed: int, warn: Callable[[str], None]) -> Network:
     preprocessing = (read and read.preprocessing) or Preprocessing()
     params, multiply_adds = counts.total(counts.count(built))
     return Network(built, options, preprocessing, weights, names, params, multiply_adds)
-
-
-def _options(model: Model, read: Weights | None) -> dict[str, Any]:
-    """The builder's options: the user's, and what the weights need to mean what they did."""
-    if read is None:
-        return dict(model.options)
-    if read.models and model.name not in read.models:
-        raise InputError(
-            f"{model.weights}: these are the weights of {read.source}: expected --model to be "
-            f"{' or '.join(read.models)}, got {model.name}."
-        )
-    for name, value in read.options.items():
-        if model.options.get(name, value) != value:
-            raise InputError(
-                f"{model.weights}: the weights of {read.source} need {name}={value}, got "
-                f"{model.options[name]}: leave it out."
-            )
-    return {**model.options, **read.options}
-
-
-def _weights_file(model: Model) -> Path:
-    if model.weights == "imagenet":
-        return download.download(
-            download.find(model.name, options=model.options, resolution=model.side)
-        )
-    if model.weights == "bundled" and (ours := bundled.find(model.name)):
-        return ours.path
-    path = Path(str(model.weights))
-    if not path.is_file():
-        raise InputError(
-            f"Expected --weights to be {', '.join(NAMED_WEIGHTS)} or a file, got "
-            f"{model.weights!r}, which is none."
-        )
-    return path
 
 
 def _accuracy(path: Path, model: Model) -> Accuracy | None:

@@ -7,8 +7,6 @@ from typing import Literal
 
 from keras_models import registry
 
-NAMED_WEIGHTS = ("bundled", "random", "imagenet")  # all others are files
-
 
 class Precision(str, Enum):
     """What the file computes with: weights and activations."""
@@ -42,7 +40,7 @@ class Model:
     resolution: int | None = None  # None: the weights', or what its paper evaluates at
     resolution_multiplier: float = 1.0
     num_classes: int | None = None  # None: the weights', or 1000
-    weights: str | None = None  # one of NAMED_WEIGHTS or a file; None: see `complete`
+    weights: str | None = None  # one of registry.NAMED_WEIGHTS or a file; None: see `complete`
     source: str | None = None  # whose naming the file has; None: it is recognized
     labels: str | None = None  # a file with one class name a line
 

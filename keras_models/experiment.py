@@ -26,9 +26,9 @@ _KINDS = {bool: "true or false", int: "an integer", float: "a number", str: "a s
 def load(path: str | Path, schema: type[T], overrides: Sequence[str] = ()) -> T:
     """Reads a TOML file as a `schema`; each override is "section.key=value".
 
-    Fields of `schema` are str, int, float, bool, Literal, Enum, tuples of these, `X | None`,
-    `Mapping[str, X]`, or again a frozen dataclass: a TOML table; a `tuple` of those: an array of
-    tables.
+    Fields of `schema` are str, int, float, bool, Literal, Enum, tuples of these,
+    `Mapping[str, X]`, or again a frozen dataclass: a TOML table; `X | None` of all of them; a
+    `tuple` of dataclasses: an array of tables.
     """
     try:
         mapping = tomllib.loads(Path(path).read_text(encoding="utf-8"))
@@ -103,10 +103,12 @@ def _build(mapping: Any, schema: Any, path: tuple[str, ...], origin: str, places
             close = difflib.get_close_matches(key, fields, n=1)
             hint = f"Did you mean {close[0]!r}?" if close else f"Known keys: {', '.join(fields)}."
             raise InputError(f"{place}: unknown key {key!r:.100}. {hint}")
-        if dataclasses.is_dataclass(hints[key]):
-            if not isinstance(value, Mapping):
+        if (inner := _table(hints[key])) is not None:
+            optional = inner is not hints[key]
+            if not isinstance(value, Mapping) and not (optional and value is None):
                 raise InputError(f"{place}: expected {key!r} to be a table, got {value!r:.100}.")
-            values[key] = _build(value, hints[key], here, origin, places)
+            built = None if value is None else _build(value, inner, here, origin, places)
+            values[key] = built
         elif (each := _table_of(hints[key])) is not None:
             tables = value if isinstance(value, (list, tuple)) else [None]
             if not all(isinstance(item, Mapping) for item in tables):
@@ -132,6 +134,12 @@ def _build(mapping: Any, schema: Any, path: tuple[str, ...], origin: str, places
             if keys[:-1] == path and repr(keys[-1]) in str(error)
         ]
         raise InputError(f"{blamed[0] if blamed else table}: {error}") from error
+
+
+def _table(kind: Any) -> Any:
+    """The dataclass of a table, which may be left out; None for any other kind of field."""
+    kinds = typing.get_args(kind) if typing.get_origin(kind) in _UNIONS else (kind,)
+    return next(filter(dataclasses.is_dataclass, kinds), None)
 
 
 def _table_of(kind: Any) -> Any:

@@ -16,6 +16,7 @@ from typing import Any
 
 from keras_models.errors import InputError
 
+NAMED_WEIGHTS = ("bundled", "random", "imagenet")  # all others are files
 NEUTRAL = ("allow_any_width", "padding")  # options that change no published figure
 
 

@@ -35,7 +35,7 @@ def load_weights(model: Any, arrays: Mapping[str, np.ndarray], *, origin: str) -
             model is then as it was.
     """
     variables = _variables(model)
-    arrays = _with_layer_names(model, arrays)
+    arrays = with_layer_names(model, arrays)
     missing = [name for name in variables if name not in arrays]
     left_over = [name for name in arrays if name not in variables]
     misshapen = [
@@ -66,6 +66,16 @@ def load_weights(model: Any, arrays: Mapping[str, np.ndarray], *, origin: str) -
     for name, variable in variables.items():
         variable.assign(arrays[name].astype(variable.dtype.as_numpy_dtype))
     return LoadReport(origin, len(arrays), sum(array.size for array in arrays.values()))
+
+
+def with_layer_names(model: Any, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Gives `arrays` the model's layer names where their file only counts layers."""
+    names = _counted_paths(model)
+    renamed = {}
+    for key, array in arrays.items():
+        layer, slash, weight = key.rpartition("/")
+        renamed[f"{names.get(layer, layer)}{slash}{weight}"] = array
+    return renamed
 
 
 def model_arrays(model: Any) -> dict[str, np.ndarray]:
@@ -104,16 +114,6 @@ def _variables(model: Any) -> dict[str, Any]:
                 raise ValueError(f"Two weights of {model.name} are called {key}.")
             variables[key] = variable
     return variables
-
-
-def _with_layer_names(model: Any, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Gives `arrays` the model's layer names where their file only counts layers."""
-    names = _counted_paths(model)
-    renamed = {}
-    for key, array in arrays.items():
-        layer, slash, weight = key.rpartition("/")
-        renamed[f"{names.get(layer, layer)}{slash}{weight}"] = array
-    return renamed
 
 
 def _counted_paths(model: Any) -> dict[str, str]:

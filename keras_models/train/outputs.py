@@ -60,7 +60,7 @@ def write_weights(
             resolution=settings.network.side,
             num_classes=split.classes,
             class_names=split.class_names,
-            preprocessing=settings.preprocessing,
+            preprocessing=settings.seen,
             origin={
                 "settings": recipe(settings),
                 "epochs": epoch.epoch,
@@ -74,7 +74,7 @@ def write_weights(
 
 def recipe(settings: Settings) -> dict[str, object]:
     """The settings without what says nothing of the weights."""
-    plain = experiment.to_dict(settings)
+    plain = experiment.to_dict(dataclasses.replace(settings, preprocessing=settings.seen))
     for name in ("out", "save_every_s", "tensorboard"):
         del plain[name]
     return plain

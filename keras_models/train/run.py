@@ -13,13 +13,12 @@ import tf_keras as keras
 
 from keras_models import registry, sources
 from keras_models.accuracy import Accuracy, accuracy
-from keras_models.checkpoints import atomic, read_weights
 from keras_models.checkpoints.load import load_weights
 from keras_models.classifier import classifier_of
 from keras_models.data import Preprocessing
 from keras_models.progress import Progress
 from keras_models.sources import Split
-from keras_models.train import distribution, outputs, stages
+from keras_models.train import distribution, outputs, stages, start
 from keras_models.train.distribution import Workers
 from keras_models.train.form import training_form
 from keras_models.train.loop import Loop
@@ -63,10 +62,10 @@ def run(settings: Settings, progress: Progress) -> Result:
 
 
 def _begin(settings: Settings, progress: Progress, workers: Workers) -> Loop:
-    registry.find(settings.network.name)  # a wrong name is told before pictures are read
+    settings, begin = start.read(settings)  # what is wrong there is told before pictures are read
     train, test = read_pictures(settings, progress)
     model = _create(settings, settings.network.side, settings.network.options, train.classes)
-    start = _load(model, settings)
+    begin.load(model, train.class_names, progress.warn)
 
     def make_trainer(epoch: int) -> Trainer:
         stage = stages.stage(settings, epoch)
@@ -81,14 +80,16 @@ def _begin(settings: Settings, progress: Progress, workers: Workers) -> Loop:
         return Trainer(build, settings, stage.augment, pictures=len(train), workers=workers)
 
     form = training_form(model)
-    classifier = classifier_of(form, settings.preprocessing)
+    classifier = classifier_of(form, settings.seen)
 
     def measure(weights: Mapping[str, np.ndarray]) -> Accuracy:
         assert test
         load_weights(form, weights, origin="training")
         return accuracy(classifier, test).accuracy
 
-    return Loop(settings, progress, train, make_trainer, workers, start, measure if test else None)
+    return Loop(
+        settings, progress, train, make_trainer, workers, begin.identity, measure if test else None
+    )
 
 
 def read_pictures(settings: Settings, progress: Progress) -> tuple[Split, Split | None]:
@@ -109,13 +110,13 @@ def read_pictures(settings: Settings, progress: Progress) -> tuple[Split, Split 
 
     side, resized = settings.network.side, settings.augment.crop == "resized"
     # Augmentation crops: pictures come with the whole of their central square.
-    whole = replace(settings.preprocessing, crop_fraction=1.0)
+    whole = replace(settings.seen, crop_fraction=1.0)
     trained = settings.training.resolution or side
     size = round(trained * RESIZED_CROP_MARGIN) if resized else trained
     train = load(settings.data.train, size, whole, settings.seed)
     if settings.data.test is None:
         return train, None
-    test = load(settings.data.test, side, settings.preprocessing, settings.seed + 1)
+    test = load(settings.data.test, side, settings.seen, settings.seed + 1)
     return train, sources.aligned(test, train)
 
 
@@ -123,12 +124,3 @@ def _create(settings: Settings, side: int, options: Mapping[str, Any], classes: 
     return registry.create(
         settings.network.name, input_shape=(side, side, 3), num_classes=classes, **options
     )
-
-
-def _load(model: Any, settings: Settings) -> str:
-    """Loads the weights to go on from; returns what tells them from others."""
-    weights = settings.network.weights
-    if weights == "random":
-        return weights
-    load_weights(model, read_weights(weights).arrays, origin=weights)
-    return atomic.sha256(Path(weights))

@@ -16,7 +16,7 @@ class Network:
     name: str
     options: Mapping[str, bool | int | float | str] = field(default_factory=dict)  # its builder's
     resolution: int | None = None  # None: what its paper evaluates at
-    weights: str = "random"  # "random", or a file to go on from
+    weights: str = "random"  # to begin with: one of registry.NAMED_WEIGHTS or a file
 
     def __post_init__(self) -> None:
         _check_side(self.resolution)
@@ -138,7 +138,7 @@ class Settings:
     network: Network
     data: Data
     out: str  # folder of what it writes, and of what it goes on from
-    preprocessing: Preprocessing = field(default_factory=Preprocessing)
+    preprocessing: Preprocessing | None = None  # None: the weights', or [-1, 1]
     augment: Augment = field(default_factory=Augment)
     training: Training = field(default_factory=Training)
     progressive: Progressive = field(default_factory=Progressive)
@@ -146,6 +146,11 @@ class Settings:
     seed: int = 0
     save_every_s: float = 600.0  # besides the end of each epoch
     tensorboard: bool = False  # also write what TensorBoard shows
+
+    @property
+    def seen(self) -> Preprocessing:
+        """How pictures become inputs."""
+        return self.preprocessing or Preprocessing()
 
     def __post_init__(self) -> None:
         absent = [name for name in self.progressive.options if name not in self.network.options]

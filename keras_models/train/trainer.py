@@ -140,7 +140,7 @@ class Trainer:
         smoothing = settings.training.label_smoothing
         targets = targets * (1 - smoothing) + smoothing / targets.shape[-1]
         inputs = augment.augment(images, self._augment, self.model.input.shape[1], draw)
-        inputs = augment.normalize(inputs, settings.preprocessing)
+        inputs = augment.normalize(inputs, settings.seen)
         inputs, targets = augment.mixup(inputs, targets, self._augment.mixup, draw)
         if self._teacher:
             answers = tf.nn.softmax(self._teacher.model(inputs, training=False))

@@ -80,7 +80,7 @@ def check_network(name: str, options: Mapping[str, Any], side: int) -> None:
 def check_convert(module: ModuleType, words: list[str]) -> None:
     """Settings, and their contradictions; files of the reader's own are taken for granted."""
     from convert import checks
-    from convert.settings import NAMED_WEIGHTS
+    from keras_models.registry import NAMED_WEIGHTS
 
     if len(words) > 1:
         raise WrongError(f"expected flags only, got {words[1]}")

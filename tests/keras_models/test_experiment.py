@@ -43,6 +43,7 @@ class Experiment:
     model: Model
     train: Train
     seed: int = 0
+    teacher: Model | None = None
 
 
 @dataclass(frozen=True)
@@ -106,8 +107,17 @@ def test_overrides_win_and_are_toml_or_else_strings() -> None:
     assert config == Experiment(Model("mobilenet_v1", 0.5), train, seed=5)
 
 
-def test_to_dict_is_read_back_as_the_same() -> None:
-    config = load('[model]\nname = "x"\n[train]\nschedule = "step"\nmilestones = [1]\n')
+def test_a_table_that_may_be_left_out_is_none_then() -> None:
+    config = load('[model]\nname = "x"\n', ("teacher.name=y",))
+    assert config.teacher == Model("y")
+    assert load('[model]\nname = "x"\n').teacher is None
+    with pytest.raises(InputError, match="expected 'teacher' to be a table, got 1"):
+        load('teacher = 1\n[model]\nname = "x"\n')
+
+
+@pytest.mark.parametrize("more", ["", '[teacher]\nname = "y"\n'])
+def test_to_dict_is_read_back_as_the_same(more: str) -> None:
+    config = load(f'[model]\nname = "x"\n[train]\nschedule = "step"\nmilestones = [1]\n{more}')
     plain = experiment.to_dict(config)
     assert plain["train"]["schedule"] == "step"
     assert plain["train"]["milestones"] == [1]
@@ -145,7 +155,7 @@ def test_a_wrong_entry_is_named_with_its_place(train: str, message: str) -> None
     [
         ("[train]\n", "a.toml [model]: missing key 'name'."),
         ("[trian]\n", "a.toml: unknown key 'trian'. Did you mean 'train'?"),
-        ("[zoo]\n", "a.toml: unknown key 'zoo'. Known keys: model, train, seed."),
+        ("[zoo]\n", "a.toml: unknown key 'zoo'. Known keys: model, train, seed, teacher."),
         ("train = 3\n", "a.toml: expected 'train' to be a table, got 3."),
     ],
 )

@@ -1,0 +1,166 @@
+"""What a training begins with: other weights, what they need, and a classifier of its own."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tf_keras as keras
+
+from keras_models import registry
+from keras_models.checkpoints import bundled, trained
+from keras_models.checkpoints.load import model_arrays, save
+from keras_models.data import Preprocessing
+from keras_models.errors import InputError
+from keras_models.progress import Progress
+from keras_models.train import start
+from keras_models.train.run import run
+from keras_models.train.settings import Augment, Data, Network, Settings, Training
+from tests.keras_models.train.conftest import build_toy
+
+NAMES = tuple("abcdefghij")
+BGR = Preprocessing((0.0, 0.0, 0.0), (1.0, 1.0, 1.0), "bgr")
+GOLDEN = Path(__file__).parents[1] / "golden"
+pytestmark = pytest.mark.usefixtures("registered_toy")
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> tuple[Path, dict[str, np.ndarray]]:
+    """Weights of a toy of twenty channels and ten classes, and what they are."""
+    keras.utils.set_random_seed(1)
+    arrays = model_arrays(build_toy(channels=24))
+    path = tmp_path / "before.safetensors"
+    trained.save(path, arrays, trained.Trained("toy", {"channels": 24}, 8, 10, NAMES, BGR, {}))
+    return path, arrays
+
+
+def asked(path: Path | str, **options: Any) -> Settings:
+    return Settings(Network("toy", options, weights=str(path)), Data("synthetic:40"), "out")
+
+
+@pytest.mark.parametrize(
+    ("names", "classes", "why"),
+    [
+        (NAMES, 10, ""),
+        (None, 10, ""),
+        (NAMES[:3], 3, "its classes are 10, those of the pictures 3"),
+        (NAMES[::-1], 10, "its classes are others than those of the pictures"),
+    ],
+)
+def test_a_classifier_for_other_classes_starts_anew(
+    names: tuple[str, ...] | None,
+    classes: int,
+    why: str,
+    weights: tuple[Path, dict[str, np.ndarray]],
+) -> None:
+    path, before = weights
+    _, begin = start.read(asked(path))
+    model = build_toy(channels=24, num_classes=classes)
+    own = model_arrays(model)
+    warned: list[str] = []
+    begin.load(model, names, warned.append)
+    assert warned == ([f"{path}: {why}: the classifier starts anew"] if why else [])
+    for name, array in model_arrays(model).items():
+        kept = not (why and name.startswith("classifier/"))
+        np.testing.assert_array_equal(array, (before if kept else own)[name], err_msg=name)
+
+
+def test_weights_bring_what_they_need_and_the_settings_may_say_the_same(
+    weights: tuple[Path, dict[str, np.ndarray]],
+) -> None:
+    path, _ = weights
+    complete, _ = start.read(asked(path, drop=0.2))
+    assert complete.network.options == {"drop": 0.2, "channels": 24}
+    assert complete.preprocessing == BGR
+    same, _ = start.read(complete)
+    assert same == complete
+    other = replace(asked(path), preprocessing=Preprocessing())
+    assert start.read(other)[0].preprocessing == Preprocessing()
+
+
+def test_weights_of_other_libraries_bring_it_too() -> None:
+    path = GOLDEN / "narrow.pth.tar"
+    network = Network("shufflenet_v1", {"width": 0.25, "groups": 3}, weights=str(path))
+    complete, begin = start.read(Settings(network, Data("synthetic:40"), "out"))
+    assert begin.weights is not None
+    assert begin.weights.options.items() <= complete.network.options.items()
+    assert complete.network.options["variant"] == "megvii"
+    assert complete.preprocessing == BGR
+
+
+def test_bundled_weights_are_found_by_name() -> None:
+    ours = bundled.every()["mobilenet_v1"]
+    network = Network("mobilenet_v1", weights="bundled", resolution=32)
+    complete, begin = start.read(Settings(network, Data("synthetic:40"), "out"))
+    assert complete.network.options == ours.trained.options
+    model = registry.create(
+        "mobilenet_v1", input_shape=(32, 32, 3), num_classes=10, **complete.network.options
+    )
+    begin.load(model, ours.trained.class_names, pytest.fail)
+
+
+@pytest.mark.parametrize(
+    ("options", "name", "message"),
+    [
+        ({"channels": 12}, "toy", "need channels=24, got 12: leave it out"),
+        ({}, "mobilenet_v1", "expected 'network.name' to be toy, got mobilenet_v1"),
+    ],
+)
+def test_what_contradicts_the_weights_is_refused(
+    options: dict[str, int],
+    name: str,
+    message: str,
+    weights: tuple[Path, dict[str, np.ndarray]],
+) -> None:
+    settings = asked(weights[0], **options)
+    with pytest.raises(InputError, match=message):
+        start.read(replace(settings, network=replace(settings.network, name=name)))
+
+
+def test_weights_that_are_not_there_are_refused_before_pictures_are_read(tmp_path: Path) -> None:
+    message = "Expected 'network.weights' to be bundled, random, imagenet or a file, got 'no', "
+    with pytest.raises(InputError, match=message):
+        run(replace(asked("no"), data=Data("nowhere"), out=str(tmp_path)), Progress("train"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_only_the_classifier_may_be_of_another_shape(tmp_path: Path) -> None:
+    path = tmp_path / "plain.npz"
+    save(build_toy(channels=24), path)
+    _, begin = start.read(asked(path))
+    with pytest.raises(InputError, match="of another shape"):
+        begin.load(build_toy(num_classes=3), NAMES[:3], lambda line: None)
+
+
+@pytest.mark.parametrize("builder", sorted({entry.builder for entry in registry.MODELS.values()}))
+def test_every_network_ends_in_its_classifier(builder: str) -> None:
+    name = min(name for name, entry in registry.MODELS.items() if entry.builder == builder)
+    model = registry.create(name, input_shape=(64, 64, 3), num_classes=7)
+    (last,) = {path.rpartition("/")[0] for path in list(model_arrays(model))[-1:]}
+    assert f"{last}/" == start.HEAD
+    assert model.layers[-1].output.shape[-1] == 7
+
+
+def test_a_training_begins_with_weights_of_other_classes_and_goes_on(
+    weights: tuple[Path, dict[str, np.ndarray]], tmp_path: Path
+) -> None:
+    whole = replace(
+        asked(weights[0]),
+        out=str(tmp_path / "out"),
+        augment=Augment(pad=1),
+        training=Training(epochs=2, batch=10, learning_rate=1e-30, weight_decay=0.0),
+    )
+    result = run(whole, Progress("train"))
+    described = trained.describe(result.weights)
+    assert described is not None
+    assert described.preprocessing == BGR
+    assert described.options == {"channels": 24}
+    assert described.class_names == tuple(f"stripes{i}" for i in range(10))
+    arrays = start.read(asked(result.weights))[1].weights.arrays  # type: ignore[union-attr]
+    for name, array in weights[1].items():
+        if "moving_" not in name:
+            kept = np.allclose(arrays[name], array)
+            assert kept != (name == "classifier/kernel"), name
+    before = result.weights.read_bytes()
+    assert run(whole, Progress("train")).weights.read_bytes() == before
