@@ -256,11 +256,7 @@ def digest(pixels: np.ndarray) -> str:
 
 
 def _find_in_folder(folder: Path, *, labels_from_folders: bool) -> PictureList:
-    visible = sorted(
-        relative
-        for relative in (path.relative_to(folder) for path in folder.rglob("*"))
-        if not any(part.startswith(".") for part in relative.parts)
-    )
+    visible = [path.relative_to(folder) for path in _visible(folder)]
     files = [
         relative
         for relative in visible
@@ -283,6 +279,20 @@ def _find_in_folder(folder: Path, *, labels_from_folders: bool) -> PictureList:
     names = [path.name for path in visible if len(path.parts) == 1 and (folder / path).is_dir()]
     index = {name: number for number, name in enumerate(names)}
     return PictureList(paths, tuple(index[file.parts[0]] for file in files), tuple(names))
+
+
+def _visible(folder: Path, above: tuple[str, ...] = ()) -> Iterator[Path]:
+    """What is in the folder and is not hidden, in order; links are followed, but not in circles."""
+    real = os.path.realpath(folder)
+    if real in above:
+        return
+    with os.scandir(folder) as found:
+        entries = sorted(found, key=lambda entry: entry.name)
+    for entry in entries:
+        if not entry.name.startswith("."):
+            yield folder / entry.name
+            if entry.is_dir():
+                yield from _visible(folder / entry.name, (*above, real))
 
 
 def _find_in_csv(path: Path) -> PictureList:

@@ -219,6 +219,19 @@ def test_a_folder_is_searched_below_and_sorted(tmp_path: Path) -> None:
     assert found.labels is None
 
 
+def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
+    save_pictures(tmp_path / "elsewhere", "cat/1.png", "cat/2.png")
+    save_pictures(tmp_path / "pictures", "dog/1.png")
+    (tmp_path / "pictures" / "cat").symlink_to(tmp_path / "elsewhere" / "cat")
+    (tmp_path / "elsewhere" / "cat" / "all").symlink_to(tmp_path / "elsewhere")
+    found = data.find_pictures(tmp_path / "pictures")
+    assert [f.relative_to(tmp_path / "pictures").as_posix() for f in found.files] == [
+        "cat/1.png",
+        "cat/2.png",
+        "dog/1.png",
+    ]
+
+
 def test_class_folders_number_the_classes_even_where_one_is_empty(tmp_path: Path) -> None:
     save_pictures(tmp_path, "cat/1.png", "dog/1.png", "dog/2.png")
     (tmp_path / "cow").mkdir()
