@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from absl import app, flags
 
-from keras_models import cli, data
+from keras_models import cli, data, picture_files
 from keras_models.accuracy import probabilities
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def find(words: Sequence[str]) -> list[Path]:
     """Files as they are, and the pictures of folders."""
     found: list[Path] = []
     for word in words:
-        found += data.find_pictures(word).files if Path(word).is_dir() else [Path(word)]
+        found += picture_files.find(word).files if Path(word).is_dir() else [Path(word)]
     return found
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import tf_keras as keras
 
 from convert.quantization.distill import PIXELS, distill
-from keras_models import class_names, data
+from keras_models import class_names, data, picture_files
 from keras_models.data import Preprocessing
 from keras_models.errors import InputError
 
@@ -130,5 +130,6 @@ def noise(model: keras.Model, *, preprocessing: Preprocessing, seed: int) -> Inp
 
 def _holds_class_folders(source: Path) -> bool:
     return source.is_dir() and not any(
-        path.suffix.lower() in data.EXTENSIONS and path.is_file() for path in source.iterdir()
+        path.suffix.lower() in picture_files.EXTENSIONS and path.is_file()
+        for path in source.iterdir()
     )

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from keras_models import class_names, data
-from keras_models.data import PictureList, Preprocessing
+from keras_models import class_names, data, picture_files
+from keras_models.data import Preprocessing
 from keras_models.errors import InputError
+from keras_models.picture_files import PictureList
 
 Batch = tuple[np.ndarray, np.ndarray]  # uint8 (b, h, w, 3), int64 (b,)
 SYNTHETIC_CLASSES = 10
@@ -72,7 +73,7 @@ def load(
     if Path(source).suffix.lower() == ".npz":
         pictures = data.read_npz(source, size=size)
         return _in_memory(source, pictures.pixels, pictures.labels, None)
-    found = data.find_pictures(source, labels_from_folders=Path(source).is_dir())
+    found = picture_files.find(source, labels_from_folders=Path(source).is_dir())
     if len(found.files) * size * size * 3 > in_memory_gb * 1e9:
         return _streamed(source, found, size=size, preprocessing=preprocessing)
     pictures = data.read_pictures(found, size=size, preprocessing=preprocessing, warn=warn)
@@ -203,7 +204,7 @@ def _required(labels: np.ndarray | None, origin: str) -> np.ndarray:
     if labels is None:
         raise InputError(
             f"{origin}: expected labels: a folder for each class, a csv with a column "
-            f"{' or '.join(data.LABEL_COLUMNS)}, or 'labels' in the .npz."
+            f"{' or '.join(picture_files.LABEL_COLUMNS)}, or 'labels' in the .npz."
         )
     if (greatest := int(labels.max())) >= MOST_CLASSES:
         raise InputError(f"{origin}: expected labels below {MOST_CLASSES}, got {greatest}.")

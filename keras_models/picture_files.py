@@ -1,0 +1,122 @@
+"""Which pictures there are, and of which class: folders and csv lists."""
+
+import csv
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from keras_models.errors import InputError, one_line
+
+EXTENSIONS = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+FILE_COLUMNS = ("file", "filename", "path")
+LABEL_COLUMNS = ("class_index", "label")
+
+
+@dataclass(frozen=True)
+class PictureList:
+    """Picture files in a stable order, with their class indices where these are known."""
+
+    files: tuple[Path, ...]
+    labels: tuple[int, ...] | None = None
+    class_names: tuple[str, ...] | None = None
+
+
+def find(source: str | Path, *, labels_from_folders: bool = False) -> PictureList:
+    """Lists the pictures of a folder, recursively, or of a csv file.
+
+    Args:
+        source: A folder, or a csv whose header names a file column and maybe a label column.
+        labels_from_folders: Take each picture's class from the folder that it lies in: the index
+            of that folder's name among the sorted subfolders of `source`.
+    """
+    source = Path(source)
+    if source.is_dir():
+        return _find_in_folder(source, labels_from_folders=labels_from_folders)
+    if source.suffix.lower() == ".csv":
+        if labels_from_folders:
+            raise InputError(f"{source}: labels from folders need a folder, not a csv file.")
+        return _find_in_csv(source)
+    what = "this kind of file" if source.exists() else "nothing of that name"
+    raise InputError(f"{source}: expected a folder of pictures or a .csv file, found {what}.")
+
+
+def _find_in_folder(folder: Path, *, labels_from_folders: bool) -> PictureList:
+    visible = [path.relative_to(folder) for path in _visible(folder)]
+    files = [
+        relative
+        for relative in visible
+        if relative.suffix.lower() in EXTENSIONS and (folder / relative).is_file()
+    ]
+    if not files:
+        raise InputError(
+            f"{folder}: expected pictures ({' '.join(sorted(EXTENSIONS))}), found none."
+        )
+    paths = tuple(folder / relative for relative in files)
+    if not labels_from_folders:
+        return PictureList(paths)
+    for relative in files:
+        if len(relative.parts) != 2:
+            raise InputError(
+                f"{folder}: expected each picture in a folder named after its class, "
+                f"found {relative.as_posix()}."
+            )
+    # Folders without pictures count, or train/ and test/ could number their classes differently.
+    names = [path.name for path in visible if len(path.parts) == 1 and (folder / path).is_dir()]
+    index = {name: number for number, name in enumerate(names)}
+    return PictureList(paths, tuple(index[file.parts[0]] for file in files), tuple(names))
+
+
+def _visible(folder: Path, above: tuple[str, ...] = ()) -> Iterator[Path]:
+    """What is in the folder and is not hidden, in order; links are followed, but not in circles."""
+    real = os.path.realpath(folder)
+    if real in above:
+        return
+    with os.scandir(folder) as found:
+        entries = sorted(found, key=lambda entry: entry.name)
+    for entry in entries:
+        if not entry.name.startswith("."):
+            yield folder / entry.name
+            if entry.is_dir():
+                yield from _visible(folder / entry.name, (*above, real))
+
+
+def _find_in_csv(path: Path) -> PictureList:
+    files: list[Path] = []
+    labels: list[int] = []
+    missing: list[str] = []
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            reader = csv.DictReader(stream)
+            header = reader.fieldnames or []
+            file_column = next((name for name in FILE_COLUMNS if name in header), None)
+            label_column = next((name for name in LABEL_COLUMNS if name in header), None)
+            if file_column is None:
+                raise InputError(
+                    f"{path}: expected a header with one of {', '.join(FILE_COLUMNS)}, "
+                    f"got {one_line(', '.join(header) or 'an empty file')}."
+                )
+            for row in reader:
+                files.append(path.parent / (name := row[file_column] or ""))
+                if not files[-1].is_file():
+                    missing.append(f"line {reader.line_num}: {name!r:.100}")
+                if label_column is not None:
+                    labels.append(_label(row[label_column], f"{path} line {reader.line_num}"))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        why = getattr(error, "strerror", error)  # without the name, of any length
+        raise InputError(f"{path}: expected a csv file with a header ({why}).") from error
+    if not files:
+        raise InputError(f"{path}: expected a line for each picture, found only the header.")
+    if missing:
+        raise InputError(
+            f"{path} {missing[0]} is not a file; {len(missing)} of its {len(files)} files are "
+            "missing. Paths are relative to the csv."
+        )
+    return PictureList(tuple(files), None if label_column is None else tuple(labels))
+
+
+def _label(text: str | None, place: str) -> int:
+    if text is None or not re.fullmatch(r"\s*[0-9]{1,9}\s*", text):
+        raise InputError(f"{place}: expected a label that is an integer >= 0, got {text!r:.100}.")
+    return int(text)
