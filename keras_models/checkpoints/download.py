@@ -1,6 +1,7 @@
 """Official ImageNet weights, downloaded once into the user's cache."""
 
 import contextlib
+import errno
 import hashlib
 import http.client
 import os
@@ -15,6 +16,8 @@ from typing import Any
 from keras_models import registry
 from keras_models.checkpoints import lock
 from keras_models.errors import InputError
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True)
@@ -196,6 +199,11 @@ def _fetch(official: Official, path: Path, *, timeout_s: float) -> None:
     try:
         expected = _receive(official.url, part, version, timeout_s=timeout_s)
     except (OSError, http.client.HTTPException) as error:
+        if isinstance(error, OSError) and error.errno in _NO_ROOM:
+            raise InputError(
+                f"{path.parent}: too little room for {official.url}{size} ({error.strerror}); free "
+                "some, or set XDG_CACHE_HOME to another folder, and try again."
+            ) from error
         if isinstance(error, urllib.error.HTTPError):
             error.close()
         reason = getattr(error, "reason", error)  # urllib wraps the socket's own error

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import http.server
 import os
+import resource
 import socket
 import sys
 import threading
@@ -223,6 +224,27 @@ def test_an_absent_file_is_told_with_where_to_put_it(server: Server, tmp_path: P
         f"{tmp_path / 'absent.h5'}."
     )
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_told_and_the_download_goes_on_elsewhere_or_later(
+    server: Server, tmp_path: Path
+) -> None:
+    official = Official(server.url, digest=sha256(), size_mb=1)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (HALF, before[1]))
+        with pytest.raises(InputError) as caught:
+            download.download(official, folder=tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert str(caught.value) == (
+        f"{tmp_path}: too little room for {server.url} (about 1 MB) (File too large); free some, "
+        "or set XDG_CACHE_HOME to another folder, and try again."
+    )
+    assert not (tmp_path / "ok.h5").exists()
+    assert download.download(official, folder=tmp_path).read_bytes() == CONTENT
+    assert server.requested[1] == (f"bytes={HALF}-", '"1"')
+    assert [path.name for path in tmp_path.iterdir()] == ["ok.h5"]
 
 
 def test_without_network_the_message_names_url_and_path(tmp_path: Path) -> None:
