@@ -158,6 +158,7 @@ MISTAKES = (
     ("train: no pictures", 1, f"{TRAIN} --set data.train=synthetic:0", "synthetic"),
     ("train: other test classes", 1, f"{TRAIN} --set data.test=classes", "classes"),
     ("train: weights of others", 1, f"{TRAIN} --set network.weights=own.safetensors", "own.safe"),
+    ("train: weights absent", 1, f"{TRAIN} --set network.weights=../no", "'network.weights'"),
     ("train: out is a file", 1, f"{TRAIN} --set out=two.txt", "two.txt"),
     ("train: out in the kernel", 1, f"{TRAIN} --set out=/proc/x", "/proc/x"),
     ("train: no checkpoint", 1, f"{TRAIN} --set out=begun", "no checkpoint of a training"),
