@@ -64,7 +64,7 @@ cp -a "$out"/. "$kept"; exit $code
 """
 KIB = 1024
 LEAST = 400_000 * KIB  # of memory: Python and NumPy
-TIMEOUT_S = 900.0
+TIMEOUT_S = 300.0
 
 
 def main(argv: list[str]) -> int:
