@@ -61,9 +61,9 @@ def run(main: Callable[[list[str]], int], *, name: str) -> None:
                 how = "interrupted" if stops.first == signal.SIGINT else "terminated"
                 os._exit(_fail(name, f"{how}; no file was left half-written", 128 + stops.first))
             if _is_of_memory(error):
-                return _fail(
-                    name, f"not enough memory{f': {one_line(error)}' if str(error) else ''}", FAILED
-                )
+                sys.stdout.flush()
+                # A native thread that could not start would be waited for, for ever.
+                os._exit(_fail(name, _out_of_memory(error), FAILED))
             raise
         finally:
             stops.end()  # too late: all is done, and what follows are atexit functions
@@ -77,6 +77,10 @@ def _is_of_memory(error: BaseException) -> bool:
         return True
     known = _OF_MEMORY.get(type(error).__name__)  # TensorFlow is not imported here
     return known is not None and known in str(error)
+
+
+def _out_of_memory(error: BaseException) -> str:
+    return "not enough memory" + (f": {one_line(error)}" if str(error) else "")
 
 
 def print_table(

@@ -62,8 +62,10 @@ def _find_in_folder(folder: Path, *, labels_from_folders: bool) -> PictureList:
                 f"{folder}: expected each picture in a folder named after its class, "
                 f"found {relative.as_posix()}."
             )
-    # Folders without pictures count, or train/ and test/ could number their classes differently.
-    names = [path.name for path in visible if len(path.parts) == 1 and (folder / path).is_dir()]
+    # Folders without pictures count, or train/ and test/ could number their classes differently;
+    # so do links to folders that are not there.
+    at_top = (path for path in visible if len(path.parts) == 1)
+    names = [path.name for path in at_top if not (folder / path).is_file()]
     index = {name: number for number, name in enumerate(names)}
     return PictureList(paths, tuple(index[file.parts[0]] for file in files), tuple(names))
 

@@ -26,8 +26,13 @@ def find(
     """
     if weights == "imagenet":
         return download.download(download.find(model, options=options, resolution=resolution))
-    if weights == "bundled" and (ours := bundled.find(model)):
-        return ours.path
+    if weights == "bundled":
+        if ours := bundled.find(model):
+            return ours.path
+        raise InputError(
+            f"Expected {setting} to be another than bundled: {model} has no bundled weights; there "
+            f"are of {', '.join(bundled.every())}."
+        )
     path = Path(weights)
     if not path.is_file():
         raise InputError(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from keras_models import registry
 from keras_models.checkpoints import Weights, atomic, named, read_weights
 from keras_models.checkpoints.load import load_weights, model_arrays, with_layer_names
+from keras_models.errors import InputError
 from keras_models.train.settings import Settings
 
 HEAD = "classifier/"  # the last layer of all our networks
@@ -39,6 +41,9 @@ class Start:
         if self.weights is None:
             return
         arrays = with_layer_names(model, self.weights.arrays)
+        if self.weights.resolution not in (None, model.input.shape[1]):
+            side = model.input.shape[1]
+            warn(f"{self.name}: trained at {self.weights.resolution}, and this begins at {side}")
         new = _why_new(arrays, self.weights.class_names, model.output.shape[-1], class_names)
         if new:
             arrays = {name: a for name, a in arrays.items() if not name.startswith(HEAD)}
@@ -47,8 +52,8 @@ class Start:
         load_weights(model, arrays, origin=self.name)
 
 
-def read(settings: Settings) -> tuple[Settings, Start]:
-    """Reads the weights that the settings name.
+def read(settings: Settings, warn: Callable[[str], None]) -> tuple[Settings, Start]:
+    """Reads the weights that the settings name; `warn` is told where pictures look otherwise.
 
     Returns:
       The settings with what those weights need, of the builder and of pictures; and the weights.
@@ -67,6 +72,11 @@ def read(settings: Settings) -> tuple[Settings, Start]:
         resolution=network.side,
         setting="'network.weights'",
     )
+    if path.resolve().parent == Path(settings.out).resolve():
+        raise InputError(
+            f"Expected 'network.weights' to lie elsewhere than 'out', which this training writes: "
+            f"got {path}."
+        )
     weights = read_weights(path)
     options = named.builder_options(
         weights,
@@ -75,10 +85,13 @@ def read(settings: Settings) -> tuple[Settings, Start]:
         options=network.options,
         setting="'network.name'",
     )
+    seen = weights.preprocessing
+    if seen and settings.preprocessing not in (None, seen):
+        warn(f"{network.weights}: trained on pictures as {seen}, and this has {settings.seen}")
     complete = replace(
         settings,
         network=replace(network, options=options),
-        preprocessing=settings.preprocessing or weights.preprocessing or settings.seen,
+        preprocessing=settings.preprocessing or seen or settings.seen,
     )
     return complete, Start(network.weights, atomic.sha256(path), weights)
 

@@ -57,6 +57,10 @@ DEFECTS = {  # main's body: (exit code, what stderr says)
         1,
         ("convert: not enough memory: descriptor pool",),
     ),
+    "threading.Thread(target=time.sleep, args=(999,)).start()\nraise MemoryError": (
+        1,  # not waiting for a thread that comes to no end
+        ("convert: not enough memory\n",),
+    ),
     "np.zeros(2**50)": (1, ("convert: not enough memory: Unable to allocate",)),
     "return sys.stdout.write('x' * 9999) * 0": (1, ("convert: No space left on device: stdout",)),
 }
@@ -203,7 +207,8 @@ def run_main(
 ) -> subprocess.CompletedProcess[str]:
     """Runs a command whose main is `body`."""
     program = (
-        "import os, signal, sys, time, warnings\nimport numpy as np\nfrom keras_models import cli\n"
+        "import os, signal, sys, threading, time, warnings\n"
+        "import numpy as np\nfrom keras_models import cli\n"
     )
     program += "def main(argv):\n" + "".join(f"    {line}\n" for line in body.splitlines())
     program += "cli.run(main, name='convert')\n"

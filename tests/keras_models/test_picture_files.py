@@ -43,8 +43,9 @@ def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
 def test_class_folders_number_the_classes_even_where_one_is_empty(tmp_path: Path) -> None:
     save_pictures(tmp_path, "cat/1.png", "dog/1.png", "dog/2.png")
     (tmp_path / "cow").mkdir()
+    (tmp_path / "fox").symlink_to(tmp_path / "nowhere")
     found = picture_files.find(tmp_path, labels_from_folders=True)
-    assert found.class_names == ("cat", "cow", "dog")
+    assert found.class_names == ("cat", "cow", "dog", "fox")
     assert found.labels == (0, 2, 2)
 
 

@@ -1,5 +1,6 @@
 """What a training begins with: other weights, what they need, and a classifier of its own."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,7 @@ def test_a_classifier_for_other_classes_starts_anew(
     weights: tuple[Path, dict[str, np.ndarray]],
 ) -> None:
     path, before = weights
-    _, begin = start.read(asked(path))
+    _, begin = start.read(asked(path), pytest.fail)
     model = build_toy(channels=24, num_classes=classes)
     own = model_arrays(model)
     warned: list[str] = []
@@ -70,19 +71,21 @@ def test_weights_bring_what_they_need_and_the_settings_may_say_the_same(
     weights: tuple[Path, dict[str, np.ndarray]],
 ) -> None:
     path, _ = weights
-    complete, _ = start.read(asked(path, drop=0.2))
+    complete, _ = start.read(asked(path, drop=0.2), pytest.fail)
     assert complete.network.options == {"drop": 0.2, "channels": 24}
     assert complete.preprocessing == BGR
-    same, _ = start.read(complete)
+    same, _ = start.read(complete, pytest.fail)
     assert same == complete
+    warned: list[str] = []
     other = replace(asked(path), preprocessing=Preprocessing())
-    assert start.read(other)[0].preprocessing == Preprocessing()
+    assert start.read(other, warned.append)[0].preprocessing == Preprocessing()
+    assert re.match(r".*: trained on pictures as .*'bgr'.*, and this has .*'rgb'", *warned)
 
 
 def test_weights_of_other_libraries_bring_it_too() -> None:
     path = GOLDEN / "narrow.pth.tar"
     network = Network("shufflenet_v1", {"width": 0.25, "groups": 3}, weights=str(path))
-    complete, begin = start.read(Settings(network, Data("synthetic:40"), "out"))
+    complete, begin = start.read(Settings(network, Data("synthetic:40"), "out"), pytest.fail)
     assert begin.weights is not None
     assert begin.weights.options.items() <= complete.network.options.items()
     assert complete.network.options["variant"] == "megvii"
@@ -92,7 +95,7 @@ def test_weights_of_other_libraries_bring_it_too() -> None:
 def test_bundled_weights_are_found_by_name() -> None:
     ours = bundled.every()["mobilenet_v1"]
     network = Network("mobilenet_v1", weights="bundled", resolution=32)
-    complete, begin = start.read(Settings(network, Data("synthetic:40"), "out"))
+    complete, begin = start.read(Settings(network, Data("synthetic:40"), "out"), pytest.fail)
     assert complete.network.options == ours.trained.options
     model = registry.create(
         "mobilenet_v1", input_shape=(32, 32, 3), num_classes=10, **complete.network.options
@@ -115,7 +118,7 @@ def test_what_contradicts_the_weights_is_refused(
 ) -> None:
     settings = asked(weights[0], **options)
     with pytest.raises(InputError, match=message):
-        start.read(replace(settings, network=replace(settings.network, name=name)))
+        start.read(replace(settings, network=replace(settings.network, name=name)), pytest.fail)
 
 
 def test_weights_that_are_not_there_are_refused_before_pictures_are_read(tmp_path: Path) -> None:
@@ -125,10 +128,34 @@ def test_weights_that_are_not_there_are_refused_before_pictures_are_read(tmp_pat
     assert not list(tmp_path.iterdir())
 
 
+def test_weights_that_the_training_would_overwrite_are_refused(
+    weights: tuple[Path, dict[str, np.ndarray]],
+) -> None:
+    path, _ = weights
+    with pytest.raises(InputError, match="to lie elsewhere than 'out', which this training writes"):
+        start.read(replace(asked(path), out=str(path.parent)), pytest.fail)
+
+
+def test_weights_of_another_size_are_taken_with_a_warning(
+    weights: tuple[Path, dict[str, np.ndarray]],
+) -> None:
+    path, _ = weights
+    _, begin = start.read(asked(path), pytest.fail)
+    warned: list[str] = []
+    begin.load(build_toy(channels=24, input_shape=(16, 16, 3)), NAMES, warned.append)
+    assert warned == [f"{path}: trained at 8, and this begins at 16"]
+
+
+def test_bundled_weights_that_there_are_not_are_told_with_those_that_there_are() -> None:
+    settings = Settings(Network("mobilenet_v2", weights="bundled"), Data("synthetic:40"), "out")
+    with pytest.raises(InputError, match=r"mobilenet_v2 has no bundled weights; .* mobilenet_v1"):
+        start.read(settings, pytest.fail)
+
+
 def test_only_the_classifier_may_be_of_another_shape(tmp_path: Path) -> None:
     path = tmp_path / "plain.npz"
     save(build_toy(channels=24), path)
-    _, begin = start.read(asked(path))
+    _, begin = start.read(asked(path), pytest.fail)
     with pytest.raises(InputError, match="of another shape"):
         begin.load(build_toy(num_classes=3), NAMES[:3], lambda line: None)
 
@@ -157,7 +184,7 @@ def test_a_training_begins_with_weights_of_other_classes_and_goes_on(
     assert described.preprocessing == BGR
     assert described.options == {"channels": 24}
     assert described.class_names == tuple(f"stripes{i}" for i in range(10))
-    arrays = start.read(asked(result.weights))[1].weights.arrays  # type: ignore[union-attr]
+    arrays = start.read(asked(result.weights), pytest.fail)[1].weights.arrays  # type: ignore[union-attr]
     for name, array in weights[1].items():
         if "moving_" not in name:
             kept = np.allclose(arrays[name], array)
