@@ -11,7 +11,7 @@ from convert.complete import in_words
 from convert.settings import Model
 from keras_models import class_names, counts, experiment, registry
 from keras_models.accuracy import Accuracy
-from keras_models.checkpoints import atomic, bundled, named, read_weights, trained
+from keras_models.checkpoints import bundled, named, trained
 from keras_models.checkpoints.load import load_weights, model_arrays
 from keras_models.checkpoints.random_weights import randomize
 from keras_models.data import Preprocessing
@@ -53,20 +53,17 @@ def create(model: Model, *, seed: int, warn: Callable[[str], None]) -> Network:
     read, weights = None, WeightsOrigin("random")
     options = dict(model.options)
     if model.weights not in (None, "random"):
-        path = named.find(
+        found = named.read(
             model.weights,
             model=model.name,
             options=options,
             resolution=model.side,
-            setting="--weights",
+            settings=("--weights", "--model"),
+            source=model.source,
         )
-        read = read_weights(path, source=model.source)
-        options = named.builder_options(
-            read, weights=model.weights, model=model.name, options=options, setting="--model"
-        )
-        sha256 = atomic.sha256(path)
+        path, read, options = found.path, found.weights, dict(found.options)
         accuracy = _accuracy(path, model)
-        weights = WeightsOrigin(model.weights, read.source, sha256, accuracy)
+        weights = WeightsOrigin(model.weights, read.source, found.sha256, accuracy)
     built = registry.create(
         model.name,
         input_shape=(model.side, model.side, 3),

@@ -1,5 +1,6 @@
 """Runs one of the three commands: flags, exit codes, and a stderr that is ours alone."""
 
+import contextlib
 import faulthandler
 import io
 import os
@@ -61,7 +62,8 @@ def run(main: Callable[[list[str]], int], *, name: str) -> None:
                 how = "interrupted" if stops.first == signal.SIGINT else "terminated"
                 os._exit(_fail(name, f"{how}; no file was left half-written", 128 + stops.first))
             if _is_of_memory(error):
-                sys.stdout.flush()
+                with contextlib.suppress(OSError):
+                    sys.stdout.flush()
                 # A native thread that could not start would be waited for, for ever.
                 os._exit(_fail(name, _out_of_memory(error), FAILED))
             raise

@@ -1,29 +1,57 @@
 """Weights as users name them, and what a network must be to take them."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from keras_models.checkpoints import Weights, bundled, download
+from keras_models.checkpoints import Weights, atomic, bundled, download, read_weights
 from keras_models.errors import InputError
 from keras_models.registry import NAMED_WEIGHTS
 
 
-def find(
-    weights: str, *, model: str, options: Mapping[str, Any], resolution: int, setting: str
-) -> Path:
-    """The file of weights of that name.
+@dataclass(frozen=True, eq=False)
+class Named:
+    """A file of weights; `options` are the builder's: the user's, and what the weights need."""
+
+    path: Path
+    sha256: str
+    weights: Weights
+    options: Mapping[str, Any]
+
+
+def read(
+    weights: str,
+    *,
+    model: str,
+    options: Mapping[str, Any],
+    resolution: int,
+    settings: tuple[str, str],
+    source: str | None = None,
+) -> Named:
+    """Finds the weights of that name and reads them.
 
     Args:
       weights: "bundled", "imagenet", which is downloaded once, or a file.
       model: In the registry.
       options: Of its builder, as the user gave them.
       resolution: Of the network, in pixels.
-      setting: What named the weights, for messages.
+      settings: What named the weights, and what the model, for messages.
+      source: Whose naming the file has; None: it is recognized.
 
     Raises:
-      InputError: there are none, or they cannot be fetched.
+      InputError: there are none, they cannot be fetched or read, they are those of another network,
+        or the options contradict them.
     """
+    path = _find(weights, model, options, resolution, settings[0])
+    found = read_weights(path, source=source)
+    complete = _complete(found, weights, model, options, settings[1])
+    return Named(path, atomic.sha256(path), found, complete)
+
+
+def _find(
+    weights: str, model: str, options: Mapping[str, Any], resolution: int, setting: str
+) -> Path:
     if weights == "imagenet":
         return download.download(download.find(model, options=options, resolution=resolution))
     if weights == "bundled":
@@ -42,21 +70,9 @@ def find(
     return path
 
 
-def builder_options(
-    read: Weights, *, weights: str, model: str, options: Mapping[str, Any], setting: str
+def _complete(
+    read: Weights, weights: str, model: str, options: Mapping[str, Any], setting: str
 ) -> dict[str, Any]:
-    """The builder's options: the user's, and what the weights need to mean what they did.
-
-    Args:
-      read: The weights.
-      weights: Their name, for messages.
-      model: In the registry.
-      options: As the user gave them.
-      setting: What named the model, for messages.
-
-    Raises:
-      InputError: weights of another network, or options that contradict them.
-    """
     if read.models and model not in read.models:
         raise InputError(
             f"{weights}: these are the weights of {read.source}: expected {setting} to be "

@@ -62,9 +62,7 @@ def run(settings: Settings, progress: Progress) -> Result:
 
 
 def _begin(settings: Settings, progress: Progress, workers: Workers) -> Loop:
-    settings, begin = start.read(
-        settings, progress.warn
-    )  # a mistake is told before pictures are read
+    settings, begin = start.read(settings, progress.warn)
     train, test = read_pictures(settings, progress)
     model = _create(settings, settings.network.side, settings.network.options, train.classes)
     begin.load(model, train.class_names, progress.warn)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from keras_models import registry
-from keras_models.checkpoints import Weights, atomic, named, read_weights
+from keras_models.checkpoints import Weights, named
 from keras_models.checkpoints.load import load_weights, model_arrays, with_layer_names
 from keras_models.errors import InputError
 from keras_models.train.settings import Settings
@@ -41,8 +41,8 @@ class Start:
         if self.weights is None:
             return
         arrays = with_layer_names(model, self.weights.arrays)
-        if self.weights.resolution not in (None, model.input.shape[1]):
-            side = model.input.shape[1]
+        side = model.input.shape[1]
+        if self.weights.resolution not in (None, side):
             warn(f"{self.name}: trained at {self.weights.resolution}, and this begins at {side}")
         new = _why_new(arrays, self.weights.class_names, model.output.shape[-1], class_names)
         if new:
@@ -65,35 +65,27 @@ def read(settings: Settings, warn: Callable[[str], None]) -> tuple[Settings, Sta
     if network.weights == "random":
         registry.find(network.name)
         return replace(settings, preprocessing=settings.seen), Start("random", "random")
-    path = named.find(
+    found = named.read(
         network.weights,
         model=network.name,
         options=network.options,
         resolution=network.side,
-        setting="'network.weights'",
+        settings=("'network.weights'", "'network.name'"),
     )
-    if path.resolve().parent == Path(settings.out).resolve():
+    if found.path.resolve().parent == Path(settings.out).resolve():
         raise InputError(
             f"Expected 'network.weights' to lie elsewhere than 'out', which this training writes: "
-            f"got {path}."
+            f"got {found.path}."
         )
-    weights = read_weights(path)
-    options = named.builder_options(
-        weights,
-        weights=network.weights,
-        model=network.name,
-        options=network.options,
-        setting="'network.name'",
-    )
-    seen = weights.preprocessing
+    seen = found.weights.preprocessing
     if seen and settings.preprocessing not in (None, seen):
         warn(f"{network.weights}: trained on pictures as {seen}, and this has {settings.seen}")
     complete = replace(
         settings,
-        network=replace(network, options=options),
+        network=replace(network, options=found.options),
         preprocessing=settings.preprocessing or seen or settings.seen,
     )
-    return complete, Start(network.weights, atomic.sha256(path), weights)
+    return complete, Start(network.weights, found.sha256, found.weights)
 
 
 def _why_new(
