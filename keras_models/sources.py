@@ -4,6 +4,7 @@ import collections
 import hashlib
 import math
 import os
+import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -242,12 +243,21 @@ def _from_tfds(origin: str, rest: str, *, size: int, preprocessing: Preprocessin
     name, _, split = rest.rpartition("/")
     if not (name and split):
         raise InputError(f"{origin}: expected tfds:NAME/SPLIT, as tfds:cifar10/train.")
+
+    def decode(image: np.ndarray) -> np.ndarray:
+        picture = Image.fromarray(image.squeeze()).convert("RGB")
+        return data.resize_and_crop(picture, size=size, preprocessing=preprocessing)
+
     try:
         dataset, info = tfds.load(name, split=split, with_info=True, as_supervised=True)
-        examples = list(dataset.as_numpy_iterator())
+        examples = [(decode(image), label) for image, label in dataset.as_numpy_iterator()]
     except Exception as error:  # any of the data sets' own
-        raise InputError(f"{origin}: {' '.join(str(error).split())}") from error
-    images = [Image.fromarray(image.squeeze()).convert("RGB") for image, _ in examples]
-    pixels = [data.resize_and_crop(i, size=size, preprocessing=preprocessing) for i in images]
-    labels = np.array([label for _, label in examples], np.int64)
-    return _in_memory(origin, np.stack(pixels), labels, tuple(info.features["label"].names))
+        why = textwrap.shorten(
+            str(error), 300, placeholder=" ..."
+        )  # it may list all that there are
+        raise InputError(f"{origin}: {why}") from error
+    if not examples:
+        raise InputError(f"{origin}: expected pictures, found none.")
+    pixels, labels = zip(*examples, strict=True)
+    names = tuple(info.features["label"].names)
+    return _in_memory(origin, np.stack(pixels), np.array(labels, np.int64), names)

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from keras_models.checkpoints import Weights, atomic, bundled, download, read_weights
 from keras_models.errors import InputError
 from keras_models.registry import NAMED_WEIGHTS
@@ -41,10 +43,11 @@ def read(
 
     Raises:
       InputError: there are none, they cannot be fetched or read, they are those of another network,
-        or the options contradict them.
+        the options contradict them, or they hold what are no weights.
     """
     path = _find(weights, model, options, resolution, settings[0])
     found = read_weights(path, source=source)
+    _check_numbers(found.arrays, path)
     complete = _complete(found, weights, model, options, settings[1])
     return Named(path, atomic.sha256(path), found, complete)
 
@@ -68,6 +71,15 @@ def _find(
             "which is none."
         )
     return path
+
+
+def _check_numbers(arrays: Mapping[str, np.ndarray], path: Path) -> None:
+    """Finds what fits by name and shape and is no use."""
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise InputError(f"{path}: expected finite numbers, got others in {name}: train again.")
+        if name.endswith("/moving_variance") and array.min(initial=0) < 0:
+            raise InputError(f"{path}: expected variances in {name}, got negative numbers.")
 
 
 def _complete(

@@ -75,13 +75,17 @@ def normalize(images: Tensor, preprocessing: Preprocessing) -> Tensor:
 
 
 def mixup(images: Tensor, targets: Tensor, alpha: float, draw: Draw) -> tuple[Tensor, Tensor]:
-    """Mixes each picture and its target, (b, classes), with those of another (arXiv:1710.09412)."""
+    """Mixes each picture and its target, (b, classes), with those of another (arXiv:1710.09412).
+
+    The other is its neighbour in a pair, which workers with even shares of the batch never part.
+    """
     if not alpha:
         return images, targets
+    other = [min(i ^ 1, draw.local - 1) for i in range(draw.local)]
     part = draw.beta(10, alpha)[:, None]
-    targets = part * targets + (1 - part) * targets[::-1]
+    targets = part * targets + (1 - part) * tf.gather(targets, other)
     part = part[:, :, None, None]
-    return part * images + (1 - part) * images[::-1], targets
+    return part * images + (1 - part) * tf.gather(images, other), targets
 
 
 def _shift(images: Tensor, pad: int, flip: Tensor, size: int, draw: Draw) -> Tensor:

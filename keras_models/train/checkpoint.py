@@ -66,6 +66,16 @@ def save(
         temporary.write_bytes(safetensors.numpy.save(dict(arrays), metadata))
 
 
+def ended(path: Path, settings: Settings) -> bool:
+    """Whether the training in `path` has all of its epochs; False where none can be read."""
+    try:
+        with safetensors.safe_open(path, "np") as file:
+            epochs = json.loads(file.metadata()["progress"])["epochs"]
+        return len(epochs) >= settings.training.epochs
+    except (OSError, safetensors.SafetensorError, KeyError, TypeError, ValueError):
+        return False  # `restore` tells why
+
+
 def restore(path: Path, variables: Mapping[str, Any], settings: Settings, start: str) -> Progress:
     """Assigns what `save` wrote to `variables`.
 

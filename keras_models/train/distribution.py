@@ -71,6 +71,15 @@ class Workers:
 
         return tuple(map(part, arrays))
 
+    def any(self, flag: bool) -> bool:
+        """Whether `flag` is true on any machine; all must ask after the same step."""
+        if not self.several:
+            return flag
+        flags = self.strategy.experimental_distribute_values_from_function(
+            lambda context: tf.constant(int(flag))
+        )
+        return bool(self.strategy.reduce("SUM", flags, axis=None))
+
 
 def create(name: str) -> Workers:
     """Starts what `settings.Distribution` names; before anything else of TensorFlow.

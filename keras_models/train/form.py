@@ -11,8 +11,9 @@ from keras_models.layers import ChannelSlice, Tensor
 
 @dataclass(frozen=True, eq=False)
 class Randomness:
-    """Seeds what layers draw in training: by seed and step, so that a resumed run draws the same.
+    """Seeds what layers draw in training: by seed, step and an example's place in the batch.
 
+    So a resumed run draws the same, and so do several replicas together.
     A plain object, as Keras would make a layer's weight of a variable that is its attribute.
     """
 
@@ -20,12 +21,13 @@ class Randomness:
     step: tf.Variable  # () int64
 
     def uniform(self, shape: Tensor, layer: int) -> Tensor:
-        """Numbers in [0, 1) of that layer and this step."""
-        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+        """Numbers in [0, 1) of that layer and this step, for the examples of this replica."""
+        context = tf.distribute.get_replica_context()
         seed = tf.stack([tf.constant(self.seed, tf.int64), self.step])
-        for number in (layer, replica):
-            seed = tf.random.fold_in(seed, number)
-        return tf.random.stateless_uniform(shape, seed)
+        of_all = [shape[0] * context.num_replicas_in_sync, *shape[1:]]
+        every = tf.random.stateless_uniform(of_all, tf.random.fold_in(seed, layer))
+        first = context.replica_id_in_sync_group * shape[0]
+        return every[first : first + shape[0]]
 
 
 class _Slice(ChannelSlice):

@@ -84,8 +84,9 @@ class Loop:
                     seconds=self.done.seconds + now - start,
                 )
                 start = now
-                due = now - saved > self.settings.save_every_s
-                if due and done < total and not self.workers.several:  # whose clocks differ
+                # All save after the same step, though their clocks differ.
+                due = self.workers.any(now - saved > self.settings.save_every_s)
+                if due and done < total:
                     self._save(self._state())
                     saved = start = time.monotonic()
                 on_step(done, total)

@@ -18,7 +18,7 @@ from keras_models.classifier import classifier_of
 from keras_models.data import Preprocessing
 from keras_models.progress import Progress
 from keras_models.sources import Split
-from keras_models.train import distribution, outputs, stages, start
+from keras_models.train import checkpoint, distribution, outputs, stages, start
 from keras_models.train.distribution import Workers
 from keras_models.train.form import training_form
 from keras_models.train.loop import Loop
@@ -46,10 +46,12 @@ def run(settings: Settings, progress: Progress) -> Result:
       OSError: the output cannot be written; the last checkpoint stays.
       WorkerLostError: another machine is gone; started again, this goes on from the checkpoint.
     """
-    workers = distribution.create(settings.distribution.strategy)
+    out = Path(settings.out)
+    # What is left of a training that has ended is done without machines that may be gone.
+    ended = checkpoint.ended(out / outputs.CHECKPOINT, settings)
+    workers = distribution.create("one" if ended else settings.distribution.strategy)
     keras.utils.set_random_seed(settings.seed)
     tf.config.experimental.enable_op_determinism()
-    out = Path(settings.out)
     with contextlib.ExitStack() as stack:
         if workers.chief:
             stack.enter_context(outputs.own(out))

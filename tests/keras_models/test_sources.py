@@ -1,7 +1,10 @@
 """Labelled pictures: the same in memory and streamed."""
 
 import re
+import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -204,9 +207,36 @@ def test_pictures_without_labels_are_refused(tmp_path: Path) -> None:
 
 
 def test_without_tensorflow_datasets_its_names_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "tensorflow_datasets", None)
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
     with pytest.raises(InputError, match="needs tensorflow_datasets: pip install"):
         load("tfds:cifar10/train")
+
+
+def test_data_sets_of_tfds_are_read_by_their_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a stand-in for its three calls: it is no dependency."""
+    grey = np.arange(64, dtype=np.uint8).reshape(8, 8, 1)
+    sets = {"digits": [(grey, np.int64(1)), (grey[::-1], np.int64(0))], "empty": []}
+    info = SimpleNamespace(features={"label": SimpleNamespace(names=["a", "b"])})
+
+    def tfds_load(name: str, **given: Any) -> tuple[Any, Any]:
+        assert given == {"split": "train", "with_info": True, "as_supervised": True}
+        if name not in sets:
+            raise ValueError(f"{name} not found.\nThere are:" + " x" * 1000)
+        return SimpleNamespace(as_numpy_iterator=lambda: iter(sets[name])), info
+
+    stand_in = SimpleNamespace(load=tfds_load)
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", stand_in)
+    split = load("tfds:digits/train")
+    assert (split.class_names, split.labels.tolist()) == (("a", "b"), [1, 0])
+    ((pixels, labels),) = split.read([np.array([1, 0])])
+    np.testing.assert_array_equal(pixels, np.repeat([grey[::-1], grey], 3, axis=-1))
+    np.testing.assert_array_equal(labels, [0, 1])
+    with pytest.raises(InputError, match=r"^tfds:empty/train: expected pictures, found none\.$"):
+        load("tfds:empty/train")
+    with pytest.raises(InputError, match=r"^tfds:no/train: no not found\. There are: x .* \.\.\.$"):
+        load("tfds:no/train")
+    with pytest.raises(InputError, match="expected tfds:NAME/SPLIT, as tfds:cifar10/train"):
+        load("tfds:digits")
 
 
 def test_labels_beyond_any_class_are_refused(tmp_path: Path) -> None:

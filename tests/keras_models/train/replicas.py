@@ -39,9 +39,9 @@ def main(strategy: str) -> None:
         training=Training(epochs=10, batch=16, learning_rate=0.2, ema=0.9, warmup_epochs=0.0),
         distribution=Distribution(synchronized_batch_norm=True),
     )
-    augment = Augment(pad=2, cutout=2, randaugment_layers=1)
+    augment = Augment(pad=2, cutout=2, randaugment_layers=1, mixup=0.3)
     trainer = Trainer(
-        functools.partial(training_form, build_toy(), synchronized=True),
+        functools.partial(training_form, build_toy(drop=0.2), synchronized=True),
         settings,
         augment,
         pictures=80,

@@ -114,6 +114,23 @@ def test_workers_together_draw_what_one_does() -> None:
     assert (other != whole).any(axis=(1, 2, 3)).all()
 
 
+def test_workers_together_mix_what_one_does() -> None:
+    images, targets = tf.cast(pictures(8), tf.float32), tf.eye(8)
+    whole = augment.mixup(images, targets, 0.4, draw(8))
+    parts = [
+        augment.mixup(images[i : i + 4], targets[i : i + 4], 0.4, draw(8, first=i, local=4))
+        for i in (0, 4)
+    ]
+    for found, expected in zip(zip(*parts, strict=True), whole, strict=True):
+        np.testing.assert_array_equal(tf.concat(found, axis=0), expected)
+    assert ((np.asarray(whole[1]) > 0).sum(axis=1) == 2).all(), "each is of two pictures"
+
+
+def test_the_last_of_an_odd_batch_mixes_with_none() -> None:
+    _, targets = augment.mixup(tf.ones((3, 2, 2, 3)), tf.eye(3), 0.4, draw(3))
+    np.testing.assert_allclose(targets[2], [0, 0, 1], rtol=1e-6)
+
+
 def affine(image: Image.Image, a: float, b: float, c: float, d: float, e: float, f: float) -> Image:
     # Pillow counts from the corner of a pixel, TensorFlow from its middle.
     c, f = c + (1 - a - b) / 2, f + (1 - d - e) / 2

@@ -128,6 +128,15 @@ def test_weights_that_are_not_there_are_refused_before_pictures_are_read(tmp_pat
     assert not list(tmp_path.iterdir())
 
 
+def test_weights_that_are_no_numbers_are_refused(
+    weights: tuple[Path, dict[str, np.ndarray]], tmp_path: Path
+) -> None:
+    arrays = {**weights[1], "conv1/kernel": np.full_like(weights[1]["conv1/kernel"], np.nan)}
+    np.savez(tmp_path / "nan.npz", **arrays)
+    with pytest.raises(InputError, match=r"nan\.npz: expected finite numbers, got others in conv1"):
+        start.read(asked(tmp_path / "nan.npz", channels=24), pytest.fail)
+
+
 def test_weights_that_the_training_would_overwrite_are_refused(
     weights: tuple[Path, dict[str, np.ndarray]],
 ) -> None:

@@ -1,15 +1,19 @@
 """The command, and its configs."""
 
+import contextlib
 import json
 import os
 import random
 import re
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+import safetensors.numpy
 
 from keras_models import experiment
 from keras_models.errors import InputError
@@ -44,6 +48,63 @@ def words(folder: Path, **changed: str) -> list[str]:
 def train(folder: Path, **changed: str) -> subprocess.CompletedProcess[str]:
     command = words(folder, **changed)
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+
+
+def machine(folder: Path, hosts: list[str], index: int) -> subprocess.Popen[str]:
+    """One of several that train together."""
+    command = words(folder, distribution__strategy="multi_worker", save_every_s="0.2")
+    task = {"cluster": {"worker": hosts}, "task": {"type": "worker", "index": index}}
+    return subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env={**os.environ, "TF_CONFIG": json.dumps(task)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.slow
+def test_a_machine_that_is_killed_is_waited_for_and_nothing_is_lost(tmp_path: Path) -> None:
+    with contextlib.ExitStack() as free:
+        sockets = [free.enter_context(socket.socket()) for _ in range(4)]
+        for taken in sockets:
+            taken.bind(("127.0.0.1", 0))
+        hosts = [f"127.0.0.1:{taken.getsockname()[1]}" for taken in sockets]
+    peace, killed = tmp_path / "peace", tmp_path / "killed"
+    for folder in (peace, killed):
+        folder.mkdir()
+    weights = killed / "out" / "weights.safetensors"
+    in_peace = [machine(peace, hosts[:2], index) for index in range(2)]
+    first, lost = disturbed = [machine(killed, hosts[2:], index) for index in range(2)]
+    try:
+        while not (killed / "out" / "log.csv").exists():
+            assert first.poll() is None
+            time.sleep(0.01)
+        lost.kill()
+        disturbed += [machine(killed, hosts[2:], 1)]
+        told = [process.communicate(timeout=300)[1] for process in (first, disturbed[-1])]
+        assert "a worker is lost: starts again, and goes on when all are back" in told[0]
+        assert all("goes on from step" in lines for lines in told), told
+        for process in in_peace:
+            _, why = process.communicate(timeout=300)
+            assert process.returncode == 0, why
+        expected = safetensors.numpy.load_file(peace / "out" / "weights.safetensors")
+        for name, array in safetensors.numpy.load_file(weights).items():
+            # Each machine has statistics of its own, and both go on from their mean.
+            off = 1e-5 * np.abs(array).max() if "/moving_" in name else 0
+            np.testing.assert_allclose(array, expected[name], rtol=0, atol=off, err_msg=name)
+
+        written = weights.read_bytes()
+        weights.unlink()  # as where all are lost between the last step and its weights
+        disturbed += [machine(killed, hosts[2:], 1)]
+        _, why = disturbed[-1].communicate(timeout=100)
+        assert disturbed[-1].returncode == 0, why
+        assert weights.read_bytes() == written
+    finally:
+        for process in in_peace + disturbed:
+            process.kill()
+            process.communicate()
 
 
 @pytest.mark.slow
