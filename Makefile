@@ -10,7 +10,7 @@ demo: .venv/installed
 	$(BIN)/python -m convert.classify $(OUT)/$(DEMO)/model.tflite examples/*.png
 
 test: check
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal --durations 15
 
 check: .venv/installed-dev
 	$(BIN)/ruff format --check .
