@@ -17,12 +17,17 @@ class WorkerLostError(Exception):
 
 
 @contextlib.contextmanager
-def lost_workers(workers: "Workers") -> Iterator[None]:
-    """Raises WorkerLostError where an operation fails because another machine does."""
+def lost_workers(several: bool) -> Iterator[None]:
+    """Raises WorkerLostError where an operation fails because one of several machines does."""
     try:
         yield
-    except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.InternalError) as error:
-        if not workers.several:
+    except (
+        tf.errors.AbortedError,
+        tf.errors.DeadlineExceededError,
+        tf.errors.InternalError,
+        tf.errors.UnavailableError,
+    ) as error:
+        if not several:
             raise
         raise WorkerLostError(str(error)) from error
 
@@ -86,6 +91,7 @@ def create(name: str) -> Workers:
 
     Raises:
       InputError: several machines, and no TF_CONFIG that says which.
+      WorkerLostError: one of them did not come, or went, before all were there.
     """
     if name == "one":
         return Workers(tf.distribute.get_strategy())
@@ -101,7 +107,8 @@ def create(name: str) -> Workers:
     try:
         resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
         index, machines = resolver.task_id, len(resolver.cluster_spec().as_dict()["worker"])
-        strategy = tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
+        with lost_workers(machines > 1):
+            strategy = tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"TF_CONFIG: {error}") from error
     local = strategy.num_replicas_in_sync // machines

@@ -53,10 +53,10 @@ def run(settings: Settings, progress: Progress) -> Result:
     keras.utils.set_random_seed(settings.seed)
     tf.config.experimental.enable_op_determinism()
     with contextlib.ExitStack() as stack:
+        stack.enter_context(distribution.lost_workers(workers.several))
         if workers.chief:
             stack.enter_context(outputs.own(out))
         loop = _begin(settings, progress, workers)
-        stack.enter_context(distribution.lost_workers(workers))
         loop.run()
         loop.finish()
     tops = [epoch.test_top1 for epoch in loop.done.epochs if epoch.test_top1 is not None]
