@@ -251,10 +251,8 @@ def _from_tfds(origin: str, rest: str, *, size: int, preprocessing: Preprocessin
     try:
         dataset, info = tfds.load(name, split=split, with_info=True, as_supervised=True)
         examples = [(decode(image), label) for image, label in dataset.as_numpy_iterator()]
-    except Exception as error:  # any of the data sets' own
-        why = textwrap.shorten(
-            str(error), 300, placeholder=" ..."
-        )  # it may list all that there are
+    except Exception as error:  # any of the data sets' own, which may list all that there are
+        why = textwrap.shorten(str(error), 300, placeholder=" ...")
         raise InputError(f"{origin}: {why}") from error
     if not examples:
         raise InputError(f"{origin}: expected pictures, found none.")
