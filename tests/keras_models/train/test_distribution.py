@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -14,12 +13,13 @@ import pytest
 
 from keras_models.errors import InputError
 from keras_models.train import distribution
+from tests.keras_models.train.cluster import environment, free_hosts
 
 SCRIPT = Path(__file__).with_name("replicas.py")
 
 
-def start(strategy: str, **environment: str) -> subprocess.Popen[str]:
-    env = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": os.getcwd(), **environment}
+def start(strategy: str, **given: str) -> subprocess.Popen[str]:
+    env = {**os.environ, **given, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": os.getcwd()}
     command = [sys.executable, str(SCRIPT), strategy]
     return subprocess.Popen(
         command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -33,12 +33,8 @@ def result(process: subprocess.Popen[str]) -> dict[str, Any]:
 
 
 def on_two_machines() -> list[dict[str, Any]]:
-    with socket.socket() as one, socket.socket() as other:
-        for taken in (one, other):
-            taken.bind(("localhost", 0))
-        hosts = [f"localhost:{taken.getsockname()[1]}" for taken in (one, other)]
-    tasks = [{"cluster": {"worker": hosts}, "task": {"type": "worker", "index": i}} for i in (0, 1)]
-    processes = [start("multi_worker", TF_CONFIG=json.dumps(task)) for task in tasks]
+    hosts = free_hosts(2)
+    processes = [start("multi_worker", **environment(hosts, index)) for index in range(2)]
     try:
         return [result(process) for process in processes]
     finally:

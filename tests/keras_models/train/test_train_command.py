@@ -1,11 +1,9 @@
 """The command, and its configs."""
 
-import contextlib
 import json
 import os
 import random
 import re
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +16,7 @@ import safetensors.numpy
 from keras_models import experiment
 from keras_models.errors import InputError
 from keras_models.train.settings import Settings
+from tests.keras_models.train.cluster import environment, free_hosts
 
 ROOT = Path(__file__).parents[3]
 CIFAR10 = sorted((ROOT / "configs").glob("*_cifar10.toml"))
@@ -53,11 +52,10 @@ def train(folder: Path, **changed: str) -> subprocess.CompletedProcess[str]:
 def machine(folder: Path, hosts: list[str], index: int) -> subprocess.Popen[str]:
     """One of several that train together."""
     command = words(folder, distribution__strategy="multi_worker", save_every_s="0.2")
-    task = {"cluster": {"worker": hosts}, "task": {"type": "worker", "index": index}}
     return subprocess.Popen(
         command,
         cwd=ROOT,
-        env={**os.environ, "TF_CONFIG": json.dumps(task)},
+        env=environment(hosts, index),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
@@ -66,11 +64,7 @@ def machine(folder: Path, hosts: list[str], index: int) -> subprocess.Popen[str]
 
 @pytest.mark.slow
 def test_a_machine_that_is_killed_is_waited_for_and_nothing_is_lost(tmp_path: Path) -> None:
-    with contextlib.ExitStack() as free:
-        sockets = [free.enter_context(socket.socket()) for _ in range(4)]
-        for taken in sockets:
-            taken.bind(("127.0.0.1", 0))
-        hosts = [f"127.0.0.1:{taken.getsockname()[1]}" for taken in sockets]
+    hosts = free_hosts(4)
     peace, killed = tmp_path / "peace", tmp_path / "killed"
     for folder in (peace, killed):
         folder.mkdir()
