@@ -37,9 +37,9 @@ from typing import TYPE_CHECKING
 from absl import app, flags
 
 from android_bench.errors import FlagError
-from keras_models import cli
-from keras_models.errors import InputError
-from keras_models.progress import Progress
+from shufflelite import cli
+from shufflelite.errors import InputError
+from shufflelite.progress import Progress
 
 if TYPE_CHECKING:
     from android_bench.results import Place, Row
@@ -230,7 +230,7 @@ def _sweep(baseline: Sequence["Row"] | None) -> tuple[list["Row"], bool]:
     import dataclasses
 
     from android_bench import markdown, plots, sweep
-    from keras_models.checkpoints import atomic
+    from shufflelite import atomic
 
     asked = sweep.load(_SWEEP.value, _SET.value)
     asked = dataclasses.replace(asked, measure=_over(asked.measure))

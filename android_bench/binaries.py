@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
-from keras_models.checkpoints import download
-from keras_models.checkpoints.atomic import replacing
-from keras_models.checkpoints.download import Official
-from keras_models.errors import InputError
+from shufflelite import download
+from shufflelite.atomic import replacing
+from shufflelite.download import Official
+from shufflelite.errors import InputError
 
 _NIGHTLY = (  # https://www.tensorflow.org/lite/performance/measurement; no hashes are published
     "https://storage.googleapis.com/tensorflow-nightly-public/prod/tensorflow/release/lite/tools/"

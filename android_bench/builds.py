@@ -25,9 +25,9 @@ import numpy as np
 from PIL import Image
 
 from keras_models import registry
-from keras_models.checkpoints import atomic, lock
-from keras_models.errors import InputError
-from keras_models.versions import version
+from shufflelite import atomic, lock
+from shufflelite.errors import InputError
+from shufflelite.versions import version
 
 Option = bool | int | float | str
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 from android_bench import builds
 from android_bench.results import Row
-from keras_models.errors import InputError
+from shufflelite.errors import InputError
 
 
 @dataclass(frozen=True)

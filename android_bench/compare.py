@@ -9,7 +9,7 @@ from typing import Literal
 from android_bench import results
 from android_bench.errors import FlagError
 from android_bench.results import Place, Row
-from keras_models.errors import InputError
+from shufflelite.errors import InputError
 
 NAMED = 5  # models and places in a message
 Measure = Literal["instructions", "ratio", "ms"]

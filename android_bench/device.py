@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from keras_models.errors import InputError
+from shufflelite.errors import InputError
 
 # Plain POSIX, of builtins as far as possible: mksh, dash and busybox run it, and old phones have
 # few tools.  A file may exist and still refuse to be read, so errors are dropped one by one.

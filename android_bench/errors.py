@@ -1,6 +1,6 @@
 """The error of a flag that can never be right."""
 
-from keras_models.errors import InputError
+from shufflelite.errors import InputError
 
 
 class FlagError(InputError):

@@ -8,7 +8,7 @@ from android_bench.claims import Claim
 from android_bench.compare import Comparison
 from android_bench.results import Row
 from android_bench.run_table import milliseconds, number
-from keras_models.cli import markdown_table as table
+from shufflelite.cli import markdown_table as table
 
 COLUMN_OPTIONS = ("width", "groups")  # that have a column of their own
 

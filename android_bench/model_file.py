@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import tflite_file
-from keras_models import model_paths
-from keras_models.errors import InputError
+from shufflelite import model_paths
+from shufflelite.errors import InputError
 
 
 @dataclass(frozen=True)

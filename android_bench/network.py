@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_models import registry
-from keras_models.errors import InputError
+from shufflelite.errors import InputError
 
 
 @dataclass(frozen=True)

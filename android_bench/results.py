@@ -12,7 +12,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from android_bench import checked, measure, network
+from android_bench import measure, network
 from android_bench.targets import (
     DEFAULT_DELEGATE,
     Counted,
@@ -20,10 +20,10 @@ from android_bench.targets import (
     OperatorCount,
     OperatorTime,
 )
-from keras_models.checkpoints import lock
-from keras_models.checkpoints.atomic import check_folder, named
-from keras_models.errors import InputError
-from keras_models.versions import version
+from shufflelite import lock, schema_check
+from shufflelite.atomic import check_folder, named
+from shufflelite.errors import InputError
+from shufflelite.versions import version
 
 SCHEMA = 2  # to be raised when a field changes its meaning or goes away
 _APPENDING = threading.Lock()
@@ -258,7 +258,7 @@ def _row(line: str, *, place: str) -> Row:
         asked = fields.get("delegate", DEFAULT_DELEGATE)
         ran = _ran(asked, fields.get("delegate_partitions"))
         fields = {**fields, "delegate": ran, "delegate_asked": asked}
-    problem = checked.problem(
+    problem = schema_check.problem(
         fields,
         Row,
         network=network.Network | None,

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import TextIO
 
 from android_bench.results import Row
-from keras_models import cli
+from shufflelite import cli
 
 
 def print_table(shown: Sequence[Row], *, file: TextIO) -> None:

@@ -16,10 +16,9 @@ from android_bench.claims import Claim
 from android_bench.model_file import ModelFile
 from android_bench.results import Row
 from android_bench.targets import DEFAULT_DELEGATE, Machine, Target, TargetError
-from keras_models import experiment
-from keras_models.checkpoints import atomic
-from keras_models.errors import InputError
-from keras_models.progress import Progress
+from shufflelite import atomic, config
+from shufflelite.errors import InputError
+from shufflelite.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -98,7 +97,7 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Sweep:
     Raises:
       InputError: the file, or a network in it, is wrong.
     """
-    sweep = experiment.load(path, Sweep, overrides)
+    sweep = config.load(path, Sweep, overrides)
     try:
         builds.recipe(sweep.convert)
         if not networks(sweep):

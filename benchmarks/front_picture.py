@@ -17,8 +17,8 @@ from android_bench.plots.figure import COLOURS
 from android_bench.plots.labels import place_labels
 from android_bench.plots.names import family_name, width_name
 from android_bench.plots.points import make_logarithmic
-from keras_models import figure
-from keras_models.checkpoints.atomic import replacing
+from shufflelite import plot_style
+from shufflelite.atomic import replacing
 
 DOCS = Path(__file__).parents[1] / "docs"
 LINES = {  # (model, groups): the name that docs/lowering.md gives it, before its options
@@ -85,7 +85,7 @@ def rows(page: str, column: str) -> Iterator[dict[str, str]]:
 def draw(points: dict[str, list[Point]]) -> bytes:
     """Full markers: what `convert` writes; hollow ones, and arrows: what is left behind."""
     colours = dict(zip(points, COLOURS, strict=False))
-    with figure.styled(4.6) as made:
+    with plot_style.styled(4.6) as made:
         axes = made.add_subplot()
         labels = []
         for name, line in points.items():
@@ -122,7 +122,7 @@ def draw(points: dict[str, list[Point]]) -> bytes:
         make_logarithmic(axes.xaxis)
         axes.set_xlabel("time of an inference on one x86 core, ms")
         axes.set_ylabel("top-1 on ImageNet as published, %")
-        figure.add_title(
+        plot_style.add_title(
             axes,
             "ShuffleNet in int8: translated layer by layer (hollow), and lowered first (full)",
             "224 x 224, AMD EPYC, LiteRT 2.3.0 with XNNPACK, 1 thread, 2026-11-22. Labels: widths.",
@@ -135,7 +135,7 @@ def draw(points: dict[str, list[Point]]) -> bytes:
         ]
         made.legend(handles=handles, loc="outside lower center", ncols=3)
         place_labels(made, axes, labels)
-        return figure.png(made)
+        return plot_style.png(made)
 
 
 if __name__ == "__main__":

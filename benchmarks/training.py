@@ -20,11 +20,12 @@ import tensorflow as tf
 import tf_keras as keras
 from absl import app, flags
 
-from keras_models import experiment, registry, sources
-from keras_models.progress import Progress
+from keras_models import registry, sources
 from keras_models.train.form import training_form
 from keras_models.train.run import run
 from keras_models.train.settings import Data, Settings
+from shufflelite import config
+from shufflelite.progress import Progress
 
 flags.DEFINE_string("config", None, "Network and recipe; its pictures are not read.", required=True)
 flags.DEFINE_integer("pictures", 12800, "Synthetic pictures of an epoch.")
@@ -38,7 +39,7 @@ def main(argv: list[str]) -> None:
     """Prints a Markdown table: one row a way."""
     given = flags.FLAGS
     if given.way:
-        print(_images_per_s(experiment.load(given.config, Settings), given.way))
+        print(_images_per_s(config.load(given.config, Settings), given.way))
         return
     paces: dict[str, list[float]] = {way: [] for way in WAYS}
     for _ in range(given.rounds):

@@ -24,8 +24,9 @@ from absl import app, flags
 
 from convert.command_line import FLAGS, toml
 from convert.settings import Estimator, Precision, Settings
-from keras_models import cli, experiment, registry
-from keras_models.progress import Progress
+from keras_models import registry
+from shufflelite import cli, config
+from shufflelite.progress import Progress
 
 THREADS = 8
 flags.DEFINE_string("model", None, "Network to convert; see --list.")
@@ -145,7 +146,7 @@ def _settings() -> Settings:
         raise app.UsageError("expected --model NAME or --config FILE; --list names the models")
     overrides = list(given.set)
     for option in given.option:
-        (name, *_), _ = experiment.parse_override(option, flag="option")
+        (name, *_), _ = config.parse_override(option, flag="option")
         if name in FLAGS and given[name].present:
             raise app.UsageError(f"--{name} and --option {option}: expected one of them")
         overrides.append(f"model.options.{option}")
@@ -154,8 +155,8 @@ def _settings() -> Settings:
         if value is not None:
             overrides.append(f"{place}={toml(getattr(value, 'value', value))}")
     if given.config:
-        return experiment.load(given.config, Settings, overrides)
-    return experiment.build({}, Settings, overrides, origin="convert")
+        return config.load(given.config, Settings, overrides)
+    return config.build({}, Settings, overrides, origin="convert")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import re
 from convert.bundle import writer
 from convert.settings import Precision, Settings
 from keras_models import picture_files, registry
-from keras_models.errors import InputError
+from shufflelite.errors import InputError
 
 TARGETS = r"generic|host|emulated:\w+|adb(:.+)?|ssh:.+"  # as `android_bench` names them
 

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from absl import app, flags
 
-from keras_models import cli, data, picture_files
+from keras_models import data, picture_files
 from keras_models.accuracy import probabilities
+from shufflelite import cli
 
 if TYPE_CHECKING:
     from convert.accuracy.forms import Form

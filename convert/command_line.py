@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from convert.settings import Model, Precision, Settings
-from keras_models import experiment
+from shufflelite import config
 
 FLAGS = {  # flag: the setting that it sets
     "model": "model.name",
@@ -54,9 +54,9 @@ OPTIONS = "model.options."
 def words(settings: Settings) -> list[str]:
     """The command that has these settings, but for where it writes."""
     places = {place: flag for flag, place in FLAGS.items()}
-    usual = dict(_leaves(experiment.to_dict(Settings(Model(settings.model.name)))))
+    usual = dict(_leaves(config.to_dict(Settings(Model(settings.model.name)))))
     found = ["python", "-m", "convert", "--model", settings.model.name]
-    for place, value in _leaves(experiment.to_dict(settings)):
+    for place, value in _leaves(config.to_dict(settings)):
         if place in ("model.name", "out") or value == usual.get(place):
             continue
         flag = places.get(place)

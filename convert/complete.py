@@ -8,7 +8,7 @@ from convert.settings import Model
 from keras_models import checkpoints, registry
 from keras_models.checkpoints import bundled, trained
 from keras_models.checkpoints.trained import Trained
-from keras_models.errors import InputError
+from shufflelite.errors import InputError
 
 
 def complete(model: Model) -> Model:

@@ -5,7 +5,7 @@ import tf_keras as keras
 
 from convert.inputs import Inputs
 from convert.settings import Precision, Quantization
-from keras_models.errors import InputError
+from shufflelite.errors import InputError
 
 
 def to_tflite(model: keras.Model, settings: Quantization, calibration: Inputs | None) -> bytes:

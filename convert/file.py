@@ -14,7 +14,7 @@ from convert.quantization.equalize import equalize
 from convert.quantization.mixed import Mixed
 from convert.settings import Settings
 from keras_models.data import Preprocessing
-from keras_models.progress import Progress
+from shufflelite.progress import Progress
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ from convert.settings import Settings
 from keras_models import registry
 from keras_models.checkpoints.bundled import LICENSE
 from keras_models.data import Preprocessing
-from keras_models.versions import version
+from shufflelite.versions import version
 from tflite_file import ends, metadata
 from tflite_file.metadata import LOGITS, PROBABILITY, Metadata
 

@@ -11,7 +11,7 @@ import tf_keras as keras
 from convert.quantization.distill import PIXELS, distill
 from keras_models import class_names, data, picture_files
 from keras_models.data import Preprocessing
-from keras_models.errors import InputError
+from shufflelite.errors import InputError
 
 PICTURES = 200  # read for calibration, where there are more
 NOISE = 8

@@ -9,13 +9,14 @@ import numpy as np
 
 from convert.complete import in_words
 from convert.settings import Model
-from keras_models import class_names, counts, experiment, registry
+from keras_models import class_names, counts, registry
 from keras_models.accuracy import Accuracy
 from keras_models.checkpoints import bundled, named, trained
 from keras_models.checkpoints.load import load_weights, model_arrays
 from keras_models.checkpoints.random_weights import randomize
 from keras_models.data import Preprocessing
-from keras_models.errors import InputError
+from shufflelite import config
+from shufflelite.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def _accuracy(path: Path, model: Model) -> Accuracy | None:
     if described is None or described.resolution != model.side:
         return None
     try:
-        return experiment.build(described.origin["accuracy"], Accuracy)
+        return config.build(described.origin["accuracy"], Accuracy)
     except (InputError, LookupError, TypeError, AttributeError):  # those of another version
         return None
 

@@ -18,8 +18,8 @@ from convert.quantization import mixed, qat
 from convert.settings import Precision, Settings
 from convert.verification import gates, verify
 from convert.verification.verify import Audit, Fidelity
-from keras_models.errors import InputError
-from keras_models.progress import Progress
+from shufflelite.errors import InputError
+from shufflelite.progress import Progress
 
 
 def run(settings: Settings, progress: Progress) -> tuple[Path, Report]:

@@ -23,11 +23,12 @@ from android_bench.benchmark_model import ParseError
 from convert import settings as conversion
 from convert.accuracy import forms
 from convert.verification import trial
-from keras_models import class_names, data, experiment, sources
+from keras_models import class_names, data, sources
 from keras_models.checkpoints import files, trained
 from keras_models.data import Preprocessing
-from keras_models.errors import InputError
 from keras_models.train import settings as training
+from shufflelite import config
+from shufflelite.errors import InputError
 from tflite_file import cut, ends, metadata, packing
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -164,7 +165,7 @@ def _settings(folder: Path) -> Iterator[Reader]:
     )
     for name, kind, command in kinds:
         seeds = [content for content in found if command in content.partition(b"\n")[0]]
-        load = functools.partial(experiment.load, schema=kind)
+        load = functools.partial(config.load, schema=kind)
         yield Reader(name, _of_path(folder / "x.toml", load), seeds)
 
 

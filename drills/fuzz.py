@@ -29,7 +29,7 @@ from pathlib import Path
 from absl import app, flags
 from foreign import Reader, readers
 
-from keras_models.errors import InputError
+from shufflelite.errors import InputError
 
 flags.DEFINE_integer("cases", 1000, "Of each reader.", lower_bound=1)
 flags.DEFINE_integer("first", 0, "Number of the first case.", lower_bound=0)

@@ -19,7 +19,8 @@ from typing import Any
 
 from absl import app, flags
 
-from keras_models import cli, drawing, registry, summary
+from keras_models import drawing, registry, summary
+from shufflelite import cli
 
 _LIST = flags.DEFINE_boolean("list", False, "List the networks and their published variants.")
 _MODEL = flags.DEFINE_string("model", None, "The network to show; see --list.")

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keras_models.errors import InputError
-from keras_models.progress import Step
 from keras_models.sources import Split
+from shufflelite.errors import InputError
+from shufflelite.progress import Step
 
 BATCH = 250
 NONE = -1  # in place of a best class

@@ -6,7 +6,6 @@ what comes out changes places with half of what did not enter before the last co
 
 import tf_keras as keras
 
-from keras_models.errors import InputError
 from keras_models.layers import (
     PADDINGS,
     ChannelShuffle,
@@ -22,6 +21,7 @@ from keras_models.layers import (
     image_input,
     max_pool,
 )
+from shufflelite.errors import InputError
 
 REPEATS = (4, 8, 4)  # units in stages 2, 3 and 4, the stride-2 unit included
 CHANNELS = {  # width: (conv1, stage 2, stage 3, stage 4, conv5)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_models.errors import InputError
+from shufflelite.errors import InputError
 
 
 def read(path: str | Path, *, classes: int) -> tuple[str, ...]:

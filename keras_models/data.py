@@ -14,8 +14,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from keras_models import picture_files
-from keras_models.errors import InputError, one_line
 from keras_models.picture_files import PictureList
+from shufflelite.errors import InputError, one_line
 
 INTERPOLATIONS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 CHANNEL_ORDERS = ("rgb", "bgr")

@@ -7,9 +7,10 @@ import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from keras_models import cli, registry
+from keras_models import registry
 from keras_models.registry import Published
 from keras_models.summary import Summary
+from shufflelite import cli
 
 if TYPE_CHECKING:
     from keras_models.counts import LayerCount, OperatorCount, StageCount

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import tf_keras as keras
 
-from keras_models.errors import InputError
 from keras_models.layers import (
     PADDINGS,
     Tensor,
@@ -20,6 +19,7 @@ from keras_models.layers import (
     squeeze_excite,
     stochastic_depth,
 )
+from shufflelite.errors import InputError
 
 
 @dataclass(frozen=True)

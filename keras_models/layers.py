@@ -6,7 +6,7 @@ from typing import Any
 
 import tf_keras as keras
 
-from keras_models.errors import InputError
+from shufflelite.errors import InputError
 
 Tensor = Any  # Keras has no types
 

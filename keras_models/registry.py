@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from keras_models.errors import InputError
+from shufflelite.errors import InputError
 
 NAMED_WEIGHTS = ("bundled", "random", "imagenet")  # all others are files
 NEUTRAL = ("allow_any_width", "padding")  # options that change no published figure

@@ -16,8 +16,8 @@ from PIL import Image
 
 from keras_models import class_names, data, picture_files
 from keras_models.data import Preprocessing
-from keras_models.errors import InputError
 from keras_models.picture_files import PictureList
+from shufflelite.errors import InputError
 
 Batch = tuple[np.ndarray, np.ndarray]  # uint8 (b, h, w, 3), int64 (b,)
 SYNTHETIC_CLASSES = 10

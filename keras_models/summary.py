@@ -8,9 +8,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from keras_models import experiment, registry
-from keras_models.errors import InputError
+from keras_models import registry
 from keras_models.registry import Published
+from shufflelite import config
+from shufflelite.errors import InputError
 
 if TYPE_CHECKING:
     from keras_models.counts import LayerCount, OperatorCount, StageCount
@@ -89,7 +90,7 @@ def read_options(words: Iterable[str], *, flag: str) -> dict[str, Any]:
     for word in words:
         if "=" not in word:
             raise InputError(f"--{flag} {word}: expected OPTION=VALUE.")
-        keys, value = experiment.parse_override(word, flag=flag)
+        keys, value = config.parse_override(word, flag=flag)
         options[".".join(keys)] = value
     return options
 

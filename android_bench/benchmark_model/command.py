@@ -3,7 +3,7 @@
 from typing import Literal
 
 from android_bench.benchmark_model.result import Tool
-from keras_models.errors import InputError
+from shufflelite.errors import InputError
 
 HANDLES = ("fd:", "pipe:", "buffer:")  # a path that begins so is no path for the tool
 

@@ -18,9 +18,9 @@ from pathlib import Path
 
 from android_bench.emulated import cores, process
 from android_bench.targets import TargetError
-from keras_models.checkpoints import atomic
-from keras_models.checkpoints.download import alone_in, cache_folder
-from keras_models.errors import InputError
+from shufflelite import atomic
+from shufflelite.download import alone_in, cache_folder
+from shufflelite.errors import InputError
 
 SUITE = "bookworm"  # Debian 12: the release with Python 3.11, which LiteRT's wheel is for
 MIRROR = "SHUFFLELITE_DEBIAN_MIRROR"  # environment variable, for hosts that are no Debian

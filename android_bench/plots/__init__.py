@@ -11,7 +11,7 @@ from android_bench.plots.accuracy import accuracy_against_cost
 from android_bench.plots.bars import instructions_by_class, operator_profile
 from android_bench.plots.cost import cost_against_multiply_adds
 from android_bench.results import Row
-from keras_models.checkpoints import atomic
+from shufflelite import atomic
 
 PICTURES: Mapping[str, Callable[[Sequence[Row]], bytes | None]] = {
     "cost": cost_against_multiply_adds,

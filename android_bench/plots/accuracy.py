@@ -19,7 +19,7 @@ from android_bench.plots.points import (
     top1_of,
 )
 from android_bench.results import Row
-from keras_models.figure import png
+from shufflelite.plot_style import png
 
 
 def accuracy_against_cost(rows: Sequence[Row]) -> bytes | None:

@@ -10,7 +10,7 @@ from android_bench import results
 from android_bench.plots.figure import COLOURS, add_title, new_figure
 from android_bench.plots.names import bar_name
 from android_bench.results import Row
-from keras_models.figure import png
+from shufflelite.plot_style import png
 
 YELLOW = "#F0E442"  # theirs too, and no colour for a line on white
 PARTS = len(COLOURS) + 1  # of a bar, without the rest

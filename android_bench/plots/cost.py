@@ -14,7 +14,7 @@ from android_bench.plots.points import (
     points_of,
 )
 from android_bench.results import Row
-from keras_models.figure import png
+from shufflelite.plot_style import png
 
 
 def cost_against_multiply_adds(rows: Sequence[Row]) -> bytes | None:

@@ -8,9 +8,9 @@ from matplotlib.figure import Figure
 
 from android_bench import results
 from android_bench.results import Row
-from keras_models import figure
+from shufflelite import plot_style
 
-PIXELS_PER_POINT = figure.DPI / 72
+PIXELS_PER_POINT = plot_style.DPI / 72
 # Okabe and Ito's, which the colour-blind tell apart: jfly.uni-koeln.de/color
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 RUNTIMES = {"litert": "LiteRT"}
@@ -19,7 +19,7 @@ RUNTIMES = {"litert": "LiteRT"}
 @contextmanager
 def new_figure(height_in: float) -> Iterator[tuple[Figure, Axes]]:
     """A figure with one pair of axes."""
-    with figure.styled(height_in) as made:
+    with plot_style.styled(height_in) as made:
         yield made, made.add_subplot()
 
 
@@ -35,7 +35,7 @@ def add_title(axes: Axes, what: str, rows: Sequence[Row], note: str = "") -> Non
         f"{head.threads} thread{'s' * (head.threads != 1)}",
         " to ".join(dict.fromkeys((dates[0], dates[-1]))),
     ]
-    figure.add_title(axes, what, f"{', '.join(told)}.  {note}")
+    plot_style.add_title(axes, what, f"{', '.join(told)}.  {note}")
 
 
 def cost_title(rows: Sequence[Row]) -> str:

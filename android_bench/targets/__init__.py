@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from android_bench.errors import FlagError
-from keras_models.errors import InputError
+from shufflelite.errors import InputError
 
 DEFAULT_DELEGATE = "xnnpack"  # that every runtime takes where it is not told another
 DELEGATES: Mapping[str, Sequence[str]] = {  # that can be chosen, by the target's name

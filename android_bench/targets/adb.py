@@ -18,7 +18,7 @@ from android_bench.errors import FlagError
 from android_bench.targets import Options, TargetError, shell
 from android_bench.targets.connection import DroppedError, Output, last_line
 from android_bench.targets.shell import ShellTarget
-from keras_models.errors import InputError
+from shufflelite.errors import InputError
 
 PACKAGE = "org.tensorflow.lite.benchmark"
 ACTIVITY = f"{PACKAGE}/.BenchmarkModelActivity"

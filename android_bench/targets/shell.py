@@ -17,7 +17,7 @@ from android_bench.interrupts import undisturbed
 from android_bench.targets import Machine, Options, TargetError
 from android_bench.targets.connection import DroppedError, Output, Shell, last_line, shortened
 from android_bench.targets.tool_session import ToolSession
-from keras_models.errors import InputError
+from shufflelite.errors import InputError
 
 ATTEMPTS = 3  # of whatever a broken connection ended
 RETURN_S = 60.0  # for a device to come back

@@ -16,7 +16,7 @@ from android_bench.errors import FlagError
 from android_bench.targets import Options, TargetError
 from android_bench.targets.connection import DroppedError, Output, last_line
 from android_bench.targets.shell import ShellTarget
-from keras_models.errors import InputError
+from shufflelite.errors import InputError
 
 CONNECT_S = 30.0
 _READY = "shufflelite-is-connected"

@@ -26,9 +26,9 @@ from typing import TYPE_CHECKING, Any
 
 from absl import app, flags
 
-from keras_models import cli
 from keras_models.data import CHANNEL_ORDERS, INTERPOLATIONS, Preprocessing
-from keras_models.progress import Progress
+from shufflelite import cli
+from shufflelite.progress import Progress
 
 if TYPE_CHECKING:
     from convert.accuracy.forms import Form

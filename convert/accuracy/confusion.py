@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 
 from convert.accuracy.report import Measured, Report, class_name, confused, figures
-from keras_models import figure
+from shufflelite import plot_style
 
 RIGHT, WRONG = "#0072B2", "#D55E00"
 PALE = 0.1  # what of a class may be confused before the colour is full
@@ -32,7 +32,7 @@ def _cells(report: Report, form: Measured) -> bytes:
     right = np.eye(classes, dtype=bool)
     depth = np.where(right, rates, rates / max(rates[~right].max(), PALE))
     colours = np.where(right[..., None], to_rgb(RIGHT), to_rgb(WRONG))
-    with figure.styled(1.9 + max(3.2, 0.42 * min(classes, 12))) as drawn:
+    with plot_style.styled(1.9 + max(3.2, 0.42 * min(classes, 12))) as drawn:
         axes = drawn.add_subplot()
         axes.imshow(1 - (1 - colours) * 0.85 * depth[..., None], aspect="auto")
         size = min(9.0, 160 / classes)
@@ -58,14 +58,14 @@ def _cells(report: Report, form: Measured) -> bytes:
         axes.set_xlabel("best class")
         axes.set_ylabel("class of the picture")
         _add_title(axes, report, form, "In percent of a class's pictures.")
-        return figure.png(drawn)
+        return plot_style.png(drawn)
 
 
 def _dots(report: Report, form: Measured) -> bytes:
     pairs = confused(form)
     most = max([10, *(pictures for _, _, pictures in pairs)])
     least = 8 if len(pairs) < 500 else 0  # few dots are to be seen as well
-    with figure.styled(5.4) as drawn:
+    with plot_style.styled(5.4) as drawn:
         drawn.set_layout_engine("none")  # which would make room for the longest text
         axes = drawn.add_axes((0.08, 0.09, 0.42, 0.76))
         beside = drawn.add_axes((0.53, 0.09, 0.46, 0.76))
@@ -96,12 +96,12 @@ def _dots(report: Report, form: Measured) -> bytes:
                 beside.text(left, height, name, va="center", fontsize=7.5)
             told = f"{pictures} of {of_class[of]}"
             beside.text(1, height, told, va="center", ha="right", fontsize=7.5)
-        return figure.png(drawn)
+        return plot_style.png(drawn)
 
 
 def _add_title(axes: Axes, report: Report, form: Measured, note: str) -> None:
     told = f"{figures(form)}, {report.pictures} pictures of {report.data}. {note}"
-    figure.add_title(axes, f"Confusions of {form.name}", told)
+    plot_style.add_title(axes, f"Confusions of {form.name}", told)
 
 
 def _short(name: str) -> str:

@@ -12,12 +12,13 @@ import numpy as np
 
 import tflite_file
 from convert.verification import litert, trial
-from keras_models import class_names, experiment, model_paths, registry
+from keras_models import class_names, registry
 from keras_models.accuracy import Classifier
 from keras_models.checkpoints import read_weights, trained
 from keras_models.checkpoints.load import load_weights
 from keras_models.data import Preprocessing
-from keras_models.errors import InputError, one_line
+from shufflelite import config, model_paths
+from shufflelite.errors import InputError, one_line
 from tflite_file import metadata
 
 REPORT, LABELS = "report.json", "labels.txt"
@@ -227,7 +228,7 @@ def _told(path: Path, report: Path, *, sha256: str) -> tuple[Preprocessing, str]
     """What the bundle's report says of its file."""
     try:
         told: dict[str, Any] = json.loads(report.read_text(encoding="utf-8"))
-        preprocessing = experiment.build(told["preprocessing"], Preprocessing)
+        preprocessing = config.build(told["preprocessing"], Preprocessing)
         precision = str(told["settings"]["quantization"]["precision"])
         expected = told["sha256"]
     except (ValueError, LookupError, TypeError, RecursionError) as error:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from convert.accuracy import confusion
 from convert.accuracy.report import Report, to_json, to_markdown
-from keras_models.checkpoints import atomic, lock
+from shufflelite import atomic, lock
 
 
 def check(folder: Path) -> None:

@@ -12,10 +12,11 @@ from typing import TextIO
 import numpy as np
 
 from convert.accuracy.forms import Form
-from keras_models import accuracy, cli
+from keras_models import accuracy
 from keras_models.accuracy import Accuracy, Answers, Difference, Interval
 from keras_models.data import Preprocessing
-from keras_models.versions import version
+from shufflelite import cli
+from shufflelite.versions import version
 
 SCHEMA = 1  # of accuracy.json; grows when a field changes its meaning
 PACKAGES = ("shufflelite", "ai-edge-litert", "tensorflow", "tf_keras", "numpy")

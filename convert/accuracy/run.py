@@ -11,8 +11,8 @@ from convert.accuracy.forms import Form
 from convert.accuracy.report import Report, make_report
 from keras_models import accuracy, sources
 from keras_models.accuracy import Answers
-from keras_models.progress import Progress
 from keras_models.sources import Split
+from shufflelite.progress import Progress
 
 PIXELS = 32 * 224 * 224  # of pictures that a thread works on
 

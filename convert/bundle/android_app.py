@@ -16,7 +16,7 @@ from PIL import ExifTags, Image
 from convert.bundle import writer
 from keras_models.accuracy import probabilities
 from keras_models.data import load_picture
-from keras_models.errors import InputError
+from shufflelite.errors import InputError
 
 if TYPE_CHECKING:
     from ai_edge_litert.interpreter import Interpreter

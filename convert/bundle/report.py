@@ -18,10 +18,10 @@ from convert.settings import Settings
 from convert.verification import gates
 from convert.verification.litert import Tensor
 from convert.verification.verify import Audit, Fidelity
-from keras_models import experiment
 from keras_models.accuracy import Interval
 from keras_models.data import Preprocessing
-from keras_models.versions import version
+from shufflelite import config
+from shufflelite.versions import version
 
 SCHEMA = 1  # of report.json; grows when a field changes its meaning
 WORST_LAYERS = 5
@@ -101,7 +101,7 @@ def make_report(
 
 def to_json(report: Report) -> str:
     """The whole report; the same report gives the same text, wherever it will lie."""
-    settings = experiment.to_dict(report.settings)
+    settings = config.to_dict(report.settings)
     del settings["out"]
     plain = dataclasses.asdict(report) | {"settings": settings}
     return json.dumps(plain, indent=2, sort_keys=True) + "\n"

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 from convert.bundle import c_array
 from convert.settings import Settings
-from keras_models.checkpoints import lock
-from keras_models.checkpoints.atomic import runs_elsewhere
-from keras_models.errors import InputError
+from shufflelite import lock
+from shufflelite.atomic import runs_elsewhere
+from shufflelite.errors import InputError
 
 if TYPE_CHECKING:
     from convert.bundle.report import Report

@@ -26,10 +26,10 @@ from convert.lowering.form import GENERIC, Form, Grouped, decisions
 from convert.quantization import quantize
 from convert.quantization.calibrate import Range
 from convert.settings import Precision, Quantization, Settings
-from keras_models.checkpoints.atomic import replacing
-from keras_models.checkpoints.download import cache_folder
-from keras_models.errors import InputError
-from keras_models.progress import Progress
+from shufflelite.atomic import replacing
+from shufflelite.download import cache_folder
+from shufflelite.errors import InputError
+from shufflelite.progress import Progress
 
 SCHEMA = 2  # of what is kept
 CLEARLY = 0.995  # of the cost: what gains less stays as it was

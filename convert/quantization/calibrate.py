@@ -8,7 +8,7 @@ import tf_keras as keras
 
 from convert.inputs import Inputs
 from convert.settings import Estimator
-from keras_models.errors import InputError
+from shufflelite.errors import InputError
 
 BINS = 4096  # sixteen to one step of int8
 

@@ -12,9 +12,9 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
-from keras_models.errors import InputError
 from keras_models.layers import Tensor
 from keras_models.train.form import training_form
+from shufflelite.errors import InputError
 
 PIXELS = 8 * 224 * 224  # of inputs together: enough for statistics; activations fit in memory
 STEPS = 120

@@ -11,7 +11,7 @@ import tf_keras as keras
 import tflite_file
 from convert import graph
 from convert.quantization.quantize import shared_ranges
-from keras_models.errors import InputError
+from shufflelite.errors import InputError
 from tflite_file import precision
 from tflite_file.precision import Change
 

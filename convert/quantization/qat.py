@@ -22,8 +22,6 @@ from convert.settings import Settings
 from keras_models import sources
 from keras_models.checkpoints.load import load_weights, model_arrays
 from keras_models.data import digest
-from keras_models.errors import InputError
-from keras_models.progress import Progress
 from keras_models.sources import Split
 from keras_models.train import distribution, outputs
 from keras_models.train import settings as recipes
@@ -32,6 +30,8 @@ from keras_models.train.form import Randomness, training_form
 from keras_models.train.loop import Loop
 from keras_models.train.run import read_pictures
 from keras_models.train.trainer import Teacher, Trainer
+from shufflelite.errors import InputError
+from shufflelite.progress import Progress
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ import sys
 import numpy as np
 
 from convert.verification import litert
-from keras_models import apart
-from keras_models.errors import InputError, one_line
+from shufflelite import isolated
+from shufflelite.errors import InputError, one_line
 
 
 def check(data: bytes) -> None:
@@ -16,7 +16,7 @@ def check(data: bytes) -> None:
       InputError: the runtime refuses it, crashes, or does not come to an end.
     """
     code = "import sys; from convert.verification import trial; sys.exit(trial.main())"
-    good, said = apart.run(code, library="LiteRT", data=data)
+    good, said = isolated.run(code, library="LiteRT", data=data)
     if not good:
         raise InputError(one_line(f"LiteRT refuses it: {said}"))
 

@@ -17,7 +17,7 @@ from convert.inputs import Inputs
 from convert.quantization.quantize import shared_ranges
 from convert.verification.litert import Tensor, dequantize, ends, load, quantize, run
 from keras_models.accuracy import Difference, Interval, agreement, best_classes, compare, judge
-from keras_models.errors import InputError
+from shufflelite.errors import InputError
 
 PROBED = 4  # inputs whose every tensor is compared: without XNNPACK, inference takes long
 ANOTHER_RUNTIME = """

@@ -17,7 +17,7 @@ from keras_models.checkpoints import (
 )
 from keras_models.checkpoints.imported import Imported
 from keras_models.data import Preprocessing
-from keras_models.errors import InputError
+from shufflelite.errors import InputError
 
 OURS = "shufflelite"
 IMPORTERS: Mapping[str, tuple[Callable[[Mapping[str, np.ndarray]], Imported | None], ...]] = {

@@ -19,9 +19,9 @@ import h5py
 import numpy as np
 import safetensors.numpy
 
-from keras_models import apart
 from keras_models.checkpoints import pth
-from keras_models.errors import InputError, one_line
+from shufflelite import isolated
+from shufflelite.errors import InputError, one_line
 
 MAX_BYTES = 4 << 30  # a small file that declares a larger array or archive member is a bomb
 _MOST_INFLATED = 2000  # bytes of an array for each that HDF5 stores: gzip makes 1000 of one
@@ -50,7 +50,7 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
         raise InputError(f"{path}: expected a file of weights, found {found}.")
     if path.suffix.lower() in _HDF5:
         try:
-            apart.run(_TRIAL, str(path), library="HDF5")
+            isolated.run(_TRIAL, str(path), library="HDF5")
         except InputError as error:
             raise InputError(f"{path}: {error}") from error
     return read_here(path)

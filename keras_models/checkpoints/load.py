@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 
-from keras_models.checkpoints.atomic import replacing
 from keras_models.checkpoints.files import counted_names, weight_keys
-from keras_models.errors import InputError
+from shufflelite.atomic import replacing
+from shufflelite.errors import InputError
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from keras_models.checkpoints import Weights, atomic, bundled, download, read_weights
-from keras_models.errors import InputError
+from keras_models.checkpoints import Weights, bundled, read_weights
 from keras_models.registry import NAMED_WEIGHTS
+from shufflelite import atomic, download
+from shufflelite.errors import InputError
 
 
 @dataclass(frozen=True, eq=False)

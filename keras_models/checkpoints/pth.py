@@ -21,7 +21,7 @@ from keras_models.checkpoints.torch_pickle import (
     quoted,
     sequence,
 )
-from keras_models.errors import InputError
+from shufflelite.errors import InputError
 
 # Where training scripts put the weights.  Averaged ones come first: they are those evaluated.
 PARTS = ("state_dict_ema", "model_ema", "state_dict", "model")

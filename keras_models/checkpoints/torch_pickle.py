@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from keras_models.errors import InputError
+from shufflelite.errors import InputError
 
 ADVICE = "save the network's weights alone, with torch.save(model.state_dict(), path)"
 _MAX_OPCODES = 2_000_000  # a state dict has about 40 a tensor

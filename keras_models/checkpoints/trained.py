@@ -11,10 +11,10 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from keras_models import experiment
-from keras_models.checkpoints.atomic import replacing
 from keras_models.data import Preprocessing
-from keras_models.errors import InputError, one_line
+from shufflelite import config
+from shufflelite.atomic import replacing
+from shufflelite.errors import InputError, one_line
 
 KEY = "shufflelite"  # the only one: safetensors writes several in any order
 
@@ -68,7 +68,7 @@ def describe(path: Path) -> Trained | None:
     try:
         fields = json.loads(text)
         names = fields["class_names"]
-        preprocessing = experiment.build(fields["preprocessing"], Preprocessing)
+        preprocessing = config.build(fields["preprocessing"], Preprocessing)
         known = {"class_names": names and tuple(names), "preprocessing": preprocessing}
         return Trained(**{**fields, **known})
     except (LookupError, TypeError, ValueError, RecursionError) as error:

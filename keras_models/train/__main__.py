@@ -17,9 +17,9 @@ from dataclasses import asdict
 
 from absl import app, flags
 
-from keras_models import cli, experiment
-from keras_models.progress import Progress
 from keras_models.train.settings import Settings
+from shufflelite import cli, config
+from shufflelite.progress import Progress
 
 _CONFIG = flags.DEFINE_string("config", None, "TOML file of settings.")
 _SET = flags.DEFINE_multi_string("set", [], "section.key=value, a setting over --config.")
@@ -32,7 +32,7 @@ def main(argv: list[str]) -> int:
         raise app.UsageError(f"expected flags only, got {argv[1]!r}")
     if _CONFIG.value is None:
         raise app.UsageError("expected --config FILE")
-    settings = experiment.load(_CONFIG.value, Settings, _SET.value)
+    settings = config.load(_CONFIG.value, Settings, _SET.value)
     from keras_models.train.distribution import WorkerLostError
     from keras_models.train.run import run  # brings in TensorFlow: not for --help and wrong flags
 

@@ -13,10 +13,10 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from keras_models import experiment
-from keras_models.checkpoints.atomic import replacing
-from keras_models.errors import InputError
 from keras_models.train.settings import Settings
+from shufflelite import config
+from shufflelite.atomic import replacing
+from shufflelite.errors import InputError
 
 FREE = ("out", "save_every_s", "tensorboard")  # settings that do not change what is computed
 
@@ -58,7 +58,7 @@ def save(
 ) -> None:
     """Writes the trainer's variables; `start`: on which pictures, from which weights it began."""
     metadata = {
-        "settings": json.dumps(experiment.to_dict(settings)),
+        "settings": json.dumps(config.to_dict(settings)),
         "progress": json.dumps(asdict(progress)),
         "start": start,
     }
@@ -88,7 +88,7 @@ def restore(path: Path, variables: Mapping[str, Any], settings: Settings, start:
         with safetensors.safe_open(path, "np") as file:
             metadata = file.metadata() or {}
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        before = experiment.build(json.loads(metadata["settings"]), Settings)
+        before = config.build(json.loads(metadata["settings"]), Settings)
         stored = json.loads(metadata["progress"])
         progress = Progress(**{**stored, "epochs": tuple(Epoch(**e) for e in stored["epochs"])})
     except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
@@ -111,7 +111,7 @@ def restore(path: Path, variables: Mapping[str, Any], settings: Settings, start:
 def _difference(before: Settings, now: Settings) -> str:
     """The first setting that changes what is computed, as "training.batch = 64, not 128"."""
     fixed = replace(before, **{name: getattr(now, name) for name in FREE})
-    pairs = _flat(experiment.to_dict(fixed)), _flat(experiment.to_dict(now))
+    pairs = _flat(config.to_dict(fixed)), _flat(config.to_dict(now))
     for name in sorted(pairs[0].keys() | pairs[1].keys()):
         old, new = (pair.get(name) for pair in pairs)
         if old != new and not name.startswith("data."):  # pictures may move: their hash tells

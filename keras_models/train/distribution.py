@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_models.errors import InputError
+from shufflelite.errors import InputError
 
 
 class WorkerLostError(Exception):

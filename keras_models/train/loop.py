@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from keras_models.accuracy import Accuracy
-from keras_models.errors import InputError
-from keras_models.progress import Progress
 from keras_models.sources import Split
 from keras_models.train import checkpoint, outputs, stages
 from keras_models.train.distribution import Workers
 from keras_models.train.settings import Settings
 from keras_models.train.trainer import Trainer
+from shufflelite.errors import InputError
+from shufflelite.progress import Progress
 
 
 class Loop:

@@ -10,13 +10,13 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.framework import summary_pb2
 
-from keras_models import experiment
-from keras_models.checkpoints import lock, trained
-from keras_models.checkpoints.atomic import replacing
+from keras_models.checkpoints import trained
 from keras_models.sources import Split
 from keras_models.train.checkpoint import Epoch
 from keras_models.train.settings import Settings
-from keras_models.versions import version
+from shufflelite import config, lock
+from shufflelite.atomic import replacing
+from shufflelite.versions import version
 
 PACKAGES = ("shufflelite", "tensorflow", "tf_keras", "numpy")
 CHECKPOINT, BEST, LAST, LOG = (
@@ -74,7 +74,7 @@ def write_weights(
 
 def recipe(settings: Settings) -> dict[str, object]:
     """The settings without what says nothing of the weights."""
-    plain = experiment.to_dict(dataclasses.replace(settings, preprocessing=settings.seen))
+    plain = config.to_dict(dataclasses.replace(settings, preprocessing=settings.seen))
     for name in ("out", "save_every_s", "tensorboard"):
         del plain[name]
     return plain

@@ -16,7 +16,6 @@ from keras_models.accuracy import Accuracy, accuracy
 from keras_models.checkpoints.load import load_weights
 from keras_models.classifier import classifier_of
 from keras_models.data import Preprocessing
-from keras_models.progress import Progress
 from keras_models.sources import Split
 from keras_models.train import checkpoint, distribution, outputs, stages, start
 from keras_models.train.distribution import Workers
@@ -24,6 +23,7 @@ from keras_models.train.form import training_form
 from keras_models.train.loop import Loop
 from keras_models.train.settings import Settings
 from keras_models.train.trainer import Trainer
+from shufflelite.progress import Progress
 
 RESIZED_CROP_MARGIN = 8 / 7  # pictures to take resized crops of are decoded so much larger
 

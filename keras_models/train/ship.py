@@ -13,14 +13,15 @@ from pathlib import Path
 import numpy as np
 from absl import app, flags
 
-from keras_models import cli, experiment, registry
-from keras_models.checkpoints import bundled, files, lock, trained
-from keras_models.checkpoints.atomic import replacing
+from keras_models import registry
+from keras_models.checkpoints import bundled, files, trained
 from keras_models.checkpoints.trained import Trained
-from keras_models.errors import InputError
-from keras_models.progress import Progress
 from keras_models.train import card
 from keras_models.train.settings import Settings
+from shufflelite import cli, config, lock
+from shufflelite.atomic import replacing
+from shufflelite.errors import InputError
+from shufflelite.progress import Progress
 
 _CONFIG = flags.DEFINE_string("config", None, "The training's TOML file.")
 _SET = flags.DEFINE_multi_string("set", [], "section.key=value, as the training had them.")
@@ -39,26 +40,24 @@ def main(argv: list[str]) -> int:
     return cli.DONE
 
 
-def ship(config: Path, overrides: list[str], to: Path, progress: Progress) -> Path:
-    """Writes the weights of the training of `config`; returns their path.
+def ship(path: Path, overrides: list[str], to: Path, progress: Progress) -> Path:
+    """Writes the weights of the training of `path`; returns their path.
 
     Raises:
       InputError: no finished training there, or one of other settings or classes.
     """
-    settings = experiment.load(config, Settings, overrides)
-    recipe = experiment.load(config, Settings)
+    settings = config.load(path, Settings, overrides)
+    recipe = config.load(path, Settings)
     from keras_models.train import outputs  # brings in TensorFlow: not for --help and wrong flags
 
     source = Path(settings.out) / outputs.LAST
     ours = trained.describe(source)
     if ours is None:
         raise InputError(f"{source}: expected the weights of a finished training, found none.")
-    had = experiment.build({**ours.origin["settings"], "out": recipe.out}, Settings)
+    had = config.build({**ours.origin["settings"], "out": recipe.out}, Settings)
     had = dataclasses.replace(had, data=recipe.data)
     if outputs.recipe(had) != outputs.recipe(recipe):
-        raise InputError(
-            f"{source}: expected a training with the settings of {config}, got others."
-        )
+        raise InputError(f"{source}: expected a training with the settings of {path}, got others.")
     if ours.class_names != card.CLASSES:
         raise InputError(f"{source}: expected CIFAR-10's classes, which the card is about.")
     stored = {
@@ -68,18 +67,18 @@ def ship(config: Path, overrides: list[str], to: Path, progress: Progress) -> Pa
     origin = {
         **ours.origin,
         "settings": outputs.recipe(recipe),
-        "config": f"configs/{config.name}",
+        "config": f"configs/{path.name}",
         "trained_accuracy": ours.origin["accuracy"],
         **_measure(ours, stored, settings, progress),
     }
-    path = to / f"{config.stem}.safetensors"
+    weights = to / f"{path.stem}.safetensors"
     shipped = dataclasses.replace(ours, origin=origin)
     with lock.alone(to / ".lock"):  # the table is of all that are there
-        trained.save(path, stored, shipped)
-        _write(path.with_suffix(".md"), card.card(path, shipped))
+        trained.save(weights, stored, shipped)
+        _write(weights.with_suffix(".md"), card.card(weights, shipped))
         others = {p: d for p in to.glob("*.safetensors") if (d := trained.describe(p))}
         _write(to / "README.md", card.index(others))
-    return path
+    return weights
 
 
 def _measure(

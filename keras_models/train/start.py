@@ -10,8 +10,8 @@ import numpy as np
 from keras_models import registry
 from keras_models.checkpoints import Weights, named
 from keras_models.checkpoints.load import load_weights, model_arrays, with_layer_names
-from keras_models.errors import InputError
 from keras_models.train.settings import Settings
+from shufflelite.errors import InputError
 
 HEAD = "classifier/"  # the last layer of all our networks
 

@@ -14,7 +14,7 @@ import pytest
 
 from android_bench.emulated import setup
 from android_bench.targets import adb, shell, temperatures
-from keras_models.errors import InputError
+from shufflelite.errors import InputError
 from tests.android_bench import benchmark_tool, phone, sweeps
 from tests.android_bench.adb_device import Device
 from tests.android_bench.sweeps import Bench

@@ -13,7 +13,7 @@ import pytest
 
 from android_bench.targets import Options, Round, TargetError, adb
 from android_bench.targets.shell import ShellTarget
-from keras_models.errors import InputError
+from shufflelite.errors import InputError
 from tests.android_bench import rounds
 from tests.android_bench.adb_device import Device
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from android_bench import results, sweep
 from android_bench.targets import Counted, Facts, Machine, Round, TargetError
-from keras_models.progress import Progress
+from shufflelite.progress import Progress
 
 # Stands in for our command: writes a bundle, logs that it was called, or does what WIDTH asks for.
 CONVERT = """

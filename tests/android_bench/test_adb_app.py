@@ -11,7 +11,7 @@ import pytest
 from android_bench.targets import Options, TargetError, adb
 from android_bench.targets.shell import ShellTarget
 from android_bench.targets.tool_session import ToolSession
-from keras_models.errors import InputError
+from shufflelite.errors import InputError
 from tests.android_bench import benchmark_tool
 from tests.android_bench.adb_device import Device
 from tests.android_bench.phone import assert_clean, kill_once_there_is

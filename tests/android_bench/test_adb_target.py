@@ -10,7 +10,7 @@ import pytest
 
 from android_bench.emulated import cores, process, setup
 from android_bench.targets import Options, Round, adb
-from keras_models.errors import InputError
+from shufflelite.errors import InputError
 from tests.android_bench import adb_device, benchmark_tool
 from tests.android_bench.adb_device import CPU, Device
 from tests.android_bench.phone import client, connect, measured, opened, refused

@@ -6,7 +6,7 @@ import pytest
 
 from android_bench import benchmark_model
 from android_bench.benchmark_model import Tool
-from keras_models.errors import InputError
+from shufflelite.errors import InputError
 
 
 def test_flags_of_the_classic_tool() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from android_bench import binaries
-from keras_models.errors import InputError
+from shufflelite.errors import InputError
 
 
 def elf(machine: int, *, big_endian: bool = False) -> bytes:

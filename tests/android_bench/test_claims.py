@@ -8,7 +8,7 @@ import pytest
 from android_bench import builds, claims, markdown, sweep
 from android_bench.claims import Claim, Operand
 from keras_models import registry
-from keras_models.errors import InputError
+from shufflelite.errors import InputError
 from tests.android_bench.rows import network, row
 
 ROOT = Path(__file__).parents[2]

@@ -8,7 +8,7 @@ from android_bench import compare, markdown, results
 from android_bench.compare import Comparison
 from android_bench.results import Row
 from android_bench.targets import Machine
-from keras_models.errors import InputError
+from shufflelite.errors import InputError
 from tests.android_bench.rows import row
 
 BASE = row("base")

@@ -8,7 +8,7 @@ import pytest
 
 from android_bench import device
 from android_bench.device import Core, Layout, State
-from keras_models.errors import InputError
+from shufflelite.errors import InputError
 
 PIXEL_6 = "".join(
     f"/sys/devices/system/cpu/cpu{core}/cpufreq/cpuinfo_max_freq={khz}\n"

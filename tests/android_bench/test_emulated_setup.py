@@ -14,7 +14,7 @@ import pytest
 from android_bench.emulated import process, setup
 from android_bench.targets import TargetError
 from android_bench.targets.emulated import EmulatedTarget
-from keras_models.errors import InputError
+from shufflelite.errors import InputError
 
 SCRIPTS = {  # what a command prints, and how it leaves
     "qemu-aarch64": "echo 'qemu-aarch64 version 7.2.9 (Debian)'; echo '-plugin'",

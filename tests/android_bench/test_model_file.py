@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from android_bench import model_file
-from keras_models.errors import InputError
+from shufflelite.errors import InputError
 
 
 def test_read_tells_size_hash_and_operators_of_the_file(toys: Mapping[str, Path]) -> None:

@@ -13,8 +13,8 @@ import pytest
 
 from android_bench import results, run_table
 from android_bench.targets import OperatorCount, OperatorTime
-from keras_models.checkpoints import atomic, lock
-from keras_models.errors import InputError
+from shufflelite import atomic, lock
+from shufflelite.errors import InputError
 from tests.android_bench.rows import network
 
 ROW = results.Row(

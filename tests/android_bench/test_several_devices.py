@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from android_bench.targets import Options, adb
-from keras_models.errors import InputError
+from shufflelite.errors import InputError
 from tests.android_bench import benchmark_tool
 from tests.android_bench.adb_device import Device
 from tests.android_bench.phone import assert_clean

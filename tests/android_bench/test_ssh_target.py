@@ -19,7 +19,7 @@ import pytest
 
 from android_bench.targets import Options, Round, TargetError, shell, ssh, temperatures
 from android_bench.targets.shell import ShellTarget
-from keras_models.errors import InputError
+from shufflelite.errors import InputError
 from tests.android_bench import benchmark_tool, rounds
 from tests.android_bench.rounds import is_sound
 from tests.android_bench.ssh_server import CONFIG, Server, Wire

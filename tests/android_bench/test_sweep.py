@@ -13,10 +13,10 @@ from android_bench import builds, markdown, network, results, sweep
 from android_bench.builds import Wanted
 from android_bench.model_file import ModelFile
 from android_bench.targets import Machine, TargetError
-from keras_models import experiment, registry
-from keras_models.checkpoints import atomic
-from keras_models.errors import InputError
-from keras_models.progress import Progress
+from keras_models import registry
+from shufflelite import atomic, config
+from shufflelite.errors import InputError
+from shufflelite.progress import Progress
 from tests.android_bench.rows import network as a_network
 from tests.android_bench.rows import row
 from tests.android_bench.sweeps import Bench, Scripted, grid, names, quietly
@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_a_grid_is_the_product_of_its_lists_in_the_order_given() -> None:
-    asked = experiment.build(
+    asked = config.build(
         {
             "grid": [
                 {

@@ -9,9 +9,9 @@ from android_bench import markdown, measure, model_file, results, sweep
 from android_bench.model_file import ModelFile
 from android_bench.targets import Machine
 from android_bench.targets.host import HostTarget
-from keras_models import experiment
-from keras_models.errors import InputError
-from keras_models.progress import Progress
+from shufflelite import config
+from shufflelite.errors import InputError
+from shufflelite.progress import Progress
 from tests.android_bench.rows import row
 from tests.android_bench.sweeps import Bench, Scripted, grid, names, quietly
 
@@ -168,7 +168,7 @@ def test_real_networks_are_swept_on_this_host_and_found_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(ROOT)
-    asked = experiment.build(
+    asked = config.build(
         {
             "grid": [
                 {"model": "mobilenet_v1", "resolution": 32, "options": {"width": 0.25}},

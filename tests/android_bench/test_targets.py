@@ -8,7 +8,7 @@ import pytest
 from android_bench import targets
 from android_bench.errors import FlagError
 from android_bench.targets import Options
-from keras_models.errors import InputError
+from shufflelite.errors import InputError
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from keras_models.checkpoints import bundled, read_weights, trained
 from keras_models.checkpoints.load import load_weights, model_arrays
 from keras_models.checkpoints.random_weights import randomize
 from keras_models.data import Preprocessing
-from keras_models.progress import Progress
+from shufflelite.progress import Progress
 
 pytestmark = pytest.mark.usefixtures("tensorflow_as_it_was")
 

@@ -17,7 +17,7 @@ from convert.settings import (
     Settings,
     Verification,
 )
-from keras_models import experiment
+from shufflelite import config
 
 ODD = 'it\'s a "folder", née $HOME/%s'
 CASES = [
@@ -73,7 +73,7 @@ def test_the_command_line_of_settings_has_those_settings() -> None:
     )
     assert done.returncode == 0, done.stderr
     for settings, found in zip(CASES, done.stdout.splitlines(), strict=True):
-        expected = experiment.to_dict(replace(settings, out="build"))
+        expected = config.to_dict(replace(settings, out="build"))
         assert json.loads(found) == json.loads(json.dumps(expected))
 
 

@@ -15,7 +15,7 @@ from keras_models.checkpoints import bundled, trained
 from keras_models.checkpoints.load import model_arrays
 from keras_models.checkpoints.random_weights import randomize
 from keras_models.data import Preprocessing
-from keras_models.errors import InputError
+from shufflelite.errors import InputError
 
 OPTIONS = {"width": 0.25, "stem": "cifar"}
 OURS = trained.Trained(

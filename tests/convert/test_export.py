@@ -17,7 +17,7 @@ from convert.quantization.bias_correction import rounded
 from convert.settings import Estimator, Precision, Quantization
 from convert.verification import litert, verify
 from keras_models.data import Preprocessing
-from keras_models.errors import InputError
+from shufflelite.errors import InputError
 
 NEAR_DB = {  # least signal to noise of a shallow network's logits
     Precision.FLOAT32: 100,  # float32 has 24 bits of 6 dB

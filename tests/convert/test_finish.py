@@ -28,7 +28,7 @@ from keras_models.checkpoints import bundled, trained
 from keras_models.checkpoints.load import model_arrays
 from keras_models.checkpoints.random_weights import randomize
 from keras_models.data import Preprocessing
-from keras_models.progress import Progress
+from shufflelite.progress import Progress
 from tests.convert.accuracy.colours import write_bundle
 from tests.tflite_file import client
 from tflite_file import ends

@@ -22,8 +22,8 @@ from convert.quantization import automatic
 from convert.settings import Model, Precision, Quantization, Settings, Verification
 from convert.verification import verify
 from keras_models.data import load_picture
-from keras_models.errors import InputError
-from keras_models.progress import Progress
+from shufflelite.errors import InputError
+from shufflelite.progress import Progress
 
 pytestmark = pytest.mark.usefixtures("tensorflow_as_it_was")
 

@@ -20,8 +20,9 @@ from unittest import mock
 
 from absl import app, flags
 
-from keras_models import experiment, registry
-from keras_models.errors import InputError
+from keras_models import registry
+from shufflelite import config
+from shufflelite.errors import InputError
 from tests.docs.commands import ROOT
 
 FOLDERS = tuple(f"{path.name}/" for path in ROOT.iterdir() if path.is_dir())
@@ -134,7 +135,7 @@ def check_training(module: ModuleType, words: list[str]) -> None:
 
     if len(words) > 1:
         raise WrongError(f"expected flags only, got {words[1]}")
-    settings = experiment.load(flags.FLAGS.config, Settings, flags.FLAGS.set)
+    settings = config.load(flags.FLAGS.config, Settings, flags.FLAGS.set)
     check_network(settings.network.name, settings.network.options, settings.network.side)
 
 

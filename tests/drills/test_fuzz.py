@@ -12,7 +12,7 @@ DRILLS = Path(__file__).parents[2] / "drills"
 FAULTS = """
 import fuzz, os, sys
 from foreign import Reader
-from keras_models.errors import InputError
+from shufflelite.errors import InputError
 
 def key(): raise KeyError("a")
 def lines(): raise InputError("a\\nb")

@@ -12,8 +12,8 @@ import pytest
 
 from keras_models import accuracy
 from keras_models.accuracy import NONE, Answers, Classifier, judge
-from keras_models.errors import InputError
 from keras_models.sources import Batch, Split
+from shufflelite.errors import InputError
 
 # Newcombe 1998, Statistics in Medicine 17, 2635-2650, Table III: the cells e, f, g and h and the
 # limits of method 10.  Of the row 1, 97, 1, 1 the paper prints 0.8736, where eh < fg and so method

@@ -10,7 +10,7 @@ import tf_keras
 
 from keras_models import counts
 from keras_models.alexnet import LocalResponseNorm, alexnet
-from keras_models.errors import InputError
+from shufflelite.errors import InputError
 
 
 @pytest.fixture(autouse=True)

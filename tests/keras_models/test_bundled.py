@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from keras_models import counts, experiment, registry
+from keras_models import counts, registry
 from keras_models.checkpoints import bundled, files, trained
 from keras_models.checkpoints.load import load_weights
 from keras_models.data import Preprocessing
-from keras_models.experiment import tomllib
 from keras_models.train import card, outputs
 from keras_models.train.settings import Settings
+from shufflelite import config
+from shufflelite.config import tomllib
 
 ROOT = Path(__file__).parents[2]
 ALL = bundled.every()
@@ -40,7 +41,7 @@ def test_each_model_has_one_file_and_all_are_small() -> None:
     assert sorted(found) == sorted(one.path for one in ALL.values())
     assert sum(path.stat().st_size for path in found) < 4e6
     for path in found:
-        assert path.stem in {config.stem for config in (ROOT / "configs").glob("*_cifar10.toml")}
+        assert path.stem in {path.stem for path in (ROOT / "configs").glob("*_cifar10.toml")}
 
 
 @pytest.mark.parametrize("model", sorted(ALL))
@@ -66,10 +67,10 @@ def test_bundled_weights_are_whole_and_count_what_they_say(model: str) -> None:
 @pytest.mark.parametrize("model", sorted(ALL))
 def test_bundled_weights_are_those_of_their_config(model: str) -> None:
     path, described = ALL[model].path, ALL[model].trained
-    config = ROOT / str(described.origin["config"])
-    assert config == ROOT / "configs" / f"{path.stem}.toml"
-    settings = experiment.load(config, Settings)
-    had = experiment.build({**described.origin["settings"], "out": settings.out}, Settings)
+    toml = ROOT / str(described.origin["config"])
+    assert toml == ROOT / "configs" / f"{path.stem}.toml"
+    settings = config.load(toml, Settings)
+    had = config.build({**described.origin["settings"], "out": settings.out}, Settings)
     assert outputs.recipe(had) == outputs.recipe(settings)
     assert (settings.network.name, settings.network.options) == (model, described.options)
     assert settings.network.side == described.resolution

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import tf_keras
 
-from keras_models import apart, checkpoints, data
+from keras_models import checkpoints, data
 from keras_models.checkpoints import files, load
-from keras_models.errors import InputError
+from shufflelite import isolated
+from shufflelite.errors import InputError
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 BATCH_NORM = ("gamma", "beta", "moving_mean", "moving_variance")
@@ -384,7 +385,7 @@ def test_a_file_with_which_hdf5_comes_to_no_end_is_one_line(
     content = path.read_bytes()
     place = content.index(text)  # what follows it in the heap says where the heap ends
     path.write_bytes(content[:place] + bytes(64) + content[place + 64 :])
-    monkeypatch.setattr(apart, "TIMEOUT_S", 3.0)
+    monkeypatch.setattr(isolated, "TIMEOUT_S", 3.0)
     with pytest.raises(InputError, match=r"x\.h5: HDF5 comes to no end with it: damaged"):
         files.read(path)
 

@@ -13,8 +13,8 @@ from PIL import Image
 
 from keras_models import data, picture_files
 from keras_models.data import Preprocessing
-from keras_models.errors import InputError
 from keras_models.picture_files import PictureList
+from shufflelite.errors import InputError
 
 WHOLE = Preprocessing(crop_fraction=1.0)
 WHITE, BLACK, RED, BLUE = (255, 255, 255), (0, 0, 0), (255, 0, 0), (0, 0, 255)

@@ -8,7 +8,7 @@ import pytest
 
 from keras_models import registry
 from keras_models.efficientnet_v2 import VARIANTS, efficientnet_v2
-from keras_models.errors import InputError
+from shufflelite.errors import InputError
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ import tf_keras
 from numpy.lib.stride_tricks import sliding_window_view
 
 from keras_models import layers
-from keras_models.errors import InputError
 from keras_models.layers import ChannelShuffle, HardSigmoid, HardSwish, channel_split
+from shufflelite.errors import InputError
 
 
 def shuffled(x: np.ndarray, groups: int) -> np.ndarray:

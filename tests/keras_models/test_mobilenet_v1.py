@@ -11,8 +11,8 @@ import tf_keras
 
 from keras_models import checkpoints, counts, data
 from keras_models.checkpoints import load
-from keras_models.errors import InputError
 from keras_models.mobilenet_v1 import UNITS, mobilenet_v1
+from shufflelite.errors import InputError
 from tests.keras_models.reference import assert_same_logits
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"

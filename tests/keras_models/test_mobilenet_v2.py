@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from keras_models.errors import InputError
 from keras_models.mobilenet_v2 import STAGES, mobilenet_v2
+from shufflelite.errors import InputError
 
 
 @pytest.mark.parametrize(

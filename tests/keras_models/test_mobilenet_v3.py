@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from keras_models.errors import InputError
 from keras_models.mobilenet_v3 import UNITS, mobilenet_v3
+from shufflelite.errors import InputError
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from keras_models import picture_files
-from keras_models.errors import InputError
+from shufflelite.errors import InputError
 
 
 def save_pictures(folder: Path, *names: str) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from keras_models.checkpoints import files
-from keras_models.errors import InputError
+from shufflelite.errors import InputError
 from tests.keras_models.torch_files import (
     FOUR,
     legacy,

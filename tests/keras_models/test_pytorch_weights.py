@@ -17,7 +17,7 @@ from keras_models import checkpoints, registry
 from keras_models.checkpoints import load, megvii, pytorch, timm, torchvision
 from keras_models.checkpoints.imported import Imported
 from keras_models.data import Preprocessing
-from keras_models.errors import InputError
+from shufflelite.errors import InputError
 
 GOLDEN = Path(__file__).parent / "golden"
 DRAWN = runpy.run_path(str(GOLDEN / "drawn.py"))

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from keras_models import registry
-from keras_models.errors import InputError
+from shufflelite.errors import InputError
 
 ROOT = Path(__file__).parents[2]
 

@@ -10,9 +10,9 @@ import tensorflow as tf
 import tf_keras
 
 from keras_models.checkpoints import load
-from keras_models.errors import InputError
 from keras_models.layers import ChannelShuffle
 from keras_models.shufflenet_v1 import CHANNELS, shufflenet_v1
+from shufflelite.errors import InputError
 from tests.keras_models.reference import (
     assert_same_logits,
     batch_norm,

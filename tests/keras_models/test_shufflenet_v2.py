@@ -9,8 +9,8 @@ import pytest
 
 from keras_models import counts
 from keras_models.checkpoints import load
-from keras_models.errors import InputError
 from keras_models.shufflenet_v2 import shufflenet_v2
+from shufflelite.errors import InputError
 from tests.keras_models.reference import Arrays, assert_same_logits, conv_bn, images, relu, windows
 
 UNITS = {2: 4, 3: 8, 4: 4}  # stage: units, Table 5

@@ -12,8 +12,8 @@ from PIL import Image
 
 from keras_models import sources
 from keras_models.data import Preprocessing
-from keras_models.errors import InputError
 from keras_models.sources import Split
+from shufflelite.errors import InputError
 
 WHOLE = Preprocessing(crop_fraction=1.0)
 

@@ -10,9 +10,9 @@ import pytest
 import tensorflow as tf
 
 from keras_models import counts
-from keras_models.errors import InputError
 from keras_models.shufflenet_v1 import shufflenet_v1
 from keras_models.structure_units import CHANNELS, CONV1_CHANNELS, structure_units
+from shufflelite.errors import InputError
 
 COMPLEXITIES = (13, 38, 140, 524)  # three of Table 4; 524 is ShuffleNet 2x
 VARIANTS = [(unit, mflops) for unit in CHANNELS for mflops in COMPLEXITIES]

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from keras_models import drawing, registry, summary
-from keras_models.errors import InputError
 from keras_models.mobilenet_v1 import UNITS
 from keras_models.summary import Variant
+from shufflelite.errors import InputError
 
 
 @pytest.mark.parametrize(

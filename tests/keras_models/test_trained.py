@@ -12,7 +12,7 @@ from keras_models import checkpoints
 from keras_models.checkpoints import trained
 from keras_models.checkpoints.trained import Trained
 from keras_models.data import Preprocessing
-from keras_models.errors import InputError
+from shufflelite.errors import InputError
 
 ARRAYS = {"b/kernel": np.arange(6.0, dtype=np.float32).reshape(2, 3).T, "a/bias": np.ones(2)}
 TRAINED = Trained(

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from keras_models.checkpoints import files
-from keras_models.errors import InputError
+from shufflelite.errors import InputError
 
 ORDERED_DICT = b"ccollections\nOrderedDict\n)R"
 FOUR = np.arange(4, dtype="<f4").tobytes()

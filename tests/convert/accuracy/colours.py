@@ -10,8 +10,8 @@ import numpy as np
 import tf_keras as keras
 from PIL import Image
 
-from keras_models import experiment
 from keras_models.data import Preprocessing
+from shufflelite import config
 
 NAMES = ("red", "green", "blue")
 SOLID = {"red": (200, 30, 20), "green": (40, 220, 30), "blue": (10, 60, 190)}
@@ -43,7 +43,7 @@ def write_bundle(
     folder.mkdir(parents=True)
     (folder / "model.tflite").write_bytes(data)
     report = {
-        "preprocessing": experiment.to_dict(preprocessing),
+        "preprocessing": config.to_dict(preprocessing),
         "settings": {"quantization": {"precision": precision}},
         "sha256": hashlib.sha256(data).hexdigest(),
     }

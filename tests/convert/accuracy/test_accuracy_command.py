@@ -20,7 +20,7 @@ from keras_models.checkpoints.load import model_arrays
 from keras_models.checkpoints.random_weights import randomize
 from keras_models.checkpoints.trained import Trained
 from keras_models.data import Preprocessing
-from keras_models.progress import Progress
+from shufflelite.progress import Progress
 from tests import traps
 from tests.convert.accuracy.colours import NAMES, write_bundle
 

@@ -16,8 +16,8 @@ from PIL import Image
 
 from convert.accuracy import confusion, forms, outputs, report, run
 from convert.accuracy.report import Report
-from keras_models.errors import InputError
-from keras_models.progress import Progress
+from shufflelite.errors import InputError
+from shufflelite.progress import Progress
 from tests.convert.accuracy.colours import write_bundle
 
 

@@ -13,8 +13,8 @@ from convert.accuracy import forms, report, run
 from convert.accuracy.report import Report
 from keras_models import accuracy
 from keras_models.data import Preprocessing
-from keras_models.errors import InputError
-from keras_models.progress import Progress
+from shufflelite.errors import InputError
+from shufflelite.progress import Progress
 from tests.convert.accuracy.colours import NAMES, PLAIN, write_bundle, write_pictures
 
 

@@ -20,7 +20,7 @@ from convert.verification import litert
 from keras_models import data
 from keras_models.accuracy import probabilities
 from keras_models.data import Preprocessing
-from keras_models.errors import InputError
+from shufflelite.errors import InputError
 from tests.convert.accuracy.colours import write_bundle
 from tests.tflite_file.test_metadata import TOLD
 from tflite_file import metadata

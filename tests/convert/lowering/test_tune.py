@@ -12,9 +12,9 @@ import tf_keras as keras
 from convert.lowering import lower, tune
 from convert.lowering.form import GENERIC, Form, Grouped, decisions
 from convert.settings import Lowering, Model, Precision, Quantization, Settings
-from keras_models.errors import InputError
 from keras_models.layers import ChannelShuffle
-from keras_models.progress import Progress
+from shufflelite.errors import InputError
+from shufflelite.progress import Progress
 
 INT8 = Quantization(precision=Precision.INT8)
 

@@ -9,7 +9,7 @@ import tf_keras as keras
 from convert.inputs import Inputs
 from convert.quantization.calibrate import BINS, Histogram, Range, collect, estimate
 from convert.settings import Estimator
-from keras_models.errors import InputError
+from shufflelite.errors import InputError
 
 ESTIMATORS = list(Estimator)
 RNG = np.random.default_rng(0)

@@ -9,7 +9,7 @@ import tf_keras as keras
 
 from convert.quantization import distill as module
 from convert.quantization.distill import STEPS, distill
-from keras_models.errors import InputError
+from shufflelite.errors import InputError
 
 LOW, HIGH = -1.0, 1.0
 TOGETHER = 16

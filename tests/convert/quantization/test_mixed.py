@@ -16,7 +16,7 @@ from convert.quantization.scheme import rounded
 from convert.settings import Precision, Quantization, Verification
 from convert.verification import gates, litert, verify
 from keras_models.data import Preprocessing
-from keras_models.errors import InputError
+from shufflelite.errors import InputError
 
 INT8 = Quantization(precision=Precision.INT8)
 KINDS = ["conv1", "depthwise", "reduce", "global_pool", "classifier"]

@@ -17,12 +17,12 @@ from keras_models import registry
 from keras_models.checkpoints import files
 from keras_models.checkpoints.load import load_weights, save
 from keras_models.data import Preprocessing
-from keras_models.errors import InputError
-from keras_models.progress import Progress
 from keras_models.sources import Split, load
 from keras_models.train import settings as recipes
 from keras_models.train.form import training_form
 from keras_models.train.run import run
+from shufflelite.errors import InputError
+from shufflelite.progress import Progress
 
 SETTINGS = Settings(
     model=Model("small", resolution=16, num_classes=10),

@@ -16,7 +16,7 @@ from convert.quantization.calibrate import Range
 from convert.settings import Precision, Quantization
 from convert.verification import litert, verify
 from keras_models import accuracy
-from keras_models.errors import InputError
+from shufflelite.errors import InputError
 
 HAS_OLD_RUNTIME = importlib.util.find_spec("tflite_runtime") is not None
 OPERATORS = {  # of the small toy: a layer each, none for the shuffle

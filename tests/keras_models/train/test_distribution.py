@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from keras_models.errors import InputError
 from keras_models.train import distribution
+from shufflelite.errors import InputError
 from tests.keras_models.train.cluster import environment, free_hosts
 
 SCRIPT = Path(__file__).with_name("replicas.py")

@@ -14,8 +14,6 @@ import tensorflow as tf
 
 from keras_models import checkpoints
 from keras_models.checkpoints import trained
-from keras_models.errors import InputError
-from keras_models.progress import Progress
 from keras_models.train import outputs
 from keras_models.train.run import run
 from keras_models.train.settings import (
@@ -27,6 +25,8 @@ from keras_models.train.settings import (
     Training,
 )
 from keras_models.train.trainer import Trainer
+from shufflelite.errors import InputError
+from shufflelite.progress import Progress
 
 FILES = ["best.safetensors", "checkpoint.safetensors", "log.csv", "weights.safetensors"]
 STEPS = 30

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_models import experiment
 from keras_models.checkpoints import files, trained
 from keras_models.checkpoints.load import model_arrays
-from keras_models.errors import InputError
-from keras_models.progress import Progress
 from keras_models.train import card, outputs
 from keras_models.train.settings import Settings
 from keras_models.train.ship import ship
+from shufflelite import config
+from shufflelite.errors import InputError
+from shufflelite.progress import Progress
 
 ROOT = Path(__file__).parents[3]
 CONFIG = """
@@ -46,7 +46,7 @@ def place(
         for i in range(3):
             pixels = rng.integers(0, 256, (8, 8, 3), np.uint8)
             Image.fromarray(pixels).save(tmp_path / "elsewhere" / name / f"{i}.png")
-    settings = experiment.load("toy_cifar10.toml", Settings, ["data.test=elsewhere"])
+    settings = config.load("toy_cifar10.toml", Settings, ["data.test=elsewhere"])
     write(settings, randomize(toy))
     return tmp_path
 
@@ -121,7 +121,7 @@ def test_the_same_training_ships_the_same_bytes_and_no_path_of_this_machine(plac
 
 
 def test_another_training_than_the_configs_is_refused(place: Path, toy: Any) -> None:
-    settings = experiment.load("toy_cifar10.toml", Settings)
+    settings = config.load("toy_cifar10.toml", Settings)
     for changed, message in (
         ({"origin": {"settings": outputs.recipe(dataclasses.replace(settings, seed=5))}}, "others"),
         ({"class_names": None}, "CIFAR-10's classes"),

@@ -13,11 +13,11 @@ from keras_models import registry
 from keras_models.checkpoints import bundled, trained
 from keras_models.checkpoints.load import model_arrays, save
 from keras_models.data import Preprocessing
-from keras_models.errors import InputError
-from keras_models.progress import Progress
 from keras_models.train import start
 from keras_models.train.run import run
 from keras_models.train.settings import Augment, Data, Network, Settings, Training
+from shufflelite.errors import InputError
+from shufflelite.progress import Progress
 from tests.keras_models.train.conftest import build_toy
 
 NAMES = tuple("abcdefghij")

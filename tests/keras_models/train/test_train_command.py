@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from keras_models import experiment
-from keras_models.errors import InputError
 from keras_models.train.settings import Settings
+from shufflelite import config
+from shufflelite.errors import InputError
 from tests.keras_models.train.cluster import environment, free_hosts
 
 ROOT = Path(__file__).parents[3]
@@ -161,14 +161,14 @@ def test_sizes_below_the_least_are_told_with_their_flag(setting: str, least: int
     with pytest.raises(
         InputError, match=f"^--set {setting}: expected '{name}' to be at least {least}"
     ):
-        experiment.build(given, Settings, [setting])
+        config.build(given, Settings, [setting])
 
 
 def test_the_four_networks_have_one_recipe() -> None:
     assert len(CIFAR10) == 4
     recipes = []
     for path in CIFAR10:
-        plain = experiment.to_dict(experiment.load(path, Settings))
+        plain = config.to_dict(config.load(path, Settings))
         assert path.read_text().startswith(
             f"# python -m keras_models.train --config configs/{path.name}\n"
         )

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from keras_models.checkpoints import lock
-from keras_models.errors import InputError
+from shufflelite import lock
+from shufflelite.errors import InputError
 
 HOLDER = """
 import sys
 from pathlib import Path
-from keras_models.checkpoints import lock
+from shufflelite import lock
 with lock.alone(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
@@ -78,7 +78,7 @@ def test_no_two_of_many_processes_hold_it_at_once(tmp_path: Path) -> None:
     program = """
 import os, sys
 from pathlib import Path
-from keras_models.checkpoints import lock
+from shufflelite import lock
 for _ in range(300):
     with lock.alone(Path("made/.lock")):
         Path("inside").mkdir()  # fails where another is inside

@@ -7,8 +7,8 @@ from typing import Literal
 
 import pytest
 
-from keras_models import experiment
-from keras_models.errors import InputError
+from shufflelite import config
+from shufflelite.errors import InputError
 
 
 class Schedule(enum.Enum):
@@ -60,7 +60,7 @@ class Plan:
 
 def load(text: str, overrides: tuple[str, ...] = ()) -> Experiment:
     Path("a.toml").write_text(text, encoding="utf-8")
-    return experiment.load("a.toml", Experiment, overrides)
+    return config.load("a.toml", Experiment, overrides)
 
 
 @pytest.fixture(autouse=True)
@@ -69,7 +69,7 @@ def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_toml_becomes_dataclasses_and_absent_keys_their_defaults() -> None:
-    config = load("""
+    experiment = load("""
         seed = 3
         [model]
         name = "shufflenet_v2"
@@ -88,8 +88,8 @@ def test_toml_becomes_dataclasses_and_absent_keys_their_defaults() -> None:
         mean=(1.0, 2.5, 3.0),
         milestones=(60, 80),
     )
-    assert config == Experiment(Model("shufflenet_v2", 1.0), train, seed=3)
-    assert isinstance(config.model.width, float)
+    assert experiment == Experiment(Model("shufflenet_v2", 1.0), train, seed=3)
+    assert isinstance(experiment.model.width, float)
 
 
 def test_overrides_win_and_are_toml_or_else_strings() -> None:
@@ -102,14 +102,14 @@ def test_overrides_win_and_are_toml_or_else_strings() -> None:
         "seed=5",
         "train.epochs = 7",
     )
-    config = load('[model]\nname = "x"\nwidth = 0.5\n', overrides)
+    experiment = load('[model]\nname = "x"\nwidth = 0.5\n', overrides)
     train = Train(epochs=7, learning_rate=1e-3, nesterov=False, milestones=(1, 2))
-    assert config == Experiment(Model("mobilenet_v1", 0.5), train, seed=5)
+    assert experiment == Experiment(Model("mobilenet_v1", 0.5), train, seed=5)
 
 
 def test_a_table_that_may_be_left_out_is_none_then() -> None:
-    config = load('[model]\nname = "x"\n', ("teacher.name=y",))
-    assert config.teacher == Model("y")
+    experiment = load('[model]\nname = "x"\n', ("teacher.name=y",))
+    assert experiment.teacher == Model("y")
     assert load('[model]\nname = "x"\n').teacher is None
     with pytest.raises(InputError, match="expected 'teacher' to be a table, got 1"):
         load('teacher = 1\n[model]\nname = "x"\n')
@@ -117,12 +117,12 @@ def test_a_table_that_may_be_left_out_is_none_then() -> None:
 
 @pytest.mark.parametrize("more", ["", '[teacher]\nname = "y"\n'])
 def test_to_dict_is_read_back_as_the_same(more: str) -> None:
-    config = load(f'[model]\nname = "x"\n[train]\nschedule = "step"\nmilestones = [1]\n{more}')
-    plain = experiment.to_dict(config)
+    experiment = load(f'[model]\nname = "x"\n[train]\nschedule = "step"\nmilestones = [1]\n{more}')
+    plain = config.to_dict(experiment)
     assert plain["train"]["schedule"] == "step"
     assert plain["train"]["milestones"] == [1]
     assert plain["train"]["limit"] is None
-    assert experiment.build(plain, Experiment) == config
+    assert config.build(plain, Experiment) == experiment
 
 
 @pytest.mark.parametrize(
@@ -190,12 +190,12 @@ def test_wrong_syntax_is_one_line_with_its_position() -> None:
 
 def test_an_absent_file_is_named() -> None:
     with pytest.raises(InputError, match=r"^b\.toml: expected a TOML file \(No such file"):
-        experiment.load("b.toml", Experiment)
+        config.load("b.toml", Experiment)
 
 
 def load_plan(text: str, overrides: tuple[str, ...] = ()) -> Plan:
     Path("a.toml").write_text(text, encoding="utf-8")
-    return experiment.load("a.toml", Plan, overrides)
+    return config.load("a.toml", Plan, overrides)
 
 
 def test_an_array_of_tables_becomes_a_tuple_of_dataclasses() -> None:
@@ -210,7 +210,7 @@ def test_an_array_of_tables_becomes_a_tuple_of_dataclasses() -> None:
         model.width = 0.5
         """)
     assert plan == Plan((Stage("a", (224, 192)), Stage("b", 128, Model("net", 0.5))))
-    assert experiment.build(experiment.to_dict(plan), Plan) == plan
+    assert config.build(config.to_dict(plan), Plan) == plan
     assert load_plan("") == Plan()
     assert load_plan("", ('stage=[{name = "c"}]',)) == Plan((Stage("c"),))
 
@@ -262,4 +262,4 @@ def test_what_is_of_any_length_is_one_short_line(text: str, message: str) -> Non
 
 @pytest.mark.parametrize("value", ["9" * 5000, "[" * 5000])
 def test_an_override_that_toml_cannot_read_is_a_string(value: str) -> None:
-    assert experiment.parse_override(f"a.b={value}") == (("a", "b"), value)
+    assert config.parse_override(f"a.b={value}") == (("a", "b"), value)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from keras_models import model_paths
+from shufflelite import model_paths
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 
-from keras_models.errors import InputError
+from shufflelite.errors import InputError
 
 TIMEOUT_S = 600.0  # no library takes as long over a good file
 

@@ -2,23 +2,23 @@
 
 import pytest
 
-from keras_models import apart
-from keras_models.errors import InputError
+from shufflelite import isolated
+from shufflelite.errors import InputError
 
 
 def test_code_gets_its_words_and_input_and_tells_how_it_ended() -> None:
     code = "import sys; print(sys.argv[1:], sys.stdin.read()); sys.exit(len(sys.argv) - 2)"
-    assert apart.run(code, "a", library="it", data=b"b") == (True, "['a'] b\n")
-    assert apart.run(code, "a", "$b", library="it") == (False, "['a', '$b'] \n")
+    assert isolated.run(code, "a", library="it", data=b"b") == (True, "['a'] b\n")
+    assert isolated.run(code, "a", "$b", library="it") == (False, "['a', '$b'] \n")
 
 
 def test_a_crash_is_one_line() -> None:
     code = "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)"
     with pytest.raises(InputError, match=r"^it crashes on it \(SIGSEGV\): damaged, or of .*again$"):
-        apart.run(code, library="it")
+        isolated.run(code, library="it")
 
 
 def test_what_comes_to_no_end_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(apart, "TIMEOUT_S", 0.5)
+    monkeypatch.setattr(isolated, "TIMEOUT_S", 0.5)
     with pytest.raises(InputError, match=r"^it comes to no end with it: damaged, or"):
-        apart.run("while True: pass", library="it")
+        isolated.run("while True: pass", library="it")

@@ -13,7 +13,7 @@ from typing import Any, TextIO
 
 from absl import app, flags
 
-from keras_models.errors import InputError, one_line
+from shufflelite.errors import InputError, one_line
 
 DONE, FAILED, USAGE, GATE_MISSED = 0, 1, 2, 3
 _OF_MEMORY = {  # exception: what it says, where there was too little memory

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from keras_models import registry
-from keras_models.checkpoints import lock
-from keras_models.errors import InputError
+from shufflelite import lock
+from shufflelite.errors import InputError
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from keras_models import registry
-from keras_models.checkpoints import download
-from keras_models.checkpoints.download import Official
-from keras_models.errors import InputError
+from shufflelite import download
+from shufflelite.download import Official
+from shufflelite.errors import InputError
 
 CONTENT = bytes(range(256)) * 1000
 HALF = len(CONTENT) // 2

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from keras_models.errors import InputError
+from shufflelite.errors import InputError
 
 try:
     import fcntl

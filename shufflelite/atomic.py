@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from keras_models.errors import InputError
+from shufflelite.errors import InputError
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from keras_models.errors import InputError, one_line
+from shufflelite.errors import InputError, one_line
 
 if sys.version_info >= (3, 11):
     import tomllib
