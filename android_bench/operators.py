@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Protocol
 
 from android_bench.targets import TargetError
-from tflite_file import cut
+from tflite_file import extract_ops
 
 PAIRS = 9  # that tell the start, spread over the file
 
@@ -54,7 +54,7 @@ def profile(data: bytes, bench: Bench) -> list[OperatorCost]:
       TargetError: the runtime refuses an operator, or the process has died.
       ValueError: the file is damaged, or has several subgraphs.
     """
-    parts = cut.parts(data)
+    parts = extract_ops.parts(data)
     firsts: dict[str, int] = {}
     for part in parts:
         firsts.setdefault(part.kind, part.index)
@@ -65,7 +65,7 @@ def profile(data: bytes, bench: Bench) -> list[OperatorCost]:
     with tempfile.TemporaryDirectory(prefix="operators-") as folder:
         files = [Path(folder) / f"{number}.tflite" for number in range(len(wanted))]
         for file, operators in zip(files, wanted, strict=True):
-            file.write_bytes(cut.cut(data, operators))
+            file.write_bytes(extract_ops.cut(data, operators))
         found = bench.alone(files)
     alone = dict(zip(firsts, found[: len(firsts)], strict=True))
     starts = [

@@ -10,7 +10,7 @@ from keras_models import registry
 from keras_models.checkpoints.bundled import LICENSE
 from keras_models.data import Preprocessing
 from shufflelite.versions import version
-from tflite_file import ends, metadata
+from tflite_file import io_ops, metadata
 from tflite_file.metadata import LOGITS, PROBABILITY, Metadata
 
 READERS = "MediaPipe Tasks and the TFLite Task Library"
@@ -22,10 +22,10 @@ def finish(
     """Gives a file, which makes logits of what its preprocessing gives, its ends and metadata."""
     data, seen = file.data, file.preprocessing
     if settings.quantization.scores:
-        data = ends.give_probabilities(data)
+        data = io_ops.give_probabilities(data)
         if not _takes_pixels(seen):
             reverse = seen.channel_order == "bgr"
-            data = ends.take_pixels(data, seen.mean, seen.std, reverse=reverse)
+            data = io_ops.take_pixels(data, seen.mean, seen.std, reverse=reverse)
             seen = replace(seen, mean=(0.0,) * 3, std=(1.0,) * 3, channel_order="rgb")
     told = _metadata(network, seen, class_names, settings)
     return replace(file, data=metadata.add(data, told), preprocessing=seen)

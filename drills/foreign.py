@@ -29,7 +29,7 @@ from keras_models.data import Preprocessing
 from keras_models.train import settings as training
 from shufflelite import config
 from shufflelite.errors import InputError
-from tflite_file import cut, ends, metadata, packing
+from tflite_file import extract_ops, io_ops, metadata, serialize
 
 ROOT = Path(__file__).resolve().parent.parent
 PRINTED = ROOT / "tests" / "android_bench" / "outputs"  # what the tools print
@@ -127,7 +127,7 @@ def _tflite(folder: Path) -> Iterator[Reader]:
             raise ValueError from error
 
     def cut_up(content: bytes) -> object:
-        return [cut.cut(content, [part.index]) for part in cut.parts(content)]
+        return [extract_ops.cut(content, [part.index]) for part in extract_ops.parts(content)]
 
     def of_bundle(report: Path) -> object:
         path = report.with_name("model.tflite")
@@ -304,7 +304,7 @@ def _network(dtype: int) -> bytes:
         subgraphs=[graph],
         buffers=[schema.BufferT(), schema.BufferT(data=content)],
     )
-    whole = ends.take_pixels(packing.pack(model), RGB.mean, RGB.std, reverse=False)
+    whole = io_ops.take_pixels(serialize.pack(model), RGB.mean, RGB.std, reverse=False)
     told = metadata.Metadata(
         name="net",
         description="Classifies.",
@@ -320,7 +320,7 @@ def _network(dtype: int) -> bytes:
         output=metadata.PROBABILITY,
         class_names=NAMES,
     )
-    return metadata.add(ends.give_probabilities(whole), told)
+    return metadata.add(io_ops.give_probabilities(whole), told)
 
 
 def _rows() -> bytes:

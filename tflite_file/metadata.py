@@ -17,7 +17,7 @@ from flatbuffers import number_types
 from flatbuffers.table import Table
 
 from tflite_file import DAMAGE
-from tflite_file.packing import pack
+from tflite_file.serialize import pack
 
 LOGITS, PROBABILITY = "logits", "probability"  # names of outputs
 NAME = "TFLITE_METADATA"  # of the model's buffer that holds it

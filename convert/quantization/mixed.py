@@ -12,8 +12,8 @@ import tflite_file
 from convert import graph
 from convert.quantization.quantize import shared_ranges
 from shufflelite.errors import InputError
-from tflite_file import precision
-from tflite_file.precision import Change
+from tflite_file import mixed_precision
+from tflite_file.mixed_precision import Change
 
 FLAGS = {"float32": "keep_float", "int16": "int16"}  # the dtypes that a layer may have
 MOVES = ("RESHAPE", "QUANTIZE", "DEQUANTIZE")  # that carry a layer's name beside its own operator
@@ -94,12 +94,12 @@ def apply(data: bytes, deployed: keras.Model, chosen: Mapping[str, str]) -> byte
     changes = {}
     for name, found in operators.items():
         dtype = chosen[name]
-        if dtype == "int16" and found.type not in precision.INT16_VERSIONS:
+        if dtype == "int16" and found.type not in mixed_precision.INT16_VERSIONS:
             raise InputError(f"--int16 {name}: TFLite has no int16 {found.type}: leave it out.")
         layer = deployed.get_layer(found.layer)
         constants = _constants(data, found.index, layer) if dtype == "float32" else []
         changes[found.index] = Change(dtype, constants, clips=found.layer != name)
-    return precision.change(data, changes)
+    return mixed_precision.change(data, changes)
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def operators_of(data: bytes, deployed: keras.Model, names: Collection[str]) -> 
     """Layer -> its operator, for those of the layers that have one."""
     operators = tflite_file.operators(data)
     by_layer = {}
-    for number, tensor in enumerate(precision.tensors(data)):
+    for number, tensor in enumerate(mixed_precision.tensors(data)):
         operator = operators[number]
         for layer in tensor.split(";")[0].split("/")[1:2]:
             if operator.type not in MOVES and operator.dtypes == ("int8",):
@@ -135,7 +135,7 @@ def operators_of(data: bytes, deployed: keras.Model, names: Collection[str]) -> 
 
 def _constants(data: bytes, operator: int, layer: keras.layers.Layer) -> list[np.ndarray]:
     """The layer's float weights as the operator has them."""
-    stored = precision.constants(data, operator)
+    stored = mixed_precision.constants(data, operator)
     floats = []
     for (values, step), weights in zip(stored, layer.get_weights(), strict=False):
         # outputs are the last axis in Keras and the first in TFLite; a bias has no other

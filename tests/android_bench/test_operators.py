@@ -14,7 +14,7 @@ from android_bench import operators
 from android_bench.host_worker import random_input
 from android_bench.operators import Alone
 from android_bench.targets import Options, TargetError, open_target
-from tflite_file import cut
+from tflite_file import extract_ops
 
 START = 100.0
 COSTS = {"CONV_2D": 7.0, "DEPTHWISE_CONV_2D": 5.0, "MEAN": 0.0, "FULLY_CONNECTED": 1.0}
@@ -87,15 +87,15 @@ def test_single_operators_one_after_the_other_compute_what_the_whole_does(
     rng = np.random.default_rng(0)
     tensors = {source["name"]: random_input(source["shape"], source["dtype"], rng)}
     expected = run(data, tensors)
-    parts = cut.parts(data)
+    parts = extract_ops.parts(data)
     for part in parts:
-        found = run(cut.cut(data, [part.index]), tensors)
+        found = run(extract_ops.cut(data, [part.index]), tensors)
         assert list(found) == [part.tensor]
         tensors |= found
     for tensor, values in expected.items():
         assert np.unique(values).size > 1
         np.testing.assert_array_equal(tensors[tensor], values)
-    again = run(cut.cut(data, [part.index for part in parts]), tensors)
+    again = run(extract_ops.cut(data, [part.index for part in parts]), tensors)
     for tensor, values in expected.items():
         np.testing.assert_array_equal(again[tensor], values)
 
@@ -109,7 +109,7 @@ def test_the_host_measures_each_operator_and_tells_which_are_delegated(
         facts = session.finish()
     data = toys["int8"].read_bytes()
     assert [(one.name, one.type) for one in facts.profile] == [
-        (part.tensor, part.type) for part in cut.parts(data)
+        (part.tensor, part.type) for part in extract_ops.parts(data)
     ]
     assert all(one.delegated and one.calls == 1 for one in facts.profile)
     (note,) = facts.notes

@@ -31,7 +31,7 @@ from keras_models.data import Preprocessing
 from shufflelite.progress import Progress
 from tests.convert.accuracy.colours import write_bundle
 from tests.tflite_file import client
-from tflite_file import ends
+from tflite_file import io_ops
 
 pytestmark = pytest.mark.usefixtures("tensorflow_as_it_was")
 
@@ -83,7 +83,7 @@ def test_probabilities_are_the_softmax_of_the_logits(
     x = fresh.values if dtype != "int8" else (fresh.values.astype(int) - 128).astype(np.int8)
     x = next(fresh.batches(len(fresh))) if dtype == "float32" else x
     expected = softmax(outputs(plain, x))
-    given = ends.give_probabilities(plain)
+    given = io_ops.give_probabilities(plain)
     found = outputs(given, x)
     result = litert.ends(litert.load(given))[1]
     if result.dtype == "float32":
@@ -116,7 +116,7 @@ def test_a_file_that_takes_pixels_gives_what_it_gave_for_its_own_inputs(
     plain = export.to_tflite(ready, settings, inputs)
     source = litert.ends(litert.load(plain))[0]
     expected = outputs(plain, litert.quantize(next(inputs.batches(20)), source))
-    changed = ends.take_pixels(plain, seen.mean, seen.std, reverse=seen.channel_order == "bgr")
+    changed = io_ops.take_pixels(plain, seen.mean, seen.std, reverse=seen.channel_order == "bgr")
     least = {"int8": -128, "uint8": 0, "float32": 0}[source.dtype]
     pixels = (inputs.values.astype(int) + least).astype(source.dtype)
     found = outputs(changed, pixels)
@@ -148,10 +148,10 @@ def exported(name: str, ends: tuple[str, str], precision: Precision) -> bytes:
     """The file of a bundled network, from its input to logits."""
     _, _, deployed, ready, inputs = bundled_network(name)
     form = ready if precision is Precision.INT8 else deployed
-    scores = ends == ("uint8", "float32")
-    io_dtype = None if scores or precision is Precision.FLOAT32 else ends[0]
+    scores = io_ops == ("uint8", "float32")
+    io_dtype = None if scores or precision is Precision.FLOAT32 else io_ops[0]
     settings = Quantization(precision=precision, io_dtype=io_dtype, scores=scores)
-    assert settings.io_dtypes == ends
+    assert settings.io_dtypes == io_ops
     return export.to_tflite(form, settings, inputs)
 
 

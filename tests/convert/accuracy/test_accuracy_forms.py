@@ -16,7 +16,7 @@ from convert.accuracy.forms import Form
 from keras_models.data import Preprocessing
 from shufflelite.errors import InputError
 from tests.convert.accuracy.colours import NAMES, PLAIN, write_bundle
-from tflite_file import packing
+from tflite_file import serialize
 
 OTHER = Preprocessing((10.0, 20.0, 30.0), (2.0, 3.0, 4.0))
 
@@ -222,7 +222,7 @@ def test_a_file_that_crashes_the_runtime_is_one_line(
     graph.tensors.append(schema.TensorT(name="x", shape=[1, 8, 8, 3]))
     graph.operators.append(convolution)
     path = tmp_path / "x.tflite"
-    path.write_bytes(packing.pack(model))
+    path.write_bytes(serialize.pack(model))
     with pytest.raises(InputError, match=r"x\.tflite: LiteRT crashes on it \(SIG[A-Z]+\): damaged"):
         read(path, preprocessing=PLAIN)
 
@@ -233,7 +233,7 @@ def test_a_file_that_the_runtime_refuses_is_one_line(
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(colour_files["right"], 0))
     model.subgraphs[0].operators[0].inputs = []
     path = tmp_path / "x.tflite"
-    path.write_bytes(packing.pack(model))
+    path.write_bytes(serialize.pack(model))
     with pytest.raises(InputError, match=r"x\.tflite: LiteRT refuses it: .*") as caught:
         read(path, preprocessing=PLAIN)
     assert "\n" not in str(caught.value)

@@ -24,7 +24,7 @@ from shufflelite.errors import InputError
 from tests.convert.accuracy.colours import write_bundle
 from tests.tflite_file.test_metadata import TOLD
 from tflite_file import metadata
-from tflite_file.ends import give_probabilities
+from tflite_file.io_ops import give_probabilities
 
 try:
     import tomllib

@@ -18,7 +18,7 @@ from convert.verification import litert
 from keras_models.data import Preprocessing, load_picture
 from tests.convert.bundle.card.cases import ALIKE, CASES, CLASSES, IMAGENET, ODD, SIDE, Case
 from tests.convert.bundle.test_writer import make_report
-from tflite_file import ends
+from tflite_file import io_ops
 
 FLOAT = Quantization()
 INT8, UINT8, FLOAT_ENDS = (
@@ -78,8 +78,8 @@ def test_a_card_s_python_answers_as_the_file_does_here(
         data = logits
         if scores:
             reverse = seen.channel_order == "bgr"
-            data = ends.take_pixels(
-                ends.give_probabilities(data), seen.mean, seen.std, reverse=reverse
+            data = io_ops.take_pixels(
+                io_ops.give_probabilities(data), seen.mean, seen.std, reverse=reverse
             )
             seen = replace(seen, mean=(0.0,) * 3, std=(1.0,) * 3, channel_order="rgb")
         folder = tmp_path / str(number)

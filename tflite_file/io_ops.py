@@ -7,7 +7,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from tflite_file.metadata import PROBABILITY
-from tflite_file.packing import indices, operator_code, pack
+from tflite_file.serialize import indices, operator_code, pack
 
 TYPE = schema.TensorType
 BUILTIN = schema.BuiltinOperator

@@ -8,10 +8,10 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 
 import tflite_file
-from tests.tflite_file.test_cut import buffer, network, shaped
+from tests.tflite_file.test_extract_ops import buffer, network, shaped
 from tests.tflite_file.test_tflite_file import code, operator, pack
-from tflite_file import precision
-from tflite_file.precision import Change
+from tflite_file import mixed_precision
+from tflite_file.mixed_precision import Change
 
 BUILTIN = schema.BuiltinOperator
 TYPE = schema.TensorType
@@ -120,7 +120,7 @@ def test_operators_compute_in_the_dtypes_asked_for(chain: bytes, dtypes: list[st
         for number, dtype in enumerate(dtypes)
         if dtype != "int8"
     }
-    data = precision.change(chain, changes)
+    data = mixed_precision.change(chain, changes)
     dense = [x.dtypes for x in tflite_file.operators(data) if x.type == "FULLY_CONNECTED"]
     assert dense == [(dtype,) for dtype in dtypes]
     differences = []
@@ -137,9 +137,9 @@ def conversions(data: bytes) -> list[str]:
 
 def test_neighbours_of_one_dtype_need_no_conversion_between_them(chain: bytes) -> None:
     floats = {n: Change("float32", [KERNELS[n], BIASES[n]]) for n in (0, 1)}
-    assert conversions(precision.change(chain, floats)) == ["DEQUANTIZE", "QUANTIZE"]
+    assert conversions(mixed_precision.change(chain, floats)) == ["DEQUANTIZE", "QUANTIZE"]
     alone = {1: Change("int16")}
-    assert conversions(precision.change(chain, alone)) == ["QUANTIZE", "QUANTIZE"]
+    assert conversions(mixed_precision.change(chain, alone)) == ["QUANTIZE", "QUANTIZE"]
 
 
 def test_a_range_that_clips_clips_for_all_who_read(chain: bytes) -> None:
@@ -149,7 +149,7 @@ def test_a_range_that_clips_clips_for_all_who_read(chain: bytes) -> None:
     clipping.subgraphs[0].tensors[3].quantization.zeroPoint = np.array([-128])
     data = pack(clipping)
     floats = {n: Change("float32", [KERNELS[n], BIASES[n]], clips=n == 0) for n in (0, 1)}
-    changed = precision.change(data, floats)
+    changed = mixed_precision.change(data, floats)
     assert conversions(changed) == ["DEQUANTIZE", "QUANTIZE", "DEQUANTIZE", "QUANTIZE"]
     for x in RNG.integers(-128, 128, (20, 4)).astype(np.int8):
         np.testing.assert_allclose(run(changed, x), run(data, x), atol=3.5 * SCALES[-1])
@@ -157,7 +157,9 @@ def test_a_range_that_clips_clips_for_all_who_read(chain: bytes) -> None:
 
 def test_what_changed_operators_have_no_use_for_leaves_the_file(chain: bytes) -> None:
     floats = {n: Change("float32", [KERNELS[n], BIASES[n]]) for n in range(3)}
-    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(precision.change(chain, floats), 0))
+    model = schema.ModelT.InitFromObj(
+        schema.Model.GetRootAs(mixed_precision.change(chain, floats), 0)
+    )
     constants = [buffer for buffer in model.buffers if buffer.data is not None]
     assert sorted(len(buffer.data) for buffer in constants) == [16] * 3 + [64] * 3
     types = [tensor.type for tensor in model.subgraphs[0].tensors]
@@ -166,7 +168,7 @@ def test_what_changed_operators_have_no_use_for_leaves_the_file(chain: bytes) ->
 
 
 def test_constants_are_read_with_their_steps(chain: bytes) -> None:
-    assert precision.tensors(chain) == NAMES
-    (kernel, step), (bias, _) = precision.constants(chain, 1)
+    assert mixed_precision.tensors(chain) == NAMES
+    (kernel, step), (bias, _) = mixed_precision.constants(chain, 1)
     assert np.abs(kernel - KERNELS[1]).max() <= step.item() / 2 * 1.001
     np.testing.assert_allclose(bias, BIASES[1], atol=SCALES[1] * stored(1)[2])

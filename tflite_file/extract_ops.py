@@ -9,7 +9,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 import tflite_file
-from tflite_file.packing import indices, pack
+from tflite_file.serialize import indices, pack
 
 _INDICES = (schema.TensorType.INT32, schema.TensorType.INT64)
 
