@@ -23,7 +23,7 @@ from convert.quantization import quantize
 from convert.settings import Precision, Quantization
 from keras_models import registry
 from keras_models.checkpoints.random_weights import randomize
-from keras_models.data import Preprocessing
+from keras_models.images.decode import Preprocessing
 
 flags.DEFINE_string("model", "shufflenet_v2", "A network with the option padding.")
 flags.DEFINE_string("out", "build/padding", "Folder for the files.")

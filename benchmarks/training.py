@@ -20,8 +20,9 @@ import tensorflow as tf
 import tf_keras as keras
 from absl import app, flags
 
-from keras_models import registry, sources
-from keras_models.train.form import training_form
+from keras_models import registry
+from keras_models.images import datasets
+from keras_models.train.fast_layers import training_form
 from keras_models.train.run import run
 from keras_models.train.settings import Data, Settings
 from shufflelite import config
@@ -60,7 +61,7 @@ def _images_per_s(settings: Settings, way: str) -> float:
         with tempfile.TemporaryDirectory() as out:
             return _training(settings, out)
     side, number = settings.network.side, flags.FLAGS.pictures
-    split = sources.load(
+    split = datasets.load(
         f"synthetic:{number}",
         size=side,
         preprocessing=settings.preprocessing,

@@ -6,7 +6,8 @@ import re
 
 from convert.bundle import writer
 from convert.settings import Precision, Settings
-from keras_models import picture_files, registry
+from keras_models import registry
+from keras_models.images import lists
 from shufflelite.errors import InputError
 
 TARGETS = r"generic|host|emulated:\w+|adb(:.+)?|ssh:.+"  # as `android_bench` names them
@@ -106,7 +107,7 @@ def check(settings: Settings) -> None:
             found = "a folder" if os.path.isdir(path) else "not there"
             raise InputError(f"Expected --{flag} to be {what}, got {path!r}, which is {found}.")
         if what == pictures and not path.lower().endswith(".npz"):
-            picture_files.find(path)
+            lists.find(path)
     writer.check_writable(writer.folder(settings))
 
 

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from absl import app, flags
 
-from keras_models import data, picture_files
 from keras_models.accuracy import probabilities
+from keras_models.images import decode, lists
 from shufflelite import cli
 
 if TYPE_CHECKING:
@@ -57,14 +57,14 @@ def find(words: Sequence[str]) -> list[Path]:
     """Files as they are, and the pictures of folders."""
     found: list[Path] = []
     for word in words:
-        found += picture_files.find(word).files if Path(word).is_dir() else [Path(word)]
+        found += lists.find(word).files if Path(word).is_dir() else [Path(word)]
     return found
 
 
 def classify(form: "Form", files: Sequence[Path]) -> list[Answer]:
     """Asks a form for the classes of pictures; numbers are the names of classes that have none."""
     side, names = form.resolution, form.class_names or tuple(map(str, range(form.classes)))
-    pixels = [data.load_picture(f, size=side, preprocessing=form.preprocessing) for f in files]
+    pixels = [decode.load_picture(f, size=side, preprocessing=form.preprocessing) for f in files]
     answers = []
     for file, logits in zip(files, form.make()(np.stack(pixels)), strict=True):
         # A file's own scores come as their logarithms; rounded ones do not add up to 1.

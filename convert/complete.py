@@ -6,8 +6,8 @@ from pathlib import Path
 
 from convert.settings import Model
 from keras_models import checkpoints, registry
-from keras_models.checkpoints import bundled, trained
-from keras_models.checkpoints.trained import Trained
+from keras_models.checkpoints import bundled, native
+from keras_models.checkpoints.native import Trained
 from shufflelite.errors import InputError
 
 
@@ -62,4 +62,4 @@ def _describe(model: Model) -> Trained | None:
             )
         return found.trained
     ours = model.source in (None, checkpoints.OURS) and model.weights not in registry.NAMED_WEIGHTS
-    return trained.describe(Path(str(model.weights))) if ours else None
+    return native.describe(Path(str(model.weights))) if ours else None

@@ -13,7 +13,7 @@ from convert.quantization import automatic, qat, quantize
 from convert.quantization.equalize import equalize
 from convert.quantization.mixed import Mixed
 from convert.settings import Settings
-from keras_models.data import Preprocessing
+from keras_models.images.decode import Preprocessing
 from shufflelite.progress import Progress
 
 

@@ -8,7 +8,7 @@ from convert.network import Network, WeightsOrigin
 from convert.settings import Settings
 from keras_models import registry
 from keras_models.checkpoints.bundled import LICENSE
-from keras_models.data import Preprocessing
+from keras_models.images.decode import Preprocessing
 from shufflelite.versions import version
 from tflite_file import io_ops, metadata
 from tflite_file.metadata import LOGITS, PROBABILITY, Metadata

@@ -9,8 +9,8 @@ import numpy as np
 import tf_keras as keras
 
 from convert.quantization.distill import PIXELS, distill
-from keras_models import class_names, data, picture_files
-from keras_models.data import Preprocessing
+from keras_models.images import class_names, decode, lists
+from keras_models.images.decode import Preprocessing
 from shufflelite.errors import InputError
 
 PICTURES = 200  # read for calibration, where there are more
@@ -45,7 +45,7 @@ class Inputs:
     @property
     def sha256(self) -> str:
         """Of the values and their shape."""
-        return data.digest(self.values)
+        return decode.digest(self.values)
 
 
 def from_pictures(
@@ -74,7 +74,7 @@ def from_pictures(
     Raises:
       InputError: nothing readable there, or a label that the network has no class for.
     """
-    pictures = data.read_source(
+    pictures = decode.read_source(
         source,
         size=resolution,
         preprocessing=preprocessing,
@@ -130,6 +130,5 @@ def noise(model: keras.Model, *, preprocessing: Preprocessing, seed: int) -> Inp
 
 def _holds_class_folders(source: Path) -> bool:
     return source.is_dir() and not any(
-        path.suffix.lower() in picture_files.EXTENSIONS and path.is_file()
-        for path in source.iterdir()
+        path.suffix.lower() in lists.EXTENSIONS and path.is_file() for path in source.iterdir()
     )

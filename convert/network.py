@@ -9,12 +9,13 @@ import numpy as np
 
 from convert.complete import in_words
 from convert.settings import Model
-from keras_models import class_names, counts, registry
+from keras_models import counts, registry
 from keras_models.accuracy import Accuracy
-from keras_models.checkpoints import bundled, named, trained
+from keras_models.checkpoints import bundled, native, resolve
 from keras_models.checkpoints.load import load_weights, model_arrays
 from keras_models.checkpoints.random_weights import randomize
-from keras_models.data import Preprocessing
+from keras_models.images import class_names
+from keras_models.images.decode import Preprocessing
 from shufflelite import config
 from shufflelite.errors import InputError
 
@@ -54,7 +55,7 @@ def create(model: Model, *, seed: int, warn: Callable[[str], None]) -> Network:
     read, weights = None, WeightsOrigin("random")
     options = dict(model.options)
     if model.weights not in (None, "random"):
-        found = named.read(
+        found = resolve.read(
             model.weights,
             model=model.name,
             options=options,
@@ -87,7 +88,7 @@ def create(model: Model, *, seed: int, warn: Callable[[str], None]) -> Network:
 
 def _accuracy(path: Path, model: Model) -> Accuracy | None:
     """What weights that we trained say of themselves, at the size that they were trained at."""
-    described = trained.describe(path)
+    described = native.describe(path)
     if described is None or described.resolution != model.side:
         return None
     try:

@@ -34,7 +34,7 @@ NAMES = {  # of the commands, as they begin their lines
     "convert.accuracy": "accuracy",
     "keras_models": "keras_models",
     "keras_models.train": "train",
-    "keras_models.train.ship": "ship",
+    "keras_models.train.publish": "ship",
     "android_bench": "android_bench",
 }
 

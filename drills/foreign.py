@@ -23,9 +23,9 @@ from android_bench.benchmark_model import ParseError
 from convert import settings as conversion
 from convert.accuracy import forms
 from convert.verification import trial
-from keras_models import class_names, data, sources
-from keras_models.checkpoints import files, trained
-from keras_models.data import Preprocessing
+from keras_models.checkpoints import files, native
+from keras_models.images import class_names, datasets, decode
+from keras_models.images.decode import Preprocessing
 from keras_models.train import settings as training
 from shufflelite import config
 from shufflelite.errors import InputError
@@ -66,7 +66,7 @@ def readers(folder: Path) -> list[Reader]:
     (folder / "a.png").write_bytes(_picture("PNG"))
     weights = {"conv/kernel": np.ones((3, 3, 3, 4), np.float32), "conv/bias": np.zeros(4, "<f4")}
     csv = "file,label\n" + "a.png,0\n" * 2 + '"a.png",1\n'
-    load_picture = functools.partial(data.load_picture, size=32, preprocessing=RGB)
+    load_picture = functools.partial(decode.load_picture, size=32, preprocessing=RGB)
     read_names = functools.partial(class_names.read, classes=len(NAMES))
     pixels = {"images": np.zeros((2, SIDE, SIDE, 3), np.uint8), "labels": np.arange(2)}
     return [
@@ -96,14 +96,16 @@ def _of_text(parse: Callable[[str], object]) -> Callable[[bytes], object]:
 
 def _labelled(path: Path) -> object:
     warn = [].append
-    found = sources.load(str(path), size=SIDE, preprocessing=RGB, in_memory_gb=1, seed=0, warn=warn)
-    sources.check_classes(found, warn)
+    found = datasets.load(
+        str(path), size=SIDE, preprocessing=RGB, in_memory_gb=1, seed=0, warn=warn
+    )
+    datasets.check_classes(found, warn)
     return found
 
 
 def _checkpoints(folder: Path, weights: Mapping[str, np.ndarray]) -> Iterator[Reader]:
-    told = trained.Trained("shufflenet_v2", {"width": 0.5}, 32, 3, NAMES, RGB, {"epochs": 1})
-    trained.save(folder / "x.safetensors", weights, told)
+    told = native.Trained("shufflenet_v2", {"width": 0.5}, 32, 3, NAMES, RGB, {"epochs": 1})
+    native.save(folder / "x.safetensors", weights, told)
     seeds = {
         "pth": [path.read_bytes() for path in sorted(PYTORCH.glob("tiny*"))],
         "safetensors": [(folder / "x.safetensors").read_bytes()],
@@ -112,7 +114,7 @@ def _checkpoints(folder: Path, weights: Mapping[str, np.ndarray]) -> Iterator[Re
         "keras": [_keras()],
     }
     for suffix, found in seeds.items():
-        read = _of_path(folder / f"x.{suffix}", lambda p: (files.read_here(p), trained.describe(p)))
+        read = _of_path(folder / f"x.{suffix}", lambda p: (files.read_here(p), native.describe(p)))
         yield Reader(suffix, read, found, may_crash=suffix in ("h5", "keras"))
 
 

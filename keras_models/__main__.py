@@ -19,7 +19,7 @@ from typing import Any
 
 from absl import app, flags
 
-from keras_models import drawing, registry, summary
+from keras_models import registry, summary, tables
 from shufflelite import cli
 
 _LIST = flags.DEFINE_boolean("list", False, "List the networks and their published variants.")
@@ -78,7 +78,7 @@ def _list() -> None:
         entries = {name: registry.find(name) for name in registry.names()}
         _print_json({name: dataclasses.asdict(entry) for name, entry in entries.items()})
     else:
-        drawing.print_list()
+        tables.print_list()
 
 
 def _show(name: str) -> None:
@@ -86,7 +86,7 @@ def _show(name: str) -> None:
     if _JSON.value:
         _print_json(_as_json(shown))
     else:
-        drawing.print_model(shown, layers=_LAYERS.value)
+        tables.print_model(shown, layers=_LAYERS.value)
 
 
 def _compare(words: list[str]) -> None:
@@ -95,7 +95,7 @@ def _compare(words: list[str]) -> None:
     if _JSON.value:
         _print_json([_as_json(one) for one in summaries])
     else:
-        drawing.print_comparison(summaries)
+        tables.print_comparison(summaries)
 
 
 def _options() -> dict[str, Any]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keras_models.sources import Split
+from keras_models.images.datasets import Split
 from shufflelite.errors import InputError
 from shufflelite.progress import Step
 

@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_models.accuracy import Classifier
-from keras_models.data import Preprocessing
+from keras_models.images.decode import Preprocessing
 
 PIXELS = 8 * 224 * 224  # of pictures together: their activations fit in memory
 

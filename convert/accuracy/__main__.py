@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from absl import app, flags
 
-from keras_models.data import CHANNEL_ORDERS, INTERPOLATIONS, Preprocessing
+from keras_models.images.decode import CHANNEL_ORDERS, INTERPOLATIONS, Preprocessing
 from shufflelite import cli
 from shufflelite.progress import Progress
 

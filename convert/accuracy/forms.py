@@ -12,11 +12,12 @@ import numpy as np
 
 import tflite_file
 from convert.verification import litert, trial
-from keras_models import class_names, registry
+from keras_models import registry
 from keras_models.accuracy import Classifier
-from keras_models.checkpoints import read_weights, trained
+from keras_models.checkpoints import native, read_weights
 from keras_models.checkpoints.load import load_weights
-from keras_models.data import Preprocessing
+from keras_models.images import class_names
+from keras_models.images.decode import Preprocessing
 from shufflelite import config, model_paths
 from shufflelite.errors import InputError, one_line
 from tflite_file import metadata
@@ -109,7 +110,7 @@ def _read(
 
 def _read_weights(path: Path, *, name: str, labels: str | None) -> Form:
     arrays = read_weights(path).arrays
-    told = trained.describe(path)
+    told = native.describe(path)
     if told is None:
         raise InputError(
             f"{path}: expected weights that say which network they are of, as those that python -m "

@@ -14,7 +14,7 @@ import numpy as np
 from convert.accuracy.forms import Form
 from keras_models import accuracy
 from keras_models.accuracy import Accuracy, Answers, Difference, Interval
-from keras_models.data import Preprocessing
+from keras_models.images.decode import Preprocessing
 from shufflelite import cli
 from shufflelite.versions import version
 

@@ -9,9 +9,10 @@ import numpy as np
 
 from convert.accuracy.forms import Form
 from convert.accuracy.report import Report, make_report
-from keras_models import accuracy, sources
+from keras_models import accuracy
 from keras_models.accuracy import Answers
-from keras_models.sources import Split
+from keras_models.images import datasets
+from keras_models.images.datasets import Split
 from shufflelite.progress import Progress
 
 PIXELS = 32 * 224 * 224  # of pictures that a thread works on
@@ -86,7 +87,7 @@ def _pictures(
     seed: int,
     progress: Progress,
 ) -> Split:
-    split = sources.load(
+    split = datasets.load(
         source,
         size=form.resolution,
         preprocessing=form.preprocessing,
@@ -95,4 +96,4 @@ def _pictures(
         warn=progress.warn,
     )
     named = next((one for one in forms if one.class_names is not None), form)
-    return sources.numbered(split, named.class_names, form.classes, named.name)
+    return datasets.numbered(split, named.class_names, form.classes, named.name)

@@ -15,7 +15,7 @@ from PIL import ExifTags, Image
 
 from convert.bundle import writer
 from keras_models.accuracy import probabilities
-from keras_models.data import load_picture
+from keras_models.images.decode import load_picture
 from shufflelite.errors import InputError
 
 if TYPE_CHECKING:

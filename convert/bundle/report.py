@@ -19,7 +19,7 @@ from convert.verification import gates
 from convert.verification.litert import Tensor
 from convert.verification.verify import Audit, Fidelity
 from keras_models.accuracy import Interval
-from keras_models.data import Preprocessing
+from keras_models.images.decode import Preprocessing
 from shufflelite import config
 from shufflelite.versions import version
 

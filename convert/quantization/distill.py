@@ -13,7 +13,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from keras_models.layers import Tensor
-from keras_models.train.form import training_form
+from keras_models.train.fast_layers import training_form
 from shufflelite.errors import InputError
 
 PIXELS = 8 * 224 * 224  # of inputs together: enough for statistics; activations fit in memory

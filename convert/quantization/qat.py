@@ -19,14 +19,14 @@ from convert.network import Network
 from convert.quantization.calibrate import Range
 from convert.quantization.quantize import fake_quantize
 from convert.settings import Settings
-from keras_models import sources
 from keras_models.checkpoints.load import load_weights, model_arrays
-from keras_models.data import digest
-from keras_models.sources import Split
+from keras_models.images import datasets
+from keras_models.images.datasets import Split
+from keras_models.images.decode import digest
 from keras_models.train import distribution, outputs
 from keras_models.train import settings as recipes
 from keras_models.train.checkpoint import OtherTrainingError
-from keras_models.train.form import Randomness, training_form
+from keras_models.train.fast_layers import Randomness, training_form
 from keras_models.train.loop import Loop
 from keras_models.train.run import read_pictures
 from keras_models.train.trainer import Teacher, Trainer
@@ -150,7 +150,7 @@ def _numbered(pictures: Split, network: Network) -> Split:
             f"{pictures.origin}: expected pictures of the network's {classes} classes, got "
             f"{pictures.classes}."
         )
-    return sources.numbered(pictures, network.class_names, classes, "the network")
+    return datasets.numbered(pictures, network.class_names, classes, "the network")
 
 
 def _digest(model: keras.Model, ranges: Mapping[str, Range], share: float) -> str:

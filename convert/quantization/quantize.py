@@ -24,7 +24,7 @@ from convert.quantization.calibrate import Range, collect, estimate
 from convert.quantization.scheme import CONVOLVING, Int8Layer, SymmetricTensor, kernel_name
 from convert.settings import Estimator, Precision, Quantization
 from convert.verification.litert import TIES
-from keras_models.data import Preprocessing
+from keras_models.images.decode import Preprocessing
 from keras_models.layers import ChannelShuffle, ChannelSlice, Tensor
 
 MOVES_VALUES = (

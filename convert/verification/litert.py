@@ -9,7 +9,7 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
 from keras_models.accuracy import Classifier
-from keras_models.data import Preprocessing
+from keras_models.images.decode import Preprocessing
 
 if TYPE_CHECKING:
     from convert.inputs import Inputs  # with TensorFlow, which nothing here needs

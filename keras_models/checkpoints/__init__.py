@@ -7,16 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from keras_models.checkpoints import (
-    files,
-    keras_applications,
-    megvii,
-    timm,
-    torchvision,
-    trained,
-)
-from keras_models.checkpoints.imported import Imported
-from keras_models.data import Preprocessing
+from keras_models.checkpoints import files, keras_applications, megvii, native, timm, torchvision
+from keras_models.checkpoints.recognized import Imported
+from keras_models.images.decode import Preprocessing
 from shufflelite.errors import InputError
 
 OURS = "shufflelite"
@@ -69,7 +62,7 @@ def read_weights(path: str | Path, source: str | None = None) -> Weights:
             f"Expected the weights' source to be one of {', '.join(SOURCES)}, got {source!r}."
         )
     arrays = files.read(path)
-    if source in (None, OURS) and (ours := trained.describe(Path(path))):
+    if source in (None, OURS) and (ours := native.describe(Path(path))):
         return Weights(
             arrays,
             ours.preprocessing,

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from keras_models.checkpoints import trained
-from keras_models.checkpoints.trained import Trained
+from keras_models.checkpoints import native
+from keras_models.checkpoints.native import Trained
 
 FOLDER = Path(__file__).parents[1] / "weights"
 LICENSE = "Apache-2.0"  # as their model cards say
@@ -15,14 +15,14 @@ class Bundled:
     """A file of weights, and what it says of itself."""
 
     path: Path
-    trained: Trained
+    native: Trained
 
 
 def every() -> dict[str, Bundled]:
     """Model's name in the registry -> its weights, for the models that have some."""
     found = {}
     for path in sorted(FOLDER.glob("*.safetensors")):
-        if described := trained.describe(path):
+        if described := native.describe(path):
             found[described.model] = Bundled(path, described)
     return found
 

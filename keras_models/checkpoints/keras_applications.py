@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from keras_models.checkpoints.imported import Imported
-from keras_models.data import Preprocessing
+from keras_models.checkpoints.recognized import Imported
+from keras_models.images.decode import Preprocessing
 
 _DENSE = {"classifier/kernel", "fc1/kernel"}  # for Keras maybe 1x1 convolutions of one position
 

@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from keras_models.checkpoints.imported import Imported
 from keras_models.checkpoints.pytorch import SHUFFLENET_UNITS, convert, with_batch_norms
-from keras_models.data import Preprocessing
+from keras_models.checkpoints.recognized import Imported
+from keras_models.images.decode import Preprocessing
 
 # Pixels 0..255 as OpenCV has them.  Its bilinear filter is not widened when it shrinks; ours is.
 PREPROCESSING = Preprocessing((0.0, 0.0, 0.0), (1.0, 1.0, 1.0), channel_order="bgr")

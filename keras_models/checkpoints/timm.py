@@ -13,14 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from keras_models.checkpoints.imported import Imported
 from keras_models.checkpoints.pytorch import (
     EFFICIENTNET_V2_UNITS,
     IMAGENET,
     MOBILENET_V2_UNITS,
     convert,
 )
-from keras_models.data import Preprocessing
+from keras_models.checkpoints.recognized import Imported
+from keras_models.images.decode import Preprocessing
 
 _TORCH = {"padding": "symmetric", "bn_epsilon": 1e-5}
 _TENSORFLOW = {"padding": "same", "bn_epsilon": 1e-3}

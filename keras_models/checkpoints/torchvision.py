@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from keras_models.checkpoints.imported import Imported
 from keras_models.checkpoints.pytorch import (
     EFFICIENTNET_V2_UNITS,
     IMAGENET,
@@ -16,7 +15,8 @@ from keras_models.checkpoints.pytorch import (
     convert,
     with_batch_norms,
 )
-from keras_models.data import Preprocessing
+from keras_models.checkpoints.recognized import Imported
+from keras_models.images.decode import Preprocessing
 
 _SHUFFLENET_V2_UNIT = {
     "branch1.0": "left_depthwise",

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
-from keras_models.data import Preprocessing
+from keras_models.images.decode import Preprocessing
 from keras_models.layers import Tensor
 from keras_models.train.randaugment import randaugment
 from keras_models.train.settings import Augment

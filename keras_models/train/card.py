@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_models import registry
-from keras_models.checkpoints.trained import Trained
+from keras_models.checkpoints.native import Trained
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 _CARD = """# {title}

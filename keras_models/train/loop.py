@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from keras_models.accuracy import Accuracy
-from keras_models.sources import Split
-from keras_models.train import checkpoint, outputs, stages
+from keras_models.images.datasets import Split
+from keras_models.train import checkpoint, outputs, progressive
 from keras_models.train.distribution import Workers
 from keras_models.train.settings import Settings
 from keras_models.train.trainer import Trainer
@@ -36,7 +36,7 @@ class Loop:
         self.measure, self.start = measure, f"{train.sha256} {start}"
         self.out = Path(settings.out)
         self.make_trainer, self.workers = make_trainer, workers
-        self.trainer, self.stage = make_trainer(0), stages.stage(settings, 0)
+        self.trainer, self.stage = make_trainer(0), progressive.stage(settings, 0)
         if self.trainer.batch < settings.training.batch:
             progress.warn(
                 f"a batch of {settings.training.batch} is more than the pictures: "
@@ -101,7 +101,7 @@ class Loop:
         self._write_weights(outputs.LAST)
 
     def _enter_stage(self, epoch: int) -> None:
-        if (stage := stages.stage(self.settings, epoch)) != self.stage:
+        if (stage := progressive.stage(self.settings, epoch)) != self.stage:
             before, self.stage = self.trainer, stage
             self.trainer = self.make_trainer(epoch)
             self.trainer.take(before.variables())

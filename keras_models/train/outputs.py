@@ -10,8 +10,8 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.framework import summary_pb2
 
-from keras_models.checkpoints import trained
-from keras_models.sources import Split
+from keras_models.checkpoints import native
+from keras_models.images.datasets import Split
 from keras_models.train.checkpoint import Epoch
 from keras_models.train.settings import Settings
 from shufflelite import config, lock
@@ -51,10 +51,10 @@ def write_weights(
     accuracy: Mapping[str, object] | None,
 ) -> None:
     """Writes the weights as they were after `epoch`."""
-    trained.save(
+    native.save(
         path,
         arrays,
-        trained.Trained(
+        native.Trained(
             model=settings.network.name,
             options=settings.network.options,
             resolution=settings.network.side,

@@ -11,15 +11,16 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
-from keras_models import registry, sources
+from keras_models import registry
 from keras_models.accuracy import Accuracy, accuracy
 from keras_models.checkpoints.load import load_weights
 from keras_models.classifier import classifier_of
-from keras_models.data import Preprocessing
-from keras_models.sources import Split
-from keras_models.train import checkpoint, distribution, outputs, stages, start
+from keras_models.images import datasets
+from keras_models.images.datasets import Split
+from keras_models.images.decode import Preprocessing
+from keras_models.train import checkpoint, distribution, initial_weights, outputs, progressive
 from keras_models.train.distribution import Workers
-from keras_models.train.form import training_form
+from keras_models.train.fast_layers import training_form
 from keras_models.train.loop import Loop
 from keras_models.train.settings import Settings
 from keras_models.train.trainer import Trainer
@@ -64,13 +65,13 @@ def run(settings: Settings, progress: Progress) -> Result:
 
 
 def _begin(settings: Settings, progress: Progress, workers: Workers) -> Loop:
-    settings, begin = start.read(settings, progress.warn)
+    settings, begin = initial_weights.read(settings, progress.warn)
     train, test = read_pictures(settings, progress)
     model = _create(settings, settings.network.side, settings.network.options, train.classes)
     begin.load(model, train.class_names, progress.warn)
 
     def make_trainer(epoch: int) -> Trainer:
-        stage = stages.stage(settings, epoch)
+        stage = progressive.stage(settings, epoch)
         sized = _create(settings, stage.resolution, stage.options, train.classes)
         sized.set_weights(model.get_weights())
         build = functools.partial(
@@ -99,7 +100,7 @@ def read_pictures(settings: Settings, progress: Progress) -> tuple[Split, Split 
 
     def load(source: str, size: int, preprocessing: Preprocessing, seed: int) -> Split:
         with progress.stage(f"pictures from {source}"):
-            split = sources.load(
+            split = datasets.load(
                 source,
                 size=size,
                 preprocessing=preprocessing,
@@ -107,7 +108,7 @@ def read_pictures(settings: Settings, progress: Progress) -> tuple[Split, Split 
                 seed=seed,
                 warn=progress.warn,
             )
-            sources.check_classes(split, progress.warn)
+            datasets.check_classes(split, progress.warn)
             return split
 
     side, resized = settings.network.side, settings.augment.crop == "resized"
@@ -119,7 +120,7 @@ def read_pictures(settings: Settings, progress: Progress) -> tuple[Split, Split 
     if settings.data.test is None:
         return train, None
     test = load(settings.data.test, side, settings.seen, settings.seed + 1)
-    return train, sources.aligned(test, train)
+    return train, datasets.aligned(test, train)
 
 
 def _create(settings: Settings, side: int, options: Mapping[str, Any], classes: int) -> Any:

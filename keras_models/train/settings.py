@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from keras_models import registry
-from keras_models.data import Preprocessing
+from keras_models.images.decode import Preprocessing
 
 
 @dataclass(frozen=True)

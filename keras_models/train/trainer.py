@@ -12,7 +12,7 @@ from keras_models.checkpoints.files import weight_keys
 from keras_models.layers import Tensor
 from keras_models.train import augment, schedule
 from keras_models.train.distribution import Workers
-from keras_models.train.form import Randomness
+from keras_models.train.fast_layers import Randomness
 from keras_models.train.settings import Augment, Settings
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from android_bench import builds
 from android_bench.builds import BuildError, Wanted
-from keras_models import data
+from keras_models.images import decode
 from tests.android_bench.sweeps import Bench, Scripted, grid
 
 BUILD = """
@@ -118,7 +118,7 @@ def test_made_pictures_are_what_convert_reads_and_always_the_same(
 ) -> None:
     path = tmp_path / "pictures.npz"
     path.write_bytes(builds.made_pictures(side))
-    pixels = data.read_npz(path, size=side).pixels
+    pixels = decode.read_npz(path, size=side).pixels
     assert pixels.shape == (builds.PICTURES, side, side, 3)
     builds.made_pictures.cache_clear()
     assert path.read_bytes() == builds.made_pictures(side)

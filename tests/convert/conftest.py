@@ -21,7 +21,7 @@ from convert.quantization.bias_correction import correct_biases
 from convert.quantization.calibrate import Range
 from convert.settings import Precision, Quantization
 from keras_models.checkpoints.random_weights import randomize
-from keras_models.data import Preprocessing
+from keras_models.images.decode import Preprocessing
 from keras_models.layers import ChannelShuffle, channel_split, conv, depthwise_conv
 from keras_models.shufflenet_v2 import shufflenet_v2
 

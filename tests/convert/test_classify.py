@@ -15,11 +15,12 @@ from PIL import Image
 from convert import classify, pipeline
 from convert.accuracy import forms
 from convert.settings import Model, Quantization, Settings
-from keras_models import data, registry
-from keras_models.checkpoints import bundled, read_weights, trained
+from keras_models import registry
+from keras_models.checkpoints import bundled, native, read_weights
 from keras_models.checkpoints.load import load_weights, model_arrays
 from keras_models.checkpoints.random_weights import randomize
-from keras_models.data import Preprocessing
+from keras_models.images import decode
+from keras_models.images.decode import Preprocessing
 from shufflelite.progress import Progress
 
 pytestmark = pytest.mark.usefixtures("tensorflow_as_it_was")
@@ -41,8 +42,8 @@ def network() -> Any:
 def model_file(network: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The float file of a network whose weights say all there is to know."""
     folder = tmp_path_factory.mktemp("bundle")
-    described = trained.Trained("mobilenet_v1", OPTIONS, 32, 3, NAMES, SEEN, {})
-    trained.save(folder / "weights.safetensors", model_arrays(network), described)
+    described = native.Trained("mobilenet_v1", OPTIONS, 32, 3, NAMES, SEEN, {})
+    native.save(folder / "weights.safetensors", model_arrays(network), described)
     model = Model("mobilenet_v1", weights=str(folder / "weights.safetensors"))
     place, _ = pipeline.run(Settings(model, Quantization(), out=str(folder)), Progress("test"))
     assert place.name == "mobilenet_v1_x0.25_cifar_32_float32"
@@ -64,7 +65,7 @@ def test_a_picture_is_classified_as_the_float_network_does(
     files = classify.find([str(folder), str(folder / "2.png")])
     assert [file.name for file in files] == ["0.png", "1.png", "2.png", "3.png", "2.png"]
     answers = classify.classify(form, files)
-    pixels = np.stack([data.load_picture(f, size=32, preprocessing=SEEN) for f in files])
+    pixels = np.stack([decode.load_picture(f, size=32, preprocessing=SEEN) for f in files])
     inputs = (pixels[..., ::-1] - np.array(SEEN.mean)) / np.array(SEEN.std)
     logits = network(inputs.astype(np.float32), training=False).numpy().astype(np.float64)
     odds = np.exp(logits)

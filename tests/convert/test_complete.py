@@ -11,14 +11,14 @@ from convert.complete import complete
 from convert.network import create
 from convert.settings import Model
 from keras_models import registry
-from keras_models.checkpoints import bundled, trained
+from keras_models.checkpoints import bundled, native
 from keras_models.checkpoints.load import model_arrays
 from keras_models.checkpoints.random_weights import randomize
-from keras_models.data import Preprocessing
+from keras_models.images.decode import Preprocessing
 from shufflelite.errors import InputError
 
 OPTIONS = {"width": 0.25, "stem": "cifar"}
-OURS = trained.Trained(
+OURS = native.Trained(
     "mobilenet_v1", OPTIONS, 32, 2, ("cat", "dog"), Preprocessing(crop_fraction=1.0), {}
 )
 NET = "mobilenet_v1"
@@ -40,7 +40,7 @@ def file(network: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         for name, array in model_arrays(network).items()
     }
     path = tmp_path / "mobilenet_v1_cifar10.safetensors"
-    trained.save(path, arrays, OURS)
+    native.save(path, arrays, OURS)
     monkeypatch.setattr(bundled, "FOLDER", tmp_path)
     return path
 

@@ -16,7 +16,7 @@ from convert.quantization import quantize
 from convert.quantization.bias_correction import rounded
 from convert.settings import Estimator, Precision, Quantization
 from convert.verification import litert, verify
-from keras_models.data import Preprocessing
+from keras_models.images.decode import Preprocessing
 from shufflelite.errors import InputError
 
 NEAR_DB = {  # least signal to noise of a shallow network's logits

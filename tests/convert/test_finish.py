@@ -23,11 +23,12 @@ from convert.network import Network, WeightsOrigin, create
 from convert.quantization import quantize
 from convert.settings import Model, Precision, Quantization, Settings, Verification
 from convert.verification import litert, verify
-from keras_models import accuracy, data, registry
-from keras_models.checkpoints import bundled, trained
+from keras_models import accuracy, registry
+from keras_models.checkpoints import bundled, native
 from keras_models.checkpoints.load import model_arrays
 from keras_models.checkpoints.random_weights import randomize
-from keras_models.data import Preprocessing
+from keras_models.images import decode
+from keras_models.images.decode import Preprocessing
 from shufflelite.progress import Progress
 from tests.convert.accuracy.colours import write_bundle
 from tests.tflite_file import client
@@ -49,7 +50,7 @@ FLOAT = [
 
 def outputs(data: bytes, inputs: np.ndarray) -> np.ndarray:
     """What a file gives for inputs as it takes them, dequantized."""
-    interpreter = Interpreter(model_content=data)
+    interpreter = Interpreter(model_content=decode)
     interpreter.allocate_tensors()
     source, result = litert.ends(interpreter)
     found = []
@@ -62,7 +63,7 @@ def outputs(data: bytes, inputs: np.ndarray) -> np.ndarray:
 
 
 def load(files: Sequence[Path], seen: Preprocessing) -> np.ndarray:
-    return np.stack([data.load_picture(file, size=32, preprocessing=seen) for file in files])
+    return np.stack([decode.load_picture(file, size=32, preprocessing=seen) for file in files])
 
 
 def in_words(settings: Quantization) -> str:
@@ -300,8 +301,8 @@ def test_a_conversion_to_scores_ends_in_a_bundle_that_classifies(
     network = registry.create("mobilenet_v1", input_shape=(32, 32, 3), num_classes=3, **options)
     randomize(network, seed=0)
     seen = dataclasses.replace(TORCH, channel_order="bgr", crop_fraction=0.8)
-    told = trained.Trained("mobilenet_v1", options, 32, 3, ("a", "b", "c"), seen, {})
-    trained.save(tmp_path / "w.safetensors", model_arrays(network), told)
+    told = native.Trained("mobilenet_v1", options, 32, 3, ("a", "b", "c"), seen, {})
+    native.save(tmp_path / "w.safetensors", model_arrays(network), told)
     answers = {}
     for precision, name in ((Precision.FLOAT32, "float32"), (Precision.INT8, "int8")):
         quantization = Quantization(precision=precision, scores=True, calibration=str(folder))
@@ -321,7 +322,7 @@ def test_a_conversion_to_scores_ends_in_a_bundle_that_classifies(
         assert client.metadata((place / "model.tflite").read_bytes()).colours == 1
         answers[name] = classify.classify(form, sorted(folder.iterdir()))
     shown = np.stack(
-        [data.load_picture(f, size=32, preprocessing=seen) for f in sorted(folder.iterdir())]
+        [decode.load_picture(f, size=32, preprocessing=seen) for f in sorted(folder.iterdir())]
     )
     expected = softmax(network(seen.to_input(shown), training=False).numpy())
     for i, (one, other) in enumerate(zip(answers["float32"], answers["int8"], strict=True)):

@@ -11,7 +11,7 @@ from PIL import Image
 
 from convert import inputs
 from convert.inputs import Inputs
-from keras_models.data import Preprocessing
+from keras_models.images.decode import Preprocessing
 from shufflelite.errors import InputError
 
 CROPLESS = Preprocessing((10.0, 20.0, 30.0), (2.0, 4.0, 5.0), crop_fraction=1.0)

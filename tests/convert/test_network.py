@@ -11,9 +11,9 @@ from convert import network
 from convert.settings import Model
 from keras_models import registry
 from keras_models.accuracy import Accuracy
-from keras_models.checkpoints import trained
+from keras_models.checkpoints import native
 from keras_models.checkpoints.load import model_arrays
-from keras_models.data import Preprocessing
+from keras_models.images.decode import Preprocessing
 
 OPTIONS = {"width": 0.25, "stem": "cifar"}
 TOLD = Accuracy(200, 1.5, 61.5, 83.0, (54.6, 68.0))
@@ -28,8 +28,8 @@ def save(tmp_path_factory: pytest.TempPathFactory) -> Callable[[object], Path]:
 
     def write(origin: Any) -> Path:
         seen = Preprocessing()
-        trained.save(
-            path, arrays, trained.Trained("mobilenet_v1", OPTIONS, 32, 3, None, seen, origin)
+        native.save(
+            path, arrays, native.Trained("mobilenet_v1", OPTIONS, 32, 3, None, seen, origin)
         )
         return path
 

@@ -21,7 +21,7 @@ from convert.bundle.report import Report
 from convert.quantization import automatic
 from convert.settings import Model, Precision, Quantization, Settings, Verification
 from convert.verification import verify
-from keras_models.data import load_picture
+from keras_models.images.decode import load_picture
 from shufflelite.errors import InputError
 from shufflelite.progress import Progress
 

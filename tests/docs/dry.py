@@ -169,7 +169,7 @@ CHECKS: dict[str, Callable[[ModuleType, list[str]], None]] = {
     "android_bench": check_bench,
     "keras_models": check_networks,
     "keras_models.train": check_training,
-    "keras_models.train.ship": check_training,
+    "keras_models.train.publish": check_training,
     "convert.accuracy": check_accuracy,
     "convert.classify": check_classify,
 }

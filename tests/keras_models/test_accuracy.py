@@ -12,7 +12,7 @@ import pytest
 
 from keras_models import accuracy
 from keras_models.accuracy import NONE, Answers, Classifier, judge
-from keras_models.sources import Batch, Split
+from keras_models.images.datasets import Batch, Split
 from shufflelite.errors import InputError
 
 # Newcombe 1998, Statistics in Medicine 17, 2635-2650, Table III: the cells e, f, g and h and the

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from keras_models import counts, registry
-from keras_models.checkpoints import bundled, files, trained
+from keras_models.checkpoints import bundled, files, native
 from keras_models.checkpoints.load import load_weights
-from keras_models.data import Preprocessing
+from keras_models.images.decode import Preprocessing
 from keras_models.train import card, outputs
 from keras_models.train.settings import Settings
 from shufflelite import config
@@ -29,8 +29,8 @@ def test_the_files_say_what_they_are_and_one_is_left_out_that_does_not(
     assert bundled.every() == {}
     assert bundled.find("shufflenet_v2") is None
     monkeypatch.setattr(bundled, "FOLDER", tmp_path)
-    described = trained.Trained("toy", {}, 8, 2, None, Preprocessing(), {})
-    trained.save(tmp_path / "toy_cifar10.safetensors", {"a/kernel": np.ones(2)}, described)
+    described = native.Trained("toy", {}, 8, 2, None, Preprocessing(), {})
+    native.save(tmp_path / "toy_cifar10.safetensors", {"a/kernel": np.ones(2)}, described)
     (tmp_path / "other.safetensors").write_bytes(b"no weights")
     assert bundled.every() == {"toy": bundled.find("toy")}
     assert bundled.find("toy") == bundled.Bundled(tmp_path / "toy_cifar10.safetensors", described)

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import tf_keras
 
-from keras_models import checkpoints, data
+from keras_models import checkpoints
 from keras_models.checkpoints import files, load
+from keras_models.images import decode
 from shufflelite import isolated
 from shufflelite.errors import InputError
 
@@ -361,7 +362,7 @@ def test_imported_imagenet_weights_recognize_photographs() -> None:
     assert weights.preprocessing is not None
     model = mobilenet_v1(width=0.25)
     load.load_weights(model, weights.arrays, origin="shared")
-    pictures = data.read_source(
+    pictures = decode.read_source(
         SHARED / "photos" / "labels.csv",
         size=224,
         preprocessing=weights.preprocessing,

@@ -8,7 +8,7 @@ import tf_keras as keras
 
 from keras_models import classifier
 from keras_models.classifier import classifier_of
-from keras_models.data import Preprocessing
+from keras_models.images.decode import Preprocessing
 
 BGR = Preprocessing((1.0, 2.0, 3.0), (4.0, 5.0, 6.0), channel_order="bgr")
 

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import tf_keras
 
-from keras_models import checkpoints, counts, data
+from keras_models import checkpoints, counts
 from keras_models.checkpoints import load
+from keras_models.images import decode
 from keras_models.mobilenet_v1 import UNITS, mobilenet_v1
 from shufflelite.errors import InputError
 from tests.keras_models.reference import assert_same_logits
@@ -54,8 +55,10 @@ def test_trained_network_computes_what_keras_own_does() -> None:
         (224, 224, 3), alpha=0.25, weights=str(IMAGENET), classifier_activation=None
     )
     photos = sorted((SHARED / "photos").glob("*.JPEG"))[:8]
-    pixels = [data.load_picture(p, size=224, preprocessing=data.Preprocessing()) for p in photos]
-    inputs = data.Preprocessing().to_input(np.stack(pixels))
+    pixels = [
+        decode.load_picture(p, size=224, preprocessing=decode.Preprocessing()) for p in photos
+    ]
+    inputs = decode.Preprocessing().to_input(np.stack(pixels))
     actual, expected = logits_of_both(keras_model, IMAGENET, inputs)
     assert len(set(expected.argmax(axis=1))) > 1
     np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-4)

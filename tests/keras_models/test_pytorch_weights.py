@@ -15,8 +15,8 @@ import safetensors.numpy
 
 from keras_models import checkpoints, registry
 from keras_models.checkpoints import load, megvii, pytorch, timm, torchvision
-from keras_models.checkpoints.imported import Imported
-from keras_models.data import Preprocessing
+from keras_models.checkpoints.recognized import Imported
+from keras_models.images.decode import Preprocessing
 from shufflelite.errors import InputError
 
 GOLDEN = Path(__file__).parent / "golden"

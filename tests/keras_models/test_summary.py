@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from keras_models import drawing, registry, summary
+from keras_models import registry, summary, tables
 from keras_models.mobilenet_v1 import UNITS
 from keras_models.summary import Variant
 from shufflelite.errors import InputError
@@ -111,12 +111,12 @@ def test_what_is_no_network_is_refused_by_its_reason(text: str, message: str) ->
     ],
 )
 def test_a_bar_is_as_long_as_the_share(share: float, unicode: str, ascii_only: str) -> None:
-    assert drawing.bar(share, length=8, encoding="utf-8") == unicode
-    assert drawing.bar(share, length=8, encoding="ascii") == ascii_only
+    assert tables.bar(share, length=8, encoding="utf-8") == unicode
+    assert tables.bar(share, length=8, encoding="ascii") == ascii_only
 
 
 def test_options_are_described_as_they_are_typed() -> None:
-    described = drawing.describe({"width": 0.5, "groups": 8, "shuffle": False, "stem": "cifar"})
+    described = tables.describe({"width": 0.5, "groups": 8, "shuffle": False, "stem": "cifar"})
     assert described == "width=0.5 groups=8 shuffle=false stem=cifar"
     read = summary.read_options(described.split(), flag="option")
     assert read == {"width": 0.5, "groups": 8, "shuffle": False, "stem": "cifar"}
@@ -125,5 +125,5 @@ def test_options_are_described_as_they_are_typed() -> None:
 @pytest.mark.parametrize("name", registry.names())
 def test_published_variants_differ_in_what_is_compared(name: str) -> None:
     entry = registry.find(name)
-    keys = [(drawing.describe(p.options), p.resolution) for p in entry.published]
+    keys = [(tables.describe(p.options), p.resolution) for p in entry.published]
     assert len(set(keys)) == len(keys)

@@ -7,7 +7,7 @@ import numpy as np
 from convert.bundle.card.languages import NORMALIZED, PIXEL, QUANTIZED, Language
 from convert.verification import litert
 from convert.verification.litert import Tensor
-from keras_models.data import Preprocessing
+from keras_models.images.decode import Preprocessing
 
 
 def code(

@@ -10,7 +10,7 @@ import numpy as np
 import tf_keras as keras
 from PIL import Image
 
-from keras_models.data import Preprocessing
+from keras_models.images.decode import Preprocessing
 from shufflelite import config
 
 NAMES = ("red", "green", "blue")

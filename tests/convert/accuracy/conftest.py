@@ -11,8 +11,8 @@ import pytest
 from convert import export
 from convert.settings import Precision, Quantization
 from keras_models import registry
-from keras_models.checkpoints import trained
-from keras_models.checkpoints.trained import Trained
+from keras_models.checkpoints import native
+from keras_models.checkpoints.native import Trained
 from tests.convert.accuracy.colours import KINDS, NAMES, PLAIN, build, write_pictures
 
 
@@ -37,7 +37,7 @@ def colour_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[
     def write(kind: str, *, names: Sequence[str] | None = NAMES, side: int = 8) -> Path:
         path = tmp_path / f"{kind}.safetensors"
         told = Trained("colours", {}, side, 3, names and tuple(names), PLAIN, {})
-        trained.save(path, {"classifier/kernel": KINDS[kind].astype(np.float32)}, told)
+        native.save(path, {"classifier/kernel": KINDS[kind].astype(np.float32)}, told)
         return path
 
     return write

@@ -15,11 +15,11 @@ from convert.inputs import Inputs
 from convert.settings import Model, Precision, Quantization, Settings, Verification
 from convert.verification import litert
 from keras_models import registry
-from keras_models.checkpoints import trained
+from keras_models.checkpoints import native
 from keras_models.checkpoints.load import model_arrays
+from keras_models.checkpoints.native import Trained
 from keras_models.checkpoints.random_weights import randomize
-from keras_models.checkpoints.trained import Trained
-from keras_models.data import Preprocessing
+from keras_models.images.decode import Preprocessing
 from shufflelite.progress import Progress
 from tests import traps
 from tests.convert.accuracy.colours import NAMES, write_bundle
@@ -104,7 +104,7 @@ def test_a_conversion_and_the_weights_it_was_made_from_are_compared(
     randomize(model, seed=0)
     told = Trained("mobilenet_v1", options, 32, 10, None, Preprocessing(), {})
     weights = tmp_path / "net.safetensors"
-    trained.save(weights, model_arrays(model), told)
+    native.save(weights, model_arrays(model), told)
     images = pictures(60, 32, seed=7)
     # the best class of the float network, or the one behind it: about two thirds are right
     best = model(Preprocessing().to_input(images), training=False).numpy().argmax(axis=1)

@@ -13,7 +13,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from convert.accuracy import forms
 from convert.accuracy.forms import Form
-from keras_models.data import Preprocessing
+from keras_models.images.decode import Preprocessing
 from shufflelite.errors import InputError
 from tests.convert.accuracy.colours import NAMES, PLAIN, write_bundle
 from tflite_file import serialize

@@ -12,7 +12,7 @@ from PIL import Image
 from convert.accuracy import forms, report, run
 from convert.accuracy.report import Report
 from keras_models import accuracy
-from keras_models.data import Preprocessing
+from keras_models.images.decode import Preprocessing
 from shufflelite.errors import InputError
 from shufflelite.progress import Progress
 from tests.convert.accuracy.colours import NAMES, PLAIN, write_bundle, write_pictures

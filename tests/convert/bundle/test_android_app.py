@@ -17,9 +17,9 @@ from convert.bundle import android_app
 from convert.bundle.android_app import ASSETS, PROJECT, VECTORS, Picture
 from convert.settings import Precision, Quantization
 from convert.verification import litert
-from keras_models import data
 from keras_models.accuracy import probabilities
-from keras_models.data import Preprocessing
+from keras_models.images import decode
+from keras_models.images.decode import Preprocessing
 from shufflelite.errors import InputError
 from tests.convert.accuracy.colours import write_bundle
 from tests.tflite_file.test_metadata import TOLD
@@ -100,7 +100,7 @@ def test_vectors_are_what_the_file_answers_to_the_pictures(tmp_path: Path, files
             seen_rgb = seen_rgb.transpose(Image.Transpose.TRANSVERSE)
         else:
             seen_rgb = seen_rgb.rotate(turns[drawn.orientation], expand=True)
-        pixels = data.resize_and_crop(seen_rgb, size=16, preprocessing=seen)
+        pixels = decode.resize_and_crop(seen_rgb, size=16, preprocessing=seen)
         scores = probabilities(classify(pixels[None])[0])
         assert [int(n) for n in told["classes"].split(",")] == list(
             np.argsort(-scores, kind="stable")[:5]

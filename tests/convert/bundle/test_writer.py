@@ -20,7 +20,7 @@ from convert.verification.gates import Gate
 from convert.verification.litert import Tensor
 from convert.verification.verify import Audit, Fidelity, LayerFidelity
 from keras_models.accuracy import Difference
-from keras_models.data import Preprocessing
+from keras_models.images.decode import Preprocessing
 from shufflelite.errors import InputError
 
 FILES = ("model.tflite", "report.json", "README.md", "labels.txt")

@@ -14,7 +14,7 @@ from convert.quantization import quantize
 from convert.quantization.bias_correction import correct_biases
 from convert.quantization.scheme import rounded
 from convert.settings import Precision, Quantization
-from keras_models.data import Preprocessing
+from keras_models.images.decode import Preprocessing
 
 layers = keras.layers
 CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")

@@ -16,7 +16,7 @@ from convert.quantization.equalize import equalize
 from convert.settings import Estimator
 from convert.verification import verify
 from keras_models import registry
-from keras_models.data import Preprocessing
+from keras_models.images.decode import Preprocessing
 from keras_models.layers import ChannelShuffle, ChannelSlice
 
 NETWORKS = {  # name: options, form

@@ -15,7 +15,7 @@ from convert.quantization import automatic, mixed, quantize
 from convert.quantization.scheme import rounded
 from convert.settings import Precision, Quantization, Verification
 from convert.verification import gates, litert, verify
-from keras_models.data import Preprocessing
+from keras_models.images.decode import Preprocessing
 from shufflelite.errors import InputError
 
 INT8 = Quantization(precision=Precision.INT8)

@@ -16,10 +16,10 @@ from convert.verification import litert
 from keras_models import registry
 from keras_models.checkpoints import files
 from keras_models.checkpoints.load import load_weights, save
-from keras_models.data import Preprocessing
-from keras_models.sources import Split, load
+from keras_models.images.datasets import Split, load
+from keras_models.images.decode import Preprocessing
 from keras_models.train import settings as recipes
-from keras_models.train.form import training_form
+from keras_models.train.fast_layers import training_form
 from keras_models.train.run import run
 from shufflelite.errors import InputError
 from shufflelite.progress import Progress

@@ -17,7 +17,7 @@ from convert.settings import Estimator, Precision, Quantization
 from convert.verification import litert, verify
 from keras_models import registry
 from keras_models.checkpoints.random_weights import randomize
-from keras_models.data import Preprocessing
+from keras_models.images.decode import Preprocessing
 from keras_models.layers import (
     ChannelShuffle,
     ChannelSlice,

@@ -10,7 +10,7 @@ from ai_edge_litert.interpreter import Interpreter
 
 from convert.settings import Precision, Quantization
 from convert.verification import litert
-from keras_models.data import Preprocessing
+from keras_models.images.decode import Preprocessing
 
 FORMS = [
     *(Quantization(precision=p) for p in Precision if p is not Precision.INT8),

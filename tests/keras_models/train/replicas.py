@@ -10,7 +10,7 @@ import tf_keras as keras
 from conftest import build_toy
 
 from keras_models.train import distribution
-from keras_models.train.form import training_form
+from keras_models.train.fast_layers import training_form
 from keras_models.train.settings import (
     Augment,
     Data,

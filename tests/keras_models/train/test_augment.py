@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image, ImageEnhance, ImageOps
 
-from keras_models.data import Preprocessing
+from keras_models.images.decode import Preprocessing
 from keras_models.train import augment
 from keras_models.train.randaugment import OPERATIONS, randaugment
 from keras_models.train.settings import Augment

@@ -13,7 +13,7 @@ import safetensors.numpy
 import tensorflow as tf
 
 from keras_models import checkpoints
-from keras_models.checkpoints import trained
+from keras_models.checkpoints import native
 from keras_models.train import outputs
 from keras_models.train.run import run
 from keras_models.train.settings import (
@@ -106,7 +106,7 @@ def test_the_weights_say_what_they_are_and_are_the_last_averages(tmp_path: Path)
     assert result.accuracy is not None
     assert result.accuracy.pictures == 50
     read = checkpoints.read_weights(result.weights)
-    described = trained.describe(result.weights)
+    described = native.describe(result.weights)
     assert described is not None
     assert (read.models, read.options) == (("toy",), {"drop": 0.2})
     assert described.class_names == tuple(f"stripes{i}" for i in range(10))
@@ -245,7 +245,7 @@ def test_stages_of_growing_images_end_in_one_network(tmp_path: Path) -> None:
         tensorboard=True,
     )
     result = run(staged, Progress("train"))
-    described = trained.describe(result.weights)
+    described = native.describe(result.weights)
     assert described is not None
     assert described.resolution == 16
     assert result.accuracy is not None

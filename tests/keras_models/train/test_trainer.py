@@ -10,7 +10,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from keras_models.train import distribution
-from keras_models.train.form import training_form
+from keras_models.train.fast_layers import training_form
 from keras_models.train.settings import Augment, Data, Network, Settings, Training
 from keras_models.train.trainer import Teacher, Trainer
 

@@ -9,7 +9,7 @@ from convert.bundle.card.languages import Language
 from convert.quantization import quantize
 from convert.verification import litert
 from convert.verification.litert import Tensor
-from keras_models.data import Preprocessing
+from keras_models.images.decode import Preprocessing
 
 SIDE, CLASSES = 16, 11
 ALIKE = Preprocessing()

@@ -15,7 +15,7 @@ from convert.bundle.card.languages import LANGUAGES, PYTHON, SWIFT
 from convert.bundle.report import Report
 from convert.settings import Precision, Quantization
 from convert.verification import litert
-from keras_models.data import Preprocessing, load_picture
+from keras_models.images.decode import Preprocessing, load_picture
 from tests.convert.bundle.card.cases import ALIKE, CASES, CLASSES, IMAGENET, ODD, SIDE, Case
 from tests.convert.bundle.test_writer import make_report
 from tflite_file import io_ops

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from keras_models import class_names, data, picture_files
-from keras_models.data import Preprocessing
-from keras_models.picture_files import PictureList
+from keras_models.images import class_names, decode, lists
+from keras_models.images.decode import Preprocessing
+from keras_models.images.lists import PictureList
 from shufflelite.errors import InputError
 
 Batch = tuple[np.ndarray, np.ndarray]  # uint8 (b, h, w, 3), int64 (b,)
@@ -72,12 +72,12 @@ def load(
     if colon and scheme == "tfds":
         return _from_tfds(source, rest, size=size, preprocessing=preprocessing)
     if Path(source).suffix.lower() == ".npz":
-        pictures = data.read_npz(source, size=size)
+        pictures = decode.read_npz(source, size=size)
         return _in_memory(source, pictures.pixels, pictures.labels, None)
-    found = picture_files.find(source, labels_from_folders=Path(source).is_dir())
+    found = lists.find(source, labels_from_folders=Path(source).is_dir())
     if len(found.files) * size * size * 3 > in_memory_gb * 1e9:
         return _streamed(source, found, size=size, preprocessing=preprocessing)
-    pictures = data.read_pictures(found, size=size, preprocessing=preprocessing, warn=warn)
+    pictures = decode.read_pictures(found, size=size, preprocessing=preprocessing, warn=warn)
     return _in_memory(source, pictures.pixels, pictures.labels, pictures.class_names)
 
 
@@ -162,7 +162,7 @@ def _in_memory(
     class_names: tuple[str, ...] | None,
 ) -> Split:
     labels = _required(labels, origin)
-    sha256 = hashlib.sha256((data.digest(pixels) + data.digest(labels)).encode()).hexdigest()
+    sha256 = hashlib.sha256((decode.digest(pixels) + decode.digest(labels)).encode()).hexdigest()
 
     def read(batches: Iterable[np.ndarray]) -> Iterator[Batch]:
         for indices in batches:
@@ -178,7 +178,7 @@ def _streamed(origin: str, found: PictureList, *, size: int, preprocessing: Prep
         sha256.update(f"{file.name} {file.stat().st_size} {label}\n".encode(errors="replace"))
 
     def decode(index: int) -> np.ndarray:
-        return data.load_picture(found.files[index], size=size, preprocessing=preprocessing)
+        return decode.load_picture(found.files[index], size=size, preprocessing=preprocessing)
 
     def read(batches: Iterable[np.ndarray]) -> Iterator[Batch]:
         with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -205,7 +205,7 @@ def _required(labels: np.ndarray | None, origin: str) -> np.ndarray:
     if labels is None:
         raise InputError(
             f"{origin}: expected labels: a folder for each class, a csv with a column "
-            f"{' or '.join(picture_files.LABEL_COLUMNS)}, or 'labels' in the .npz."
+            f"{' or '.join(lists.LABEL_COLUMNS)}, or 'labels' in the .npz."
         )
     if (greatest := int(labels.max())) >= MOST_CLASSES:
         raise InputError(f"{origin}: expected labels below {MOST_CLASSES}, got {greatest}.")
@@ -246,7 +246,7 @@ def _from_tfds(origin: str, rest: str, *, size: int, preprocessing: Preprocessin
 
     def decode(image: np.ndarray) -> np.ndarray:
         picture = Image.fromarray(image.squeeze()).convert("RGB")
-        return data.resize_and_crop(picture, size=size, preprocessing=preprocessing)
+        return decode.resize_and_crop(picture, size=size, preprocessing=preprocessing)
 
     try:
         dataset, info = tfds.load(name, split=split, with_info=True, as_supervised=True)

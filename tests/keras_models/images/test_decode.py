@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_models import data, picture_files
-from keras_models.data import Preprocessing
-from keras_models.picture_files import PictureList
+from keras_models.images import decode, lists
+from keras_models.images.decode import Preprocessing
+from keras_models.images.lists import PictureList
 from shufflelite.errors import InputError
 
 WHOLE = Preprocessing(crop_fraction=1.0)
@@ -40,7 +40,7 @@ def palette(*, transparent: bool) -> Image.Image:
 
 
 def read(path: Path) -> np.ndarray:
-    return data.load_picture(path, size=SIZE, preprocessing=WHOLE)
+    return decode.load_picture(path, size=SIZE, preprocessing=WHOLE)
 
 
 @pytest.mark.parametrize(
@@ -131,12 +131,12 @@ def test_crop_is_torchvision_s(shape: tuple[int, int], interpolation: str, tmp_p
     # torchvision's Resize(64), the longer side truncated, then CenterCrop(56)
     long = int(64 * max(shape) / min(shape))
     resized = Image.fromarray(pixels).resize(
-        (64, long) if width < height else (long, 64), data.INTERPOLATIONS[interpolation]
+        (64, long) if width < height else (long, 64), decode.INTERPOLATIONS[interpolation]
     )
     left, top = (round((side - 56) / 2) for side in resized.size)
     expected = np.asarray(resized.crop((left, top, left + 56, top + 56)))
 
-    actual = data.load_picture(
+    actual = decode.load_picture(
         tmp_path / "x.png", size=56, preprocessing=Preprocessing(interpolation=interpolation)
     )
 
@@ -160,7 +160,7 @@ def test_bytes_do_not_depend_on_pillow_s_version(
     channels = (x * x * 7 + y * 13, x * 31 + y * y * 3, x * y * 5 + 11)
     picture = Image.fromarray((np.stack(channels, axis=-1) % 256).astype(np.uint8))
     preprocessing = Preprocessing(interpolation=interpolation)
-    pixels = data.resize_and_crop(picture, size=32, preprocessing=preprocessing)
+    pixels = decode.resize_and_crop(picture, size=32, preprocessing=preprocessing)
     assert hashlib.sha256(pixels.tobytes()).hexdigest().startswith(digest)
 
 
@@ -168,7 +168,7 @@ def test_a_long_panorama_is_cropped_before_it_is_enlarged(tmp_path: Path) -> Non
     pixels = np.zeros((1, 50_000, 3), np.uint8)  # resized whole it would be 256 x 12,800,000
     pixels[:, 25_000:] = 255
     Image.fromarray(pixels).save(tmp_path / "x.png")
-    picture = data.load_picture(tmp_path / "x.png", size=224, preprocessing=Preprocessing())
+    picture = decode.load_picture(tmp_path / "x.png", size=224, preprocessing=Preprocessing())
     # The crop is 0.875 pixels wide, across the edge between black and white.
     assert picture[:, 0].max() < 0.1 * 255
     assert picture[:, -1].min() > 0.9 * 255
@@ -224,10 +224,10 @@ def test_unreadable_pictures_are_named_and_left_out(
     (tmp_path / "d.png").write_text("<html>404</html>")
     solid("RGB", RED).resize((100, 101)).save(tmp_path / "e.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10_000)  # e.png has 10,100: "a bomb"
-    files = picture_files.find(tmp_path).files
+    files = lists.find(tmp_path).files
     said: list[str] = []
 
-    pictures = data.read_pictures(
+    pictures = decode.read_pictures(
         PictureList(files, labels=(10, 11, 12, 13, 14, 15)),
         size=SIZE,
         preprocessing=WHOLE,
@@ -248,14 +248,14 @@ def test_unreadable_pictures_are_named_and_left_out(
 def test_nothing_readable_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "a.png").touch()
     with pytest.raises(InputError, match=r"None of the 1 pictures can be decoded; first: .*a\.png"):
-        data.read_source(tmp_path, size=SIZE, preprocessing=WHOLE, warn=lambda _: None)
+        decode.read_source(tmp_path, size=SIZE, preprocessing=WHOLE, warn=lambda _: None)
 
 
 def test_a_limit_takes_a_random_subset_in_order_that_the_seed_repeats(tmp_path: Path) -> None:
     save_pictures(tmp_path, *(f"{number:03}.png" for number in range(40)))
 
     def read_some(limit: int, seed: int) -> list[int]:
-        pictures = data.read_source(
+        pictures = decode.read_source(
             tmp_path, size=SIZE, preprocessing=WHOLE, warn=pytest.fail, limit=limit, seed=seed
         )
         assert [int(Path(f).stem) for f in pictures.files] == pictures.pixels[:, 0, 0, 0].tolist()
@@ -274,7 +274,7 @@ def test_a_limit_takes_a_random_subset_in_order_that_the_seed_repeats(tmp_path: 
 def test_npz_holds_decoded_pictures(tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (6, SIZE, SIZE, 3), np.uint8)
     np.savez(tmp_path / "x.npz", images=images, labels=np.arange(6, dtype=np.int16))
-    pictures = data.read_source(
+    pictures = decode.read_source(
         tmp_path / "x.npz", size=SIZE, preprocessing=WHOLE, warn=pytest.fail, limit=3
     )
     assert pictures.labels is not None
@@ -297,7 +297,7 @@ def test_npz_holds_decoded_pictures(tmp_path: Path) -> None:
 def test_npz_of_something_else_is_refused(arrays: dict, message: str, tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", **arrays)
     with pytest.raises(InputError, match=message):
-        data.read_npz(tmp_path / "x.npz", size=SIZE)
+        decode.read_npz(tmp_path / "x.npz", size=SIZE)
 
 
 def test_npz_members_that_are_no_arrays_are_refused(tmp_path: Path) -> None:
@@ -305,18 +305,18 @@ def test_npz_members_that_are_no_arrays_are_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "x.npz", "a") as archive:
         archive.writestr("labels.npy", b"no magic here")
     with pytest.raises(InputError, match=r"expected 2 integer 'labels' >= 0, got \|S13 \(\)"):
-        data.read_npz(tmp_path / "x.npz", size=SIZE)
+        decode.read_npz(tmp_path / "x.npz", size=SIZE)
 
 
 def test_npz_that_is_none_is_refused(tmp_path: Path) -> None:
     for content in (b"", b"PK\x03\x04", b"text"):
         (tmp_path / "x.npz").write_bytes(content)
         with pytest.raises(InputError, match=r"expected an \.npz file"):
-            data.read_npz(tmp_path / "x.npz", size=SIZE)
+            decode.read_npz(tmp_path / "x.npz", size=SIZE)
     with (tmp_path / "x.npz").open("wb") as stream:
         np.save(stream, np.zeros((1, SIZE, SIZE, 3), np.uint8))
     with pytest.raises(InputError, match=r"expected an \.npz file"):
-        data.read_npz(tmp_path / "x.npz", size=SIZE)
+        decode.read_npz(tmp_path / "x.npz", size=SIZE)
 
 
 def test_digest_tells_shapes_and_values_apart() -> None:
@@ -324,6 +324,6 @@ def test_digest_tells_shapes_and_values_apart() -> None:
     other = pixels.copy()
     other[1, 3, 3, 2] = 1
     same = np.asfortranarray(pixels)
-    digests = [data.digest(x) for x in (pixels, same, other, pixels.reshape(4, 2, 4, 3))]
+    digests = [decode.digest(x) for x in (pixels, same, other, pixels.reshape(4, 2, 4, 3))]
     assert digests[0] == digests[1]
     assert len(set(digests)) == 3

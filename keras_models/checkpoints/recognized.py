@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_models.data import Preprocessing
+from keras_models.images.decode import Preprocessing
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from keras_models import registry
-from keras_models.checkpoints import Weights, named
+from keras_models.checkpoints import Weights, resolve
 from keras_models.checkpoints.load import load_weights, model_arrays, with_layer_names
 from keras_models.train.settings import Settings
 from shufflelite.errors import InputError
@@ -65,7 +65,7 @@ def read(settings: Settings, warn: Callable[[str], None]) -> tuple[Settings, Sta
     if network.weights == "random":
         registry.find(network.name)
         return replace(settings, preprocessing=settings.seen), Start("random", "random")
-    found = named.read(
+    found = resolve.read(
         network.weights,
         model=network.name,
         options=network.options,

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_models import sources
-from keras_models.data import Preprocessing
-from keras_models.sources import Split
+from keras_models.images import datasets
+from keras_models.images.datasets import Split
+from keras_models.images.decode import Preprocessing
 from shufflelite.errors import InputError
 
 WHOLE = Preprocessing(crop_fraction=1.0)
@@ -22,7 +22,7 @@ def load(
     source: str | Path, *, in_memory_gb: float = 1.0, warnings: list[str] | None = None
 ) -> Split:
     warn = [].append if warnings is None else warnings.append
-    return sources.load(
+    return datasets.load(
         str(source), size=8, preprocessing=WHOLE, in_memory_gb=in_memory_gb, seed=0, warn=warn
     )
 
@@ -89,19 +89,19 @@ def test_an_empty_class_folder_is_named(tmp_path: Path) -> None:
     split = load(folder)
     assert split.class_names == ("a", "b", "c", "d")
     with pytest.raises(InputError, match=f"^{re.escape(expected)}$"):
-        sources.check_classes(split, print)
+        datasets.check_classes(split, print)
 
 
 def test_a_single_class_is_nothing_to_learn(tmp_path: Path) -> None:
     split = load(write_pictures(tmp_path / "x", {"a": 3}))
     with pytest.raises(InputError, match="expected at least two classes, got a alone"):
-        sources.check_classes(split, print)
+        datasets.check_classes(split, print)
 
 
 def test_a_class_with_one_picture_is_warned_of(tmp_path: Path) -> None:
     warnings: list[str] = []
     split = load(write_pictures(tmp_path / "x", {"a": 3, "b": 1}))
-    sources.check_classes(split, warnings.append)
+    datasets.check_classes(split, warnings.append)
     assert warnings == [f"{tmp_path}/x: a single picture of b, from which little is learnt"]
 
 
@@ -117,13 +117,13 @@ def test_test_pictures_of_other_classes_are_refused(
 ) -> None:
     train = load(write_pictures(tmp_path / "train", {"a": 2, "b": 2}))
     with pytest.raises(InputError, match=message):
-        sources.aligned(load(write_pictures(tmp_path / "test", test)), train)
+        datasets.aligned(load(write_pictures(tmp_path / "test", test)), train)
 
 
 def test_classes_are_a_networks_by_name(tmp_path: Path) -> None:
     split = load(write_pictures(tmp_path / "x", {"cat": 2, "dog": 1}))
     names = ("dog", "owl", "cat", "eel")
-    numbered = sources.numbered(split, names, 4, "net")
+    numbered = datasets.numbered(split, names, 4, "net")
     assert numbered.labels.tolist() == [2, 2, 0]
     assert numbered.class_names == names
     (pixels, labels), (_, last) = numbered.read([np.array([2, 0]), np.array([1])])
@@ -133,17 +133,17 @@ def test_classes_are_a_networks_by_name(tmp_path: Path) -> None:
 
 def test_a_network_without_names_has_the_folders_classes(tmp_path: Path) -> None:
     split = load(write_pictures(tmp_path / "x", {"cat": 2, "dog": 1}))
-    assert sources.numbered(split, None, 2, "net") is split
+    assert datasets.numbered(split, None, 2, "net") is split
 
 
 def test_numbers_are_classes_as_they_are(tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", images=np.zeros((2, 8, 8, 3), np.uint8), labels=[3, 1])
     split = load(tmp_path / "x.npz")
     for names in (("a", "b", "c", "d"), None):
-        numbered = sources.numbered(split, names, 4, "net")
+        numbered = datasets.numbered(split, names, 4, "net")
         assert (numbered.labels.tolist(), numbered.class_names) == ([3, 1], names)
     with pytest.raises(InputError, match=r"expected labels below 3, the classes of net, got 3\.$"):
-        sources.numbered(split, None, 3, "net")
+        datasets.numbered(split, None, 3, "net")
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_classes_that_cannot_be_told_apart_are_refused(
 ) -> None:
     split = load(write_pictures(tmp_path / "x", {"cat": 2, "dog": 1}))
     with pytest.raises(InputError, match=message):
-        sources.numbered(split, names, classes, "net")
+        datasets.numbered(split, names, classes, "net")
 
 
 def test_a_csv_and_an_npz_have_numbers_for_names(tmp_path: Path) -> None:

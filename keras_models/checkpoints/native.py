@@ -11,7 +11,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from keras_models.data import Preprocessing
+from keras_models.images.decode import Preprocessing
 from shufflelite import config
 from shufflelite.atomic import replacing
 from shufflelite.errors import InputError, one_line

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_models.checkpoints import files, trained
+from keras_models.checkpoints import files, native
 from keras_models.checkpoints.load import model_arrays
 from keras_models.train import card, outputs
+from keras_models.train.publish import ship
 from keras_models.train.settings import Settings
-from keras_models.train.ship import ship
 from shufflelite import config
 from shufflelite.errors import InputError
 from shufflelite.progress import Progress
@@ -53,7 +53,7 @@ def place(
 
 def write(settings: Settings, toy: Any, **changed: Any) -> None:
     accuracy = {"pictures": 30, "top1": 10.0, "top5": 50.0, "loss": 2.3, "interval": (3.0, 26.0)}
-    described = trained.Trained(
+    described = native.Trained(
         "toy",
         settings.network.options,
         8,
@@ -70,7 +70,7 @@ def write(settings: Settings, toy: Any, **changed: Any) -> None:
     )
     path = Path("runs/toy/weights.safetensors")
     path.parent.mkdir(parents=True, exist_ok=True)
-    trained.save(path, model_arrays(toy), dataclasses.replace(described, **changed))
+    native.save(path, model_arrays(toy), dataclasses.replace(described, **changed))
 
 
 def shipped(*overrides: str) -> Path:
@@ -94,7 +94,7 @@ def test_what_is_shipped_is_small_and_measured_as_it_is_stored(place: Path, toy:
             (logits,) = toy.predict(pixels[None] / 127.5 - 1, verbose=0)
             right += logits.argmax() == index
             top5 += index in np.argsort(-logits)[:5]
-    described = trained.describe(path)
+    described = native.describe(path)
     assert described
     accuracy = described.origin["accuracy"]
     assert (accuracy["pictures"], accuracy["top1"], accuracy["top5"]) == (
@@ -114,7 +114,7 @@ def test_the_same_training_ships_the_same_bytes_and_no_path_of_this_machine(plac
     written = [p.read_bytes() for p in sorted(path.parent.iterdir())]
     assert [p.read_bytes() for p in sorted(shipped().parent.iterdir())] == written
     assert not any(b"elsewhere" in content for content in written)
-    described = trained.describe(path)
+    described = native.describe(path)
     assert described
     assert described.origin["settings"]["data"]["test"] == "data/test"
     assert described.origin["config"] == "configs/toy_cifar10.toml"
@@ -145,7 +145,7 @@ def test_help_and_wrong_words_come_without_tensorflow(trap: Path) -> None:
         (["--config=no.toml"], 1, "ship: no.toml: expected a TOML file"),
     ):
         done = subprocess.run(
-            [sys.executable, "-m", "keras_models.train.ship", *words],
+            [sys.executable, "-m", "keras_models.train.publish", *words],
             cwd=ROOT,
             env={"PYTHONPATH": str(trap)},
             capture_output=True,

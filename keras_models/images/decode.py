@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from keras_models import picture_files
-from keras_models.picture_files import PictureList
+from keras_models.images import lists
+from keras_models.images.lists import PictureList
 from shufflelite.errors import InputError, one_line
 
 INTERPOLATIONS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
@@ -199,7 +199,7 @@ def read_source(
     if Path(source).suffix.lower() == ".npz":
         return read_npz(source, size=size, limit=limit, seed=seed)
     return read_pictures(
-        picture_files.find(source, labels_from_folders=labels_from_folders),
+        lists.find(source, labels_from_folders=labels_from_folders),
         size=size,
         preprocessing=preprocessing,
         warn=warn,

@@ -4,7 +4,7 @@ Takes the flags that the training had.  Kernels are stored as float16, and accur
 again on what is stored; the card is written from what the file then says of itself.
 
 Example:
-  python -m keras_models.train.ship --config configs/shufflenet_v2_cifar10.toml
+  python -m keras_models.train.publish --config configs/shufflenet_v2_cifar10.toml
 """
 
 import dataclasses
@@ -14,8 +14,8 @@ import numpy as np
 from absl import app, flags
 
 from keras_models import registry
-from keras_models.checkpoints import bundled, files, trained
-from keras_models.checkpoints.trained import Trained
+from keras_models.checkpoints import bundled, files, native
+from keras_models.checkpoints.native import Trained
 from keras_models.train import card
 from keras_models.train.settings import Settings
 from shufflelite import cli, config, lock
@@ -51,7 +51,7 @@ def ship(path: Path, overrides: list[str], to: Path, progress: Progress) -> Path
     from keras_models.train import outputs  # brings in TensorFlow: not for --help and wrong flags
 
     source = Path(settings.out) / outputs.LAST
-    ours = trained.describe(source)
+    ours = native.describe(source)
     if ours is None:
         raise InputError(f"{source}: expected the weights of a finished training, found none.")
     had = config.build({**ours.origin["settings"], "out": recipe.out}, Settings)
@@ -74,9 +74,9 @@ def ship(path: Path, overrides: list[str], to: Path, progress: Progress) -> Path
     weights = to / f"{path.stem}.safetensors"
     shipped = dataclasses.replace(ours, origin=origin)
     with lock.alone(to / ".lock"):  # the table is of all that are there
-        trained.save(weights, stored, shipped)
+        native.save(weights, stored, shipped)
         _write(weights.with_suffix(".md"), card.card(weights, shipped))
-        others = {p: d for p in to.glob("*.safetensors") if (d := trained.describe(p))}
+        others = {p: d for p in to.glob("*.safetensors") if (d := native.describe(p))}
         _write(to / "README.md", card.index(others))
     return weights
 
@@ -84,10 +84,11 @@ def ship(path: Path, overrides: list[str], to: Path, progress: Progress) -> Path
 def _measure(
     ours: Trained, stored: dict[str, np.ndarray], settings: Settings, progress: Progress
 ) -> dict[str, object]:
-    from keras_models import counts, sources
+    from keras_models import counts
     from keras_models.accuracy import accuracy
     from keras_models.checkpoints.load import load_weights
     from keras_models.classifier import classifier_of
+    from keras_models.images import datasets
 
     if settings.data.test is None:
         raise InputError("Expected the training to have 'data.test', whose figures the card shows.")
@@ -96,7 +97,7 @@ def _measure(
         ours.model, input_shape=side, num_classes=ours.num_classes, **ours.options
     )
     load_weights(model, stored, origin="stored weights")
-    split = sources.load(
+    split = datasets.load(
         settings.data.test,
         size=ours.resolution,
         preprocessing=ours.preprocessing,

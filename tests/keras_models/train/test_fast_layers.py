@@ -9,7 +9,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from keras_models import registry
-from keras_models.train.form import Randomness, training_form
+from keras_models.train.fast_layers import Randomness, training_form
 
 
 def randomness(step: int = 0) -> Randomness:

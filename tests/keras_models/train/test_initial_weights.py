@@ -10,10 +10,10 @@ import pytest
 import tf_keras as keras
 
 from keras_models import registry
-from keras_models.checkpoints import bundled, trained
+from keras_models.checkpoints import bundled, native
 from keras_models.checkpoints.load import model_arrays, save
-from keras_models.data import Preprocessing
-from keras_models.train import start
+from keras_models.images.decode import Preprocessing
+from keras_models.train import initial_weights
 from keras_models.train.run import run
 from keras_models.train.settings import Augment, Data, Network, Settings, Training
 from shufflelite.errors import InputError
@@ -32,7 +32,7 @@ def weights(tmp_path: Path) -> tuple[Path, dict[str, np.ndarray]]:
     keras.utils.set_random_seed(1)
     arrays = model_arrays(build_toy(channels=24))
     path = tmp_path / "before.safetensors"
-    trained.save(path, arrays, trained.Trained("toy", {"channels": 24}, 8, 10, NAMES, BGR, {}))
+    native.save(path, arrays, native.Trained("toy", {"channels": 24}, 8, 10, NAMES, BGR, {}))
     return path, arrays
 
 
@@ -56,7 +56,7 @@ def test_a_classifier_for_other_classes_starts_anew(
     weights: tuple[Path, dict[str, np.ndarray]],
 ) -> None:
     path, before = weights
-    _, begin = start.read(asked(path), pytest.fail)
+    _, begin = initial_weights.read(asked(path), pytest.fail)
     model = build_toy(channels=24, num_classes=classes)
     own = model_arrays(model)
     warned: list[str] = []
@@ -71,21 +71,23 @@ def test_weights_bring_what_they_need_and_the_settings_may_say_the_same(
     weights: tuple[Path, dict[str, np.ndarray]],
 ) -> None:
     path, _ = weights
-    complete, _ = start.read(asked(path, drop=0.2), pytest.fail)
+    complete, _ = initial_weights.read(asked(path, drop=0.2), pytest.fail)
     assert complete.network.options == {"drop": 0.2, "channels": 24}
     assert complete.preprocessing == BGR
-    same, _ = start.read(complete, pytest.fail)
+    same, _ = initial_weights.read(complete, pytest.fail)
     assert same == complete
     warned: list[str] = []
     other = replace(asked(path), preprocessing=Preprocessing())
-    assert start.read(other, warned.append)[0].preprocessing == Preprocessing()
+    assert initial_weights.read(other, warned.append)[0].preprocessing == Preprocessing()
     assert re.match(r".*: trained on pictures as .*'bgr'.*, and this has .*'rgb'", *warned)
 
 
 def test_weights_of_other_libraries_bring_it_too() -> None:
     path = GOLDEN / "narrow.pth.tar"
     network = Network("shufflenet_v1", {"width": 0.25, "groups": 3}, weights=str(path))
-    complete, begin = start.read(Settings(network, Data("synthetic:40"), "out"), pytest.fail)
+    complete, begin = initial_weights.read(
+        Settings(network, Data("synthetic:40"), "out"), pytest.fail
+    )
     assert begin.weights is not None
     assert begin.weights.options.items() <= complete.network.options.items()
     assert complete.network.options["variant"] == "megvii"
@@ -95,7 +97,9 @@ def test_weights_of_other_libraries_bring_it_too() -> None:
 def test_bundled_weights_are_found_by_name() -> None:
     ours = bundled.every()["mobilenet_v1"]
     network = Network("mobilenet_v1", weights="bundled", resolution=32)
-    complete, begin = start.read(Settings(network, Data("synthetic:40"), "out"), pytest.fail)
+    complete, begin = initial_weights.read(
+        Settings(network, Data("synthetic:40"), "out"), pytest.fail
+    )
     assert complete.network.options == ours.trained.options
     model = registry.create(
         "mobilenet_v1", input_shape=(32, 32, 3), num_classes=10, **complete.network.options
@@ -118,7 +122,9 @@ def test_what_contradicts_the_weights_is_refused(
 ) -> None:
     settings = asked(weights[0], **options)
     with pytest.raises(InputError, match=message):
-        start.read(replace(settings, network=replace(settings.network, name=name)), pytest.fail)
+        initial_weights.read(
+            replace(settings, network=replace(settings.network, name=name)), pytest.fail
+        )
 
 
 def test_weights_that_are_not_there_are_refused_before_pictures_are_read(tmp_path: Path) -> None:
@@ -134,7 +140,7 @@ def test_weights_that_are_no_numbers_are_refused(
     arrays = {**weights[1], "conv1/kernel": np.full_like(weights[1]["conv1/kernel"], np.nan)}
     np.savez(tmp_path / "nan.npz", **arrays)
     with pytest.raises(InputError, match=r"nan\.npz: expected finite numbers, got others in conv1"):
-        start.read(asked(tmp_path / "nan.npz", channels=24), pytest.fail)
+        initial_weights.read(asked(tmp_path / "nan.npz", channels=24), pytest.fail)
 
 
 def test_weights_that_the_training_would_overwrite_are_refused(
@@ -142,14 +148,14 @@ def test_weights_that_the_training_would_overwrite_are_refused(
 ) -> None:
     path, _ = weights
     with pytest.raises(InputError, match="to lie elsewhere than 'out', which this training writes"):
-        start.read(replace(asked(path), out=str(path.parent)), pytest.fail)
+        initial_weights.read(replace(asked(path), out=str(path.parent)), pytest.fail)
 
 
 def test_weights_of_another_size_are_taken_with_a_warning(
     weights: tuple[Path, dict[str, np.ndarray]],
 ) -> None:
     path, _ = weights
-    _, begin = start.read(asked(path), pytest.fail)
+    _, begin = initial_weights.read(asked(path), pytest.fail)
     warned: list[str] = []
     begin.load(build_toy(channels=24, input_shape=(16, 16, 3)), NAMES, warned.append)
     assert warned == [f"{path}: trained at 8, and this begins at 16"]
@@ -158,13 +164,13 @@ def test_weights_of_another_size_are_taken_with_a_warning(
 def test_bundled_weights_that_there_are_not_are_told_with_those_that_there_are() -> None:
     settings = Settings(Network("mobilenet_v2", weights="bundled"), Data("synthetic:40"), "out")
     with pytest.raises(InputError, match=r"mobilenet_v2 has no bundled weights; .* mobilenet_v1"):
-        start.read(settings, pytest.fail)
+        initial_weights.read(settings, pytest.fail)
 
 
 def test_only_the_classifier_may_be_of_another_shape(tmp_path: Path) -> None:
     path = tmp_path / "plain.npz"
     save(build_toy(channels=24), path)
-    _, begin = start.read(asked(path), pytest.fail)
+    _, begin = initial_weights.read(asked(path), pytest.fail)
     with pytest.raises(InputError, match="of another shape"):
         begin.load(build_toy(num_classes=3), NAMES[:3], lambda line: None)
 
@@ -174,7 +180,7 @@ def test_every_network_ends_in_its_classifier(builder: str) -> None:
     name = min(name for name, entry in registry.MODELS.items() if entry.builder == builder)
     model = registry.create(name, input_shape=(64, 64, 3), num_classes=7)
     (last,) = {path.rpartition("/")[0] for path in list(model_arrays(model))[-1:]}
-    assert f"{last}/" == start.HEAD
+    assert f"{last}/" == initial_weights.HEAD
     assert model.layers[-1].output.shape[-1] == 7
 
 
@@ -188,12 +194,12 @@ def test_a_training_begins_with_weights_of_other_classes_and_goes_on(
         training=Training(epochs=2, batch=10, learning_rate=1e-30, weight_decay=0.0),
     )
     result = run(whole, Progress("train"))
-    described = trained.describe(result.weights)
+    described = native.describe(result.weights)
     assert described is not None
     assert described.preprocessing == BGR
     assert described.options == {"channels": 24}
     assert described.class_names == tuple(f"stripes{i}" for i in range(10))
-    arrays = start.read(asked(result.weights), pytest.fail)[1].weights.arrays  # type: ignore[union-attr]
+    arrays = initial_weights.read(asked(result.weights), pytest.fail)[1].weights.arrays  # type: ignore[union-attr]
     for name, array in weights[1].items():
         if "moving_" not in name:
             kept = np.allclose(arrays[name], array)

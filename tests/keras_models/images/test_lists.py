@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from keras_models import picture_files
+from keras_models.images import lists
 from shufflelite.errors import InputError
 
 
@@ -18,7 +18,7 @@ def save_pictures(folder: Path, *names: str) -> None:
 def test_a_folder_is_searched_below_and_sorted(tmp_path: Path) -> None:
     save_pictures(tmp_path, "b/2.JPG", "a.webp", "b/1.Png", ".hidden.png", ".git/x.png")
     (tmp_path / "notes.txt").touch()
-    found = picture_files.find(tmp_path)
+    found = lists.find(tmp_path)
     assert [path.relative_to(tmp_path).as_posix() for path in found.files] == [
         "a.webp",
         "b/1.Png",
@@ -32,7 +32,7 @@ def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
     save_pictures(tmp_path / "pictures", "dog/1.png")
     (tmp_path / "pictures" / "cat").symlink_to(tmp_path / "elsewhere" / "cat")
     (tmp_path / "elsewhere" / "cat" / "all").symlink_to(tmp_path / "elsewhere")
-    found = picture_files.find(tmp_path / "pictures")
+    found = lists.find(tmp_path / "pictures")
     assert [f.relative_to(tmp_path / "pictures").as_posix() for f in found.files] == [
         "cat/1.png",
         "cat/2.png",
@@ -44,7 +44,7 @@ def test_class_folders_number_the_classes_even_where_one_is_empty(tmp_path: Path
     save_pictures(tmp_path, "cat/1.png", "dog/1.png", "dog/2.png")
     (tmp_path / "cow").mkdir()
     (tmp_path / "fox").symlink_to(tmp_path / "nowhere")
-    found = picture_files.find(tmp_path, labels_from_folders=True)
+    found = lists.find(tmp_path, labels_from_folders=True)
     assert found.class_names == ("cat", "cow", "dog", "fox")
     assert found.labels == (0, 2, 2)
 
@@ -53,21 +53,21 @@ def test_class_folders_number_the_classes_even_where_one_is_empty(tmp_path: Path
 def test_class_folders_refuse_a_picture_elsewhere(stray: str, tmp_path: Path) -> None:
     save_pictures(tmp_path, "cat/1.png", stray)
     with pytest.raises(InputError, match=f"named after its class, found {stray}"):
-        picture_files.find(tmp_path, labels_from_folders=True)
+        lists.find(tmp_path, labels_from_folders=True)
 
 
 def test_a_folder_without_pictures_and_no_folder_at_all_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"expected pictures \(\.bmp .*\), found none"):
-        picture_files.find(tmp_path)
+        lists.find(tmp_path)
     with pytest.raises(InputError, match="found nothing of that name"):
-        picture_files.find(tmp_path / "absent")
+        lists.find(tmp_path / "absent")
 
 
 def test_a_csv_gives_files_beside_it_and_labels(tmp_path: Path) -> None:
     save_pictures(tmp_path, "sub/a b.png", "c.png")
     text = '\ufeffname,label,filename\n"x, y", 7 ,sub/a b.png\n\nz,0,c.png\n'
     (tmp_path / "list.csv").write_text(text, encoding="utf-8")
-    found = picture_files.find(tmp_path / "list.csv")
+    found = lists.find(tmp_path / "list.csv")
     assert found.files == (tmp_path / "sub/a b.png", tmp_path / "c.png")
     assert found.labels == (7, 0)
 
@@ -93,4 +93,4 @@ def test_a_wrong_csv_is_refused_with_the_line(text: str, message: str, tmp_path:
     save_pictures(tmp_path, "a.png")
     (tmp_path / "list.csv").write_bytes(text.encode("latin-1"))
     with pytest.raises(InputError, match=message):
-        picture_files.find(tmp_path / "list.csv")
+        lists.find(tmp_path / "list.csv")

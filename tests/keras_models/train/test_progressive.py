@@ -1,5 +1,6 @@
 """Progressive learning, against Algorithm 1."""
 
+from keras_models.train.progressive import stage
 from keras_models.train.settings import (
     Augment,
     Data,
@@ -8,7 +9,6 @@ from keras_models.train.settings import (
     Settings,
     Training,
 )
-from keras_models.train.stages import stage
 
 
 def settings(sizes: str, *, stages: int = 4) -> Settings:

@@ -1,0 +1,1 @@
+"""Pictures: decoded, listed, as data sets, and the names of their classes."""
