@@ -10,7 +10,7 @@ import tensorflow as tf
 from absl import app, flags
 
 from convert import export
-from convert.inputs import Inputs, from_pictures, made_for
+from convert.calibration_data import Inputs, from_pictures, made_for
 from convert.lowering import lower
 from convert.network import create
 from convert.quantization import quantize

@@ -15,9 +15,9 @@ from typing import Any
 
 from absl import app, flags
 
+from convert.autotune import stand_in
 from convert.lowering import lower
-from convert.lowering.form import GENERIC
-from convert.lowering.tune import stand_in
+from convert.lowering.options import GENERIC
 from convert.settings import Precision, Quantization
 from keras_models import registry
 from keras_models.checkpoints.random_weights import randomize

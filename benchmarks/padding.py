@@ -16,8 +16,8 @@ import numpy as np
 import tf_keras as keras
 from absl import app, flags
 
-from convert import export, graph
-from convert.inputs import noise
+from convert import export, keras_graph
+from convert.calibration_data import noise
 from convert.lowering import lower
 from convert.quantization import quantize
 from convert.settings import Precision, Quantization
@@ -64,7 +64,7 @@ def widened(deployed: keras.Model) -> keras.Model:
         if pads and hasattr(layer.outbound_nodes[0].layer, "kernel_size"):
             return inputs[0]
         if getattr(layer, "strides", None) != (2, 2) or not hasattr(layer, "kernel_size"):
-            return graph.copy(layer, inputs)
+            return keras_graph.copy(layer, inputs)
         kernel, bias = layer.get_weights()
         wide = np.pad(kernel, ((0, 1), (0, 1), (0, 0), (0, 0)))
         config = {"kernel_size": wide.shape[:2], "padding": "same"}
@@ -73,7 +73,7 @@ def widened(deployed: keras.Model) -> keras.Model:
         clone.set_weights([wide, bias])
         return tensor
 
-    values = graph.interpret(deployed, visit)
+    values = keras_graph.interpret(deployed, visit)
     image, logits = (values[n] for n in (*deployed.input_names, *deployed.output_names))
     return keras.Model(image, logits, name=deployed.name)
 

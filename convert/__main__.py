@@ -91,14 +91,14 @@ def main(argv: list[str]) -> int:
         print("\n".join(registry.names()))
         return cli.DONE
     settings = _settings()
-    from convert import checks
+    from convert import validate
     from convert.bundle import android_app, writer
-    from convert.complete import complete, in_words
+    from convert.resolve_model import complete, in_words
 
     progress = Progress("convert")
     asked, model = settings.model, complete(settings.model)
     settings = dataclasses.replace(settings, model=model)
-    checks.check(settings)
+    validate.check(settings)
     places = {"out": writer.folder(settings)}
     app_folder = flags.FLAGS.android_app
     if app_folder is not None:

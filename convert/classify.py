@@ -23,7 +23,7 @@ from keras_models.images import decode, lists
 from shufflelite import cli
 
 if TYPE_CHECKING:
-    from convert.accuracy.forms import Form
+    from convert.accuracy.models import Form
 
 _JSON = flags.DEFINE_bool("json", False, "Print JSON, not a table.")
 
@@ -41,9 +41,9 @@ def main(argv: list[str]) -> int:
     """Reads the form and the pictures, asks it for each, prints the answers."""
     if len(argv) < 3:
         raise app.UsageError("expected a bundle's .tflite file, and pictures or folders of them")
-    from convert.accuracy import forms  # late: --help and wrong words do not wait for it
+    from convert.accuracy import models  # late: --help and wrong words do not wait for it
 
-    (form,) = forms.read_all(argv[1:2], preprocessing=None, labels=None)
+    (form,) = models.read_all(argv[1:2], preprocessing=None, labels=None)
     answers = classify(form, find(argv[2:]))
     if _JSON.value:
         print(json.dumps([vars(answer) for answer in answers], indent=2))

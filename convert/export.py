@@ -3,7 +3,7 @@
 import tensorflow as tf
 import tf_keras as keras
 
-from convert.inputs import Inputs
+from convert.calibration_data import Inputs
 from convert.settings import Precision, Quantization
 from shufflelite.errors import InputError
 

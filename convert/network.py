@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from convert.complete import in_words
+from convert.resolve_model import in_words
 from convert.settings import Model
 from keras_models import counts, registry
 from keras_models.accuracy import Accuracy

@@ -5,17 +5,17 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from convert import file
+from convert import autotune, tflite_model
 from convert.bundle import writer
 from convert.bundle.report import Report, make_report
-from convert.complete import complete
-from convert.file import File
-from convert.finish import finish
-from convert.inputs import PICTURES, Inputs, from_pictures, made_for, noise
-from convert.lowering import lower, tune
+from convert.calibration_data import PICTURES, Inputs, from_pictures, made_for, noise
+from convert.io_and_metadata import finish
+from convert.lowering import lower
 from convert.network import Network, create
-from convert.quantization import mixed, qat
+from convert.quantization import mixed_precision, qat
+from convert.resolve_model import complete
 from convert.settings import Precision, Settings
+from convert.tflite_model import File
 from convert.verification import gates, verify
 from convert.verification.verify import Audit, Fidelity
 from shufflelite.errors import InputError
@@ -36,11 +36,11 @@ def run(settings: Settings, progress: Progress) -> tuple[Path, Report]:
     with progress.stage("network and weights"):
         network = create(settings.model, seed=settings.seed, warn=progress.warn)
     labelled, calibration = _inputs(settings, network, progress)
-    tuned = tune.form_for(network.model, settings, progress)
+    tuned = autotune.form_for(network.model, settings, progress)
     form = None if settings.lowering.way == "direct" else tuned.form
     deployed = lower(network.model, integer=settings.quantization.precision.needs_inputs, form=form)
     wanted = settings.quantization
-    chosen = mixed.choose(deployed, {"float32": wanted.keep_float, "int16": wanted.int16})
+    chosen = mixed_precision.choose(deployed, {"float32": wanted.keep_float, "int16": wanted.int16})
     if calibration is None and wanted.precision.needs_inputs:
         with progress.stage("data-free calibration inputs") as on_step:
             calibration = made_for(
@@ -50,7 +50,7 @@ def run(settings: Settings, progress: Progress) -> tuple[Path, Report]:
                 seed=settings.seed,
                 on_step=on_step,
             )
-    made = file.make(deployed, network, calibration, settings, folder, progress)
+    made = tflite_model.make(deployed, network, calibration, settings, folder, progress)
     if labelled is None and calibration is not None:
         progress.warn("verified on the calibration's own inputs: pass --data for a fair check")
     checked = (
@@ -58,7 +58,9 @@ def run(settings: Settings, progress: Progress) -> tuple[Path, Report]:
         or calibration
         or noise(network.model, preprocessing=network.preprocessing, seed=settings.seed)
     )
-    made = file.at_higher_precision(made, chosen, network.model, checked, settings, progress)
+    made = tflite_model.at_higher_precision(
+        made, chosen, network.model, checked, settings, progress
+    )
     class_names = network.class_names or checked.class_names
     finished = finish(made, network, class_names, settings)
     audit, fidelity = _verify(made, finished, network, checked, settings, progress)

@@ -21,8 +21,8 @@ import tflite_file
 from android_bench import benchmark_model, network, results, sweep
 from android_bench.benchmark_model import ParseError
 from convert import settings as conversion
-from convert.accuracy import forms
-from convert.verification import trial
+from convert.accuracy import models
+from convert.verification import sandbox
 from keras_models.checkpoints import files, native
 from keras_models.images import class_names, datasets, decode
 from keras_models.images.decode import Preprocessing
@@ -124,7 +124,7 @@ def _tflite(folder: Path) -> Iterator[Reader]:
     def run(content: bytes) -> None:
         tflite_file.operators(content)
         try:
-            trial.run(content)
+            sandbox.run(content)
         except (ValueError, RuntimeError) as error:  # the commands join its lines
             raise ValueError from error
 
@@ -133,7 +133,7 @@ def _tflite(folder: Path) -> Iterator[Reader]:
 
     def of_bundle(report: Path) -> object:
         path = report.with_name("model.tflite")
-        return network.of(path), forms.read_all([str(path)], preprocessing=None, labels=None)
+        return network.of(path), models.read_all([str(path)], preprocessing=None, labels=None)
 
     yield Reader("tflite_operators", tflite_file.operators, seeds, ValueError)
     yield Reader("tflite_metadata", metadata.read, seeds, ValueError)

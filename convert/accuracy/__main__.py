@@ -31,7 +31,7 @@ from shufflelite import cli
 from shufflelite.progress import Progress
 
 if TYPE_CHECKING:
-    from convert.accuracy.forms import Form
+    from convert.accuracy.models import Form
 
 _MODELS = flags.DEFINE_multi_string(
     "models", [], "The files: paths or patterns, separated by blanks or commas."
@@ -79,9 +79,9 @@ def main(argv: list[str]) -> int:
     if math.isnan(_IN_MEMORY_GB.value):  # which is below no bound
         raise app.UsageError("--in_memory_gb: expected a number, got nan")
     preprocessing = _preprocessing()
-    from convert.accuracy import forms, outputs, report, run  # late: --help waits for none of them
+    from convert.accuracy import models, outputs, report, run  # late: --help waits for none of them
 
-    found = forms.read_all(words, preprocessing=preprocessing, labels=_LABELS.value)
+    found = models.read_all(words, preprocessing=preprocessing, labels=_LABELS.value)
     if _OUT.value is not None:
         outputs.check(Path(_OUT.value))
     threads = _THREADS.value or run.default_threads(found)

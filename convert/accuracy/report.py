@@ -11,7 +11,7 @@ from typing import TextIO
 
 import numpy as np
 
-from convert.accuracy.forms import Form
+from convert.accuracy.models import Form
 from keras_models import accuracy
 from keras_models.accuracy import Accuracy, Answers, Difference, Interval
 from keras_models.images.decode import Preprocessing

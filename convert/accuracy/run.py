@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from convert.accuracy.forms import Form
+from convert.accuracy.models import Form
 from convert.accuracy.report import Report, make_report
 from keras_models import accuracy
 from keras_models.accuracy import Answers

@@ -21,8 +21,8 @@ from shufflelite.errors import InputError
 if TYPE_CHECKING:
     from ai_edge_litert.interpreter import Interpreter
 
-    from convert.accuracy.forms import Form
-    from convert.verification.litert import Tensor
+    from convert.accuracy.models import Form
+    from convert.verification.runner import Tensor
 
 PROJECT = Path(__file__).parents[2] / "android_bench" / "app"
 ASSETS = "app/src/main/assets/bundle"  # in the app's folder
@@ -75,17 +75,17 @@ def write(app: Path, bundle_folder: Path) -> None:
     Raises:
       InputError: something else is there, or it cannot be written.
     """
-    from convert.accuracy import forms
-    from convert.verification import litert  # LiteRT, for which no check waits
+    from convert.accuracy import models
+    from convert.verification import runner  # LiteRT, for which no check waits
 
     check(app, bundle_folder)
     model = bundle_folder / "model.tflite"
-    (form,) = forms.read_all([str(model)], preprocessing=None, labels=None)
+    (form,) = models.read_all([str(model)], preprocessing=None, labels=None)
     data = model.read_bytes()
-    interpreter = litert.load(data)
-    network = _network(bundle_folder.name, form, litert.ends(interpreter))
+    interpreter = runner.load(data)
+    network = _network(bundle_folder.name, form, runner.ends(interpreter))
     assets = {NETWORK: network, model.name: data}
-    labels = bundle_folder / forms.LABELS
+    labels = bundle_folder / models.LABELS
     if labels.is_file():
         assets[labels.name] = labels.read_bytes()
     vectors = _vectors(form, interpreter)
@@ -131,19 +131,19 @@ def _network(name: str, form: "Form", ends: tuple["Tensor", "Tensor"]) -> bytes:
 
 def _vectors(form: "Form", interpreter: "Interpreter") -> dict[str, bytes]:
     """Path -> content of the files of each picture."""
-    from convert.verification import litert
+    from convert.verification import runner
 
-    source, result = litert.ends(interpreter)
+    source, result = runner.ends(interpreter)
     rng = np.random.default_rng(0)
     files = {}
     for name, picture in PICTURES.items():
         rgba = _draw(picture, form.resolution, rng)
         pixels = _as_loaded(rgba, picture, form)
-        values = litert.quantize(form.preprocessing.to_input(pixels[None]), source)
+        values = runner.quantize(form.preprocessing.to_input(pixels[None]), source)
         interpreter.set_tensor(source.index, values)
         interpreter.invoke()
         stored = interpreter.get_tensor(result.index)[0]
-        scores = litert.dequantize(stored, result.scale, result.zero_point)
+        scores = runner.dequantize(stored, result.scale, result.zero_point)
         if not form.gives_scores:
             scores = probabilities(scores)
         best = np.argsort(-scores, kind="stable")[:ANSWERS]

@@ -7,16 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from convert.file import File
-from convert.finish import readers
-from convert.inputs import Inputs
-from convert.lowering.tune import Gain
+from convert.autotune import Gain
+from convert.calibration_data import Inputs
+from convert.io_and_metadata import readers
 from convert.network import Network, WeightsOrigin
-from convert.quantization.mixed import Mixed
+from convert.quantization.mixed_precision import Mixed
 from convert.quantization.qat import Epoch
 from convert.settings import Settings
+from convert.tflite_model import File
 from convert.verification import gates
-from convert.verification.litert import Tensor
+from convert.verification.runner import Tensor
 from convert.verification.verify import Audit, Fidelity
 from keras_models.accuracy import Interval
 from keras_models.images.decode import Preprocessing

@@ -73,7 +73,7 @@ def alone(folder: Path, *, flag: str) -> AbstractContextManager[None]:
 
 def write(bundle: Path, data: bytes, report: "Report", class_names: tuple[str, ...] | None) -> None:
     """Writes a bundle; see `write_folder`."""
-    from convert.bundle.card.document import to_markdown  # TensorFlow, for which no check waits
+    from convert.bundle.card.render import to_markdown  # TensorFlow, for which no check waits
     from convert.bundle.report import to_json
 
     files = {

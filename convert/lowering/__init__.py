@@ -7,13 +7,13 @@ channels is free until the program becomes a Keras graph again, and weights foll
 
 import tf_keras as keras
 
-from convert.lowering.copying import copying
-from convert.lowering.emit import emit
+from convert.lowering.copy_cost import copying
 from convert.lowering.fold import fold
-from convert.lowering.form import GENERIC, Form
+from convert.lowering.from_keras import read
 from convert.lowering.grouped import rewrite_grouped
-from convert.lowering.outputs import split_outputs
-from convert.lowering.read import read
+from convert.lowering.options import GENERIC, Form
+from convert.lowering.split_outputs import split_outputs
+from convert.lowering.to_keras import emit
 
 
 def lower(model: keras.Model, *, integer: bool = False, form: Form | None = GENERIC) -> keras.Model:

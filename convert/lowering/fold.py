@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 import tf_keras as keras
 
+from convert.lowering.ir import Affine, Channels, Convolution, Each, Node, Program
 from convert.lowering.layers import RowPadding
-from convert.lowering.program import Affine, Channels, Convolution, Each, Node, Program
 
 
 def fold(program: Program, *, plain: bool = False) -> Program:

@@ -6,10 +6,10 @@ from dataclasses import replace
 import numpy as np
 import tf_keras as keras
 
-from convert.lowering.along import along_groups
-from convert.lowering.form import Form, Grouped
-from convert.lowering.program import Convolution, Depthwise, Each, Node, Program
-from convert.lowering.shuffled import shuffled
+from convert.lowering.grouped_as_strided import along_groups
+from convert.lowering.ir import Convolution, Depthwise, Each, Node, Program
+from convert.lowering.keep_shuffle import shuffled
+from convert.lowering.options import Form, Grouped
 
 
 def rewrite_grouped(program: Program, form: Form) -> Program:

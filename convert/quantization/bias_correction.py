@@ -10,8 +10,8 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
-from convert.inputs import Inputs
-from convert.quantization.scheme import rounded
+from convert.calibration_data import Inputs
+from convert.quantization.tfmot_config import rounded
 
 
 def correct_biases(model: keras.Model, inputs: Inputs, *, per_channel: bool) -> keras.Model:

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 import numpy as np
 import tf_keras as keras
 
-from convert import graph
-from convert.inputs import Inputs
+from convert import keras_graph
+from convert.calibration_data import Inputs
+from convert.lowering.channel_layout import connected
+from convert.lowering.ir import Channels, moved
 from convert.lowering.layers import RowPadding
-from convert.lowering.order import connected
-from convert.lowering.program import Channels, moved
 
 ROUNDS = 500
 CLOSE = 1e-4  # logarithm of a factor that changes no more
@@ -101,7 +101,7 @@ class _Tracing:
         self.weights: dict[str, _Weights] = {}
         self.kept: list[Channels] = []
         self.alike: list[np.ndarray] = []  # (2, n) each: channels of one factor
-        values = graph.interpret(model, self.visit)
+        values = keras_graph.interpret(model, self.visit)
         self.kept += [values[name] for name in model.output_names]
 
     def visit(self, layer: keras.layers.Layer, read: list[Channels]) -> Channels:

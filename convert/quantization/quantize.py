@@ -15,15 +15,15 @@ import tf_keras as keras
 from tensorflow_model_optimization.quantization.keras import QuantizeWrapperV2
 from tensorflow_model_optimization.quantization.keras.quantizers import Quantizer
 
-from convert import graph
-from convert.inputs import Inputs
+from convert import keras_graph
+from convert.calibration_data import Inputs
 from convert.lowering.layers import RowPadding
-from convert.quantization import integer
+from convert.quantization import int8_emulation
 from convert.quantization.bias_correction import correct_biases
-from convert.quantization.calibrate import Range, collect, estimate
-from convert.quantization.scheme import CONVOLVING, Int8Layer, SymmetricTensor, kernel_name
+from convert.quantization.observers import Range, collect, estimate
+from convert.quantization.tfmot_config import CONVOLVING, Int8Layer, SymmetricTensor, kernel_name
 from convert.settings import Estimator, Precision, Quantization
-from convert.verification.litert import TIES
+from convert.verification.runner import TIES
 from keras_models.images.decode import Preprocessing
 from keras_models.layers import ChannelShuffle, ChannelSlice, Tensor
 
@@ -122,7 +122,7 @@ def shared_ranges(model: keras.Model) -> list[list[str]]:
             parent[root(other)] = root(first)
         return first
 
-    graph.interpret(model, visit)
+    keras_graph.interpret(model, visit)
     groups: dict[str, list[str]] = {}
     for name in parent:
         groups.setdefault(root(name), []).append(name)
@@ -131,7 +131,7 @@ def shared_ranges(model: keras.Model) -> list[list[str]]:
 
 def _clipping(model: keras.Model) -> dict[str, str]:
     """The ReLUs that a range can stand for -> the layers whose values they clip."""
-    reads = graph.sources(model)
+    reads = keras_graph.sources(model)
     readers = Counter(name for names in reads.values() for name in names)
 
     def computing(name: str) -> keras.layers.Layer | None:
@@ -182,10 +182,10 @@ def fake_quantize(
     if not ranges:
         return model
     image = keras.Input(model.inputs[0].shape[1:], name=model.input_names[0])
-    clipping, reads = _clipping(model), graph.sources(model)
+    clipping, reads = _clipping(model), keras_graph.sources(model)
     # Layers that move values have the range of those that they read, clipped ones their ReLU's.
     known = {**ranges, **{source: ranges[relu] for relu, source in clipping.items()}}
-    given = graph.interpret(model, lambda layer, read: known.get(layer.name) or read[0])
+    given = keras_graph.interpret(model, lambda layer, read: known.get(layer.name) or read[0])
 
     def visit(layer: keras.layers.Layer, inputs: list[Tensor]) -> Tensor:
         range_ = ranges.get(layer.name)
@@ -201,11 +201,11 @@ def fake_quantize(
             clone = keras.layers.Activation("linear", name=layer.name)
         elif training and layer.name in known:
             read = [given[name] for name in reads[layer.name]]
-            clone, quantizers = integer.in_steps(
+            clone, quantizers = int8_emulation.in_steps(
                 layer, read, known[layer.name], per_channel=per_channel
             )
         else:
-            clone = graph.clone(layer, type(layer), layer.get_config())
+            clone = keras_graph.clone(layer, type(layer), layer.get_config())
             if isinstance(layer, CONVOLVING) and not per_channel:
                 quantizers = {kernel_name(layer): SymmetricTensor()}
         if range_ or quantizers:
@@ -213,5 +213,5 @@ def fake_quantize(
             clone.trainable = layer.trainable  # a pooling's kernel is rounded but stays as it is
         return clone(inputs if len(inputs) > 1 else inputs[0])
 
-    outputs = graph.interpret(model, visit)
+    outputs = keras_graph.interpret(model, visit)
     return keras.Model(image, outputs[model.output_names[0]], name=model.name)

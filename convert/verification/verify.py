@@ -13,9 +13,9 @@ import tf_keras as keras
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 import tflite_file
-from convert.inputs import Inputs
+from convert.calibration_data import Inputs
 from convert.quantization.quantize import shared_ranges
-from convert.verification.litert import Tensor, dequantize, ends, load, quantize, run
+from convert.verification.runner import Tensor, dequantize, ends, load, quantize, run
 from keras_models.accuracy import Difference, Interval, agreement, best_classes, compare, judge
 from shufflelite.errors import InputError
 

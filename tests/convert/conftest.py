@@ -14,11 +14,11 @@ with warnings.catch_warnings():
     import tensorflow_model_optimization.quantization.keras  # noqa: F401
 
 from convert import export
-from convert.inputs import Inputs
+from convert.calibration_data import Inputs
 from convert.lowering import lower
 from convert.quantization import quantize
 from convert.quantization.bias_correction import correct_biases
-from convert.quantization.calibrate import Range
+from convert.quantization.observers import Range
 from convert.settings import Precision, Quantization
 from keras_models.checkpoints.random_weights import randomize
 from keras_models.images.decode import Preprocessing

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from convert import classify, pipeline
-from convert.accuracy import forms
+from convert.accuracy import models
 from convert.settings import Model, Quantization, Settings
 from keras_models import registry
 from keras_models.checkpoints import bundled, native, read_weights
@@ -61,7 +61,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, pictures: Callable[..., np.
 def test_a_picture_is_classified_as_the_float_network_does(
     model_file: Path, folder: Path, network: Any
 ) -> None:
-    (form,) = forms.read_all([str(model_file)], preprocessing=None, labels=None)
+    (form,) = models.read_all([str(model_file)], preprocessing=None, labels=None)
     files = classify.find([str(folder), str(folder / "2.png")])
     assert [file.name for file in files] == ["0.png", "1.png", "2.png", "3.png", "2.png"]
     answers = classify.classify(form, files)
@@ -79,7 +79,7 @@ def test_a_picture_is_classified_as_the_float_network_does(
 def test_without_labels_classes_are_numbers(model_file: Path, folder: Path, tmp_path: Path) -> None:
     for name in ("model.tflite", "report.json"):
         shutil.copy(model_file.with_name(name), tmp_path / name)
-    (form,) = forms.read_all([str(tmp_path / "model.tflite")], preprocessing=None, labels=None)
+    (form,) = models.read_all([str(tmp_path / "model.tflite")], preprocessing=None, labels=None)
     answers = classify.classify(form, classify.find([str(folder)]))
     assert {answer.label for answer in answers} <= {"0", "1", "2"}
 

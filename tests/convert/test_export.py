@@ -10,12 +10,12 @@ import tf_keras as keras
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 import tflite_file
-from convert import export, graph
-from convert.inputs import Inputs
+from convert import export, keras_graph
+from convert.calibration_data import Inputs
 from convert.quantization import quantize
 from convert.quantization.bias_correction import rounded
 from convert.settings import Estimator, Precision, Quantization
-from convert.verification import litert, verify
+from convert.verification import runner, verify
 from keras_models.images.decode import Preprocessing
 from shufflelite.errors import InputError
 
@@ -42,10 +42,10 @@ def with_rounded_weights(model: Any, *, per_channel: bool = True) -> Any:
     return copy
 
 
-def as_stored(inputs: Inputs, source: litert.Tensor) -> Iterator[np.ndarray]:
+def as_stored(inputs: Inputs, source: runner.Tensor) -> Iterator[np.ndarray]:
     """The real values that an int8 input stands for."""
     for x in inputs.batches(1):
-        stored = litert.quantize(x, source).astype(np.float32)
+        stored = runner.quantize(x, source).astype(np.float32)
         yield (stored - source.zero_point) * np.float32(source.scale)
 
 
@@ -55,7 +55,7 @@ def test_every_precision_computes_the_float_network(
 ) -> None:
     data = files(Quantization(precision=precision))
     expected = logits(small.model, fresh)
-    found = np.stack(list(litert.run(data, fresh)))
+    found = np.stack(list(runner.run(data, fresh)))
     assert verify.sqnr_db(expected, found) > NEAR_DB[precision]
     assert np.mean(found.argmax(1) == expected.argmax(1)) >= 0.8
 
@@ -72,8 +72,8 @@ def test_ends_have_the_dtype_asked_for_and_the_same_numbers_between(
     assert audit.requantizations == 0
     assert audit.float_operators == {}
     plain = files(Quantization(precision=Precision.INT8))
-    expected = np.stack(list(litert.run(plain, fresh)))
-    found = np.stack(list(litert.run(data, fresh)))
+    expected = np.stack(list(runner.run(plain, fresh)))
+    found = np.stack(list(runner.run(data, fresh)))
     if io_dtype == "float32":  # rounds pixels, which lie between two steps, to the upper one
         assert verify.sqnr_db(expected, found) > 20
     else:
@@ -94,7 +94,7 @@ def test_an_int8_file_gives_the_logits_of_the_rounded_keras_network(
     reference = quantize.fake_quantize(rounded_weights, ranges)
     stored = np.concatenate(list(as_stored(fresh, audit.input)))
     expected = reference(stored, training=False).numpy()
-    found = np.stack(list(litert.run(data, fresh)))
+    found = np.stack(list(runner.run(data, fresh)))
     difference = np.abs(found - expected) / audit.output.scale
     assert difference.max() < 2.5  # values between two steps go either way, in every layer
     assert np.mean(difference < 1.5) > 0.98
@@ -125,7 +125,7 @@ def test_each_layer_of_an_int8_file_gives_what_keras_makes_of_its_inputs(
         as_stored(network.calibration, source),
         strict=False,
     ):
-        file.set_tensor(source.index, litert.quantize(x, source))
+        file.set_tensor(source.index, runner.quantize(x, source))
         file.invoke()
 
         def step(layer: Any, values: list[np.ndarray], real: np.ndarray = real) -> np.ndarray:
@@ -142,7 +142,7 @@ def test_each_layer_of_an_int8_file_gives_what_keras_makes_of_its_inputs(
             worst[layer.name] = max(worst.get(layer.name, 0), float(np.mean(steps > 0.5)))
             return found
 
-        graph.interpret(network.deployed, step)
+        keras_graph.interpret(network.deployed, step)
     assert set(worst) == set(ranges) - {"image"}
     pooling = worst.pop("global_pool")  # a mean over places is near a half step more often
     assert pooling < 0.3

@@ -16,9 +16,9 @@ import pytest
 from PIL import Image
 
 from convert import pipeline
-from convert.accuracy import forms
+from convert.accuracy import models
 from convert.bundle.report import Report
-from convert.quantization import automatic
+from convert.quantization import auto_mixed_precision
 from convert.settings import Model, Precision, Quantization, Settings, Verification
 from convert.verification import verify
 from keras_models.images.decode import load_picture
@@ -99,7 +99,7 @@ def test_the_card_beside_the_file_runs_it(twice: Any, folder: Path) -> None:
     (code,) = re.findall(r"^```python\n(.*?)^```$", card, re.MULTILINE | re.DOTALL)
     words = [sys.executable, "-c", code, picture]
     ran = subprocess.run(words, cwd=place, capture_output=True, text=True, timeout=600)
-    (form,) = forms.read_all([str(place / "model.tflite")], preprocessing=None, labels=None)
+    (form,) = models.read_all([str(place / "model.tflite")], preprocessing=None, labels=None)
     pixels = load_picture(picture, size=32, preprocessing=form.preprocessing)
     (logits,) = form.make()(pixels[None])
     assert ran.stdout.split() == [str(logits.argmax()), str(logits.max())], ran.stderr
@@ -109,8 +109,8 @@ def test_the_card_beside_the_file_runs_it(twice: Any, folder: Path) -> None:
 def test_layers_at_higher_precision_are_in_the_report_and_in_the_file(
     tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(automatic, "FIRST", 8)
-    monkeypatch.setattr(automatic, "MOST", 2)
+    monkeypatch.setattr(auto_mixed_precision, "FIRST", 8)
+    monkeypatch.setattr(auto_mixed_precision, "MOST", 2)
     settings = Settings(
         TOY,
         Quantization(

@@ -80,7 +80,7 @@ def check_network(name: str, options: Mapping[str, Any], side: int) -> None:
 
 def check_convert(module: ModuleType, words: list[str]) -> None:
     """Settings, and their contradictions; files of the reader's own are taken for granted."""
-    from convert import checks
+    from convert import validate
     from keras_models.registry import NAMED_WEIGHTS
 
     if len(words) > 1:
@@ -95,7 +95,7 @@ def check_convert(module: ModuleType, words: list[str]) -> None:
     def there(section: Any, name: str) -> Any:
         return dataclasses.replace(section, **{name: getattr(section, name) and PICTURES})
 
-    checks.check(
+    validate.check(
         dataclasses.replace(
             settings,
             model=model,

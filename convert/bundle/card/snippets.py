@@ -5,8 +5,8 @@ from string import Template
 import numpy as np
 
 from convert.bundle.card.languages import NORMALIZED, PIXEL, QUANTIZED, Language
-from convert.verification import litert
-from convert.verification.litert import Tensor
+from convert.verification import runner
+from convert.verification.runner import Tensor
 from keras_models.images.decode import Preprocessing
 
 
@@ -51,7 +51,7 @@ def code(
 def kind_of_input(source: Tensor, preprocessing: Preprocessing) -> str:
     """How the file takes a pixel: a key of `Language.feed`."""
     pixels = np.arange(256)[:, None] - 128 * (source.dtype == "int8")
-    if (litert.stored_pixels(source, preprocessing) == pixels).all():
+    if (runner.stored_pixels(source, preprocessing) == pixels).all():
         return PIXEL[source.dtype]
     return NORMALIZED if source.dtype == "float32" else QUANTIZED
 
@@ -68,7 +68,7 @@ def _fill(language: Language, text: str, tensor: Tensor, *, added: int) -> str:
     return Template(text).substitute(
         scale=_number(language, tensor.scale),
         zero=f" {'-' if added < 0 else '+'} {abs(added)}" if added else "",
-        half=_number(language, 0.5 - litert.TIES),
+        half=_number(language, 0.5 - runner.TIES),
         low=limits.min,
         high=limits.max,
         input_type=language.types.get(tensor.dtype),

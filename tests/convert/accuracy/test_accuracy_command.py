@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from convert import pipeline
-from convert.inputs import Inputs
+from convert.calibration_data import Inputs
 from convert.settings import Model, Precision, Quantization, Settings, Verification
-from convert.verification import litert
+from convert.verification import runner
 from keras_models import registry
 from keras_models.checkpoints import native
 from keras_models.checkpoints.load import model_arrays
@@ -146,7 +146,7 @@ def test_a_conversion_and_the_weights_it_was_made_from_are_compared(
     inputs = Inputs("x", images, Preprocessing())
     alike = [
         int(np.argmax(logits))
-        for logits in litert.run((folder / "model.tflite").read_bytes(), inputs)
+        for logits in runner.run((folder / "model.tflite").read_bytes(), inputs)
     ]
     counts = {(i, j): n for i, j, n in file["confusion"]}
     assert counts == {

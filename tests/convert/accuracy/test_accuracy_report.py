@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from PIL import Image
 
-from convert.accuracy import confusion, forms, outputs, report, run
+from convert.accuracy import confusion, models, outputs, report, run
 from convert.accuracy.report import Report
 from shufflelite.errors import InputError
 from shufflelite.progress import Progress
@@ -31,7 +31,7 @@ def measured(
     files = [write_bundle(tmp_path / kind, data) for kind, data in colour_files.items()]
     words = [str(colour_weights("right")), *map(str, files)]
     return run.run(
-        forms.read_all(words, preprocessing=None, labels=None),
+        models.read_all(words, preprocessing=None, labels=None),
         str(colours),
         threads=1,
         in_memory_gb=1.0,

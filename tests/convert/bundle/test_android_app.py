@@ -16,7 +16,7 @@ from PIL import Image
 from convert.bundle import android_app
 from convert.bundle.android_app import ASSETS, PROJECT, VECTORS, Picture
 from convert.settings import Precision, Quantization
-from convert.verification import litert
+from convert.verification import runner
 from keras_models.accuracy import probabilities
 from keras_models.images import decode
 from keras_models.images.decode import Preprocessing
@@ -86,7 +86,7 @@ def test_an_app_is_the_project_with_the_bundle_and_vectors(tmp_path: Path, files
 def test_vectors_are_what_the_file_answers_to_the_pictures(tmp_path: Path, files: Files) -> None:
     seen = Preprocessing((120.0, 110.0, 100.0), (60.0, 70.0, 80.0), "bgr", 0.8, "bicubic")
     app = make_app(tmp_path, files, preprocessing=seen)
-    classify = litert.classifier_of((app / ASSETS / "model.tflite").read_bytes(), seen)
+    classify = runner.classifier_of((app / ASSETS / "model.tflite").read_bytes(), seen)
     for name, drawn in android_app.PICTURES.items():
         vector = app / VECTORS / name
         told = properties(vector / "expected.properties")

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
+from convert.autotune import Gain
 from convert.bundle import writer
 from convert.bundle.report import InputsOrigin, Report, rows, to_json
-from convert.lowering.tune import Gain
 from convert.network import WeightsOrigin
 from convert.settings import Lowering, Model, Precision, Quantization, Settings, Verification
 from convert.verification.gates import Gate
-from convert.verification.litert import Tensor
+from convert.verification.runner import Tensor
 from convert.verification.verify import Audit, Fidelity, LayerFidelity
 from keras_models.accuracy import Difference
 from keras_models.images.decode import Preprocessing

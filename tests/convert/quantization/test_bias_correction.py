@@ -9,10 +9,10 @@ import tf_keras as keras
 from ai_edge_litert import schema_py_generated as schema
 
 from convert import export
-from convert.inputs import Inputs
+from convert.calibration_data import Inputs
 from convert.quantization import quantize
 from convert.quantization.bias_correction import correct_biases
-from convert.quantization.scheme import rounded
+from convert.quantization.tfmot_config import rounded
 from convert.settings import Precision, Quantization
 from keras_models.images.decode import Preprocessing
 

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import tf_keras as keras
 
-from convert.inputs import Inputs
+from convert.calibration_data import Inputs
 from convert.lowering import lower
-from convert.lowering.form import GENERIC
+from convert.lowering.options import GENERIC
 from convert.quantization import quantize
-from convert.quantization.calibrate import Range
 from convert.quantization.equalize import equalize
+from convert.quantization.observers import Range
 from convert.settings import Estimator
 from convert.verification import verify
 from keras_models import registry

@@ -12,7 +12,7 @@ from convert import pipeline
 from convert.network import Network, WeightsOrigin
 from convert.quantization import qat, quantize
 from convert.settings import Model, Precision, Qat, Quantization, Settings, Verification
-from convert.verification import litert
+from convert.verification import runner
 from keras_models import registry
 from keras_models.checkpoints import files
 from keras_models.checkpoints.load import load_weights, save
@@ -69,7 +69,7 @@ def same(one: Any, other: Any) -> bool:
 def test_rounded_in_keras_it_gives_the_files_bits(small: Any, fresh: Any) -> None:
     rounded = quantize.fake_quantize(small.corrected, small.ranges, training=True)
     expected = np.concatenate([rounded(batch).numpy() for batch in fresh.batches()])
-    found = np.stack(list(litert.run(small.int8, fresh)))
+    found = np.stack(list(runner.run(small.int8, fresh)))
     step = small.ranges["classifier"].step
     np.testing.assert_array_equal(np.round(found / step), np.round(expected / step))
     # Not so in real numbers, which know neither of factors in float32 nor of fixed point:

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import tf_keras as keras
 
-from convert import export, graph
-from convert.inputs import Inputs
+from convert import export, keras_graph
+from convert.calibration_data import Inputs
 from convert.lowering import lower
 from convert.quantization import quantize
-from convert.quantization.calibrate import Range
+from convert.quantization.observers import Range
 from convert.settings import Estimator, Precision, Quantization
-from convert.verification import litert, verify
+from convert.verification import runner, verify
 from keras_models import registry
 from keras_models.checkpoints.random_weights import randomize
 from keras_models.images.decode import Preprocessing
@@ -80,16 +80,16 @@ def computed_in(model: Any) -> dict[str, set[str]]:
         computes = isinstance(layer, COMPUTE) or not read
         return {layer.name} if computes else set.union(*read)
 
-    return graph.interpret(model, step)
+    return keras_graph.interpret(model, step)
 
 
-def input_tensor(preprocessing: Preprocessing, dtype: str) -> litert.Tensor:
+def input_tensor(preprocessing: Preprocessing, dtype: str) -> runner.Tensor:
     """The file's input, with the scale and zero point that TFLite gives to that range."""
     range_ = quantize.input_range(preprocessing)
     scale = (range_.high - range_.low) / 255
     lowest = -128 if dtype == "int8" else 0
     zero_point = lowest - round(range_.low / scale)
-    return litert.Tensor("image", 0, dtype, (1, 256, 1, 3), float(np.float32(scale)), zero_point)
+    return runner.Tensor("image", 0, dtype, (1, 256, 1, 3), float(np.float32(scale)), zero_point)
 
 
 def all_pixels() -> np.ndarray:
@@ -154,7 +154,7 @@ def test_a_pixel_is_a_step_where_all_channels_are_alike(
 ) -> None:
     preprocessing = Preprocessing((mean,) * 3, (std,) * 3)
     x = preprocessing.to_input(all_pixels())
-    stored = litert.quantize(x, input_tensor(preprocessing, dtype))
+    stored = runner.quantize(x, input_tensor(preprocessing, dtype))
     assert stored.dtype == np.dtype(dtype)
     np.testing.assert_array_equal(stored.astype(int), all_pixels().astype(int) - offset)
 
@@ -173,7 +173,7 @@ def test_channels_of_their_own_lose_half_a_step_at_most(
     x = preprocessing.to_input(all_pixels())
     low, high = preprocessing.input_range
     assert (x.min(), x.max()) == pytest.approx((low, high))
-    found = (litert.quantize(x, tensor).astype(int) - tensor.zero_point) * tensor.scale
+    found = (runner.quantize(x, tensor).astype(int) - tensor.zero_point) * tensor.scale
     assert np.abs(found - x).max() <= (0.5 + 2e-3) * step  # verify rounds down from x.499
 
 
@@ -219,7 +219,7 @@ def test_fake_quantization_rounds_each_layer_as_numpy_does(small: Any) -> None:
         zero = np.round(-range_.low / size)
         return ((np.clip(np.round(y / size) + zero, 0, 255) - zero) * size).astype(np.float32)
 
-    expected = graph.interpret(small.deployed, step)["classifier"]
+    expected = keras_graph.interpret(small.deployed, step)["classifier"]
     step_size = 1.6 / 255
     # a value on the edge between two steps may fall to either side, and move what follows
     difference = np.abs(fake(x, training=False).numpy() - expected) / step_size

@@ -7,7 +7,7 @@ import pytest
 from convert.settings import Precision, Quantization, Verification
 from convert.verification import gates
 from convert.verification.gates import Gate
-from convert.verification.litert import Tensor
+from convert.verification.runner import Tensor
 from convert.verification.verify import Audit, Fidelity
 
 INT8 = Quantization(precision=Precision.INT8)

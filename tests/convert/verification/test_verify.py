@@ -10,11 +10,11 @@ import pytest
 import tf_keras as keras
 
 from convert import export
-from convert.inputs import Inputs
+from convert.calibration_data import Inputs
 from convert.quantization import quantize
-from convert.quantization.calibrate import Range
+from convert.quantization.observers import Range
 from convert.settings import Precision, Quantization
-from convert.verification import litert, verify
+from convert.verification import runner, verify
 from keras_models import accuracy
 from shufflelite.errors import InputError
 
@@ -31,8 +31,8 @@ COMPUTING = ("conv1", "expand", "depthwise", "project", "reduce", "conv2", "glob
 COMPUTING = (*COMPUTING, "classifier")
 
 
-def tensor(dtype: str, scale: float, zero_point: int) -> litert.Tensor:
-    return litert.Tensor("x", 0, dtype, (1, 1, 1, 1), scale, zero_point)
+def tensor(dtype: str, scale: float, zero_point: int) -> runner.Tensor:
+    return runner.Tensor("x", 0, dtype, (1, 1, 1, 1), scale, zero_point)
 
 
 @pytest.mark.parametrize(
@@ -54,11 +54,11 @@ def test_signal_to_noise_is_that_of_its_definition(expected: Any, got: Any, db: 
 
 def test_inputs_are_clipped_and_halves_take_the_lower_step() -> None:
     x = np.array([-9.0, -0.26, -0.25, -0.24, 0.0, 0.25, 0.26, 9.0], np.float32)
-    found = litert.quantize(x, tensor("int8", 0.5, 3))
+    found = runner.quantize(x, tensor("int8", 0.5, 3))
     np.testing.assert_array_equal(found, [-15, 2, 2, 3, 3, 3, 4, 21])
     x = np.array([-9.0, 0.0, 100.0], np.float32)
-    np.testing.assert_array_equal(litert.quantize(x, tensor("uint8", 0.1, 7)), [0, 7, 255])
-    np.testing.assert_array_equal(litert.quantize(x, tensor("float32", 0.0, 0)), x)
+    np.testing.assert_array_equal(runner.quantize(x, tensor("uint8", 0.1, 7)), [0, 7, 255])
+    np.testing.assert_array_equal(runner.quantize(x, tensor("float32", 0.0, 0)), x)
 
 
 def test_the_audit_tells_what_an_int8_file_is_made_of(small: Any) -> None:
@@ -119,7 +119,7 @@ def test_fidelity_counts_as_one_would_by_hand(small: Any, fresh: Inputs, labelle
     inputs = dataclasses.replace(fresh, labels=labels)
     found = verify.fidelity(small.int8, small.model, small.deployed, inputs)
     ours = np.concatenate([small.model(x, training=False) for x in inputs.batches(5)])
-    theirs = np.stack(list(litert.run(small.int8, inputs)))
+    theirs = np.stack(list(runner.run(small.int8, inputs)))
     alike = sum(np.argmax(a) == np.argmax(b) for a, b in zip(ours, theirs, strict=True))
     assert found.inputs == 40
     assert found.agreement == pytest.approx(100 * alike / 40)
@@ -195,7 +195,7 @@ def test_running_a_file_gives_the_logits_it_stands_for(
 ) -> None:
     data = files(Quantization(precision=Precision.INT8))
     output = verify.audit(data).output
-    logits = np.stack(list(litert.run(data, fresh)))
+    logits = np.stack(list(runner.run(data, fresh)))
     steps = logits / output.scale + output.zero_point
     np.testing.assert_allclose(steps, np.round(steps), atol=1e-3)
     assert steps.min() >= -128

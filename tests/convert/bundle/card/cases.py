@@ -7,8 +7,8 @@ import numpy as np
 from convert.bundle.card import snippets
 from convert.bundle.card.languages import Language
 from convert.quantization import quantize
-from convert.verification import litert
-from convert.verification.litert import Tensor
+from convert.verification import runner
+from convert.verification.runner import Tensor
 from keras_models.images.decode import Preprocessing
 
 SIDE, CLASSES = 16, 11
@@ -35,7 +35,7 @@ class Case:
     def stored(self) -> bytes:
         """What goes in for `picture`."""
         values = self.preprocessing.to_input(picture()[None])
-        return litert.quantize(values, self.source).tobytes()
+        return runner.quantize(values, self.source).tobytes()
 
     @property
     def output(self) -> np.ndarray:
@@ -49,7 +49,7 @@ class Case:
     @property
     def values(self) -> np.ndarray:
         """What `output` stands for."""
-        return litert.dequantize(self.output, self.result.scale, self.result.zero_point)
+        return runner.dequantize(self.output, self.result.scale, self.result.zero_point)
 
 
 def picture() -> np.ndarray:

@@ -14,7 +14,7 @@ from convert.bundle import writer
 from convert.bundle.card.languages import LANGUAGES, PYTHON, SWIFT
 from convert.bundle.report import Report
 from convert.settings import Precision, Quantization
-from convert.verification import litert
+from convert.verification import runner
 from keras_models.images.decode import Preprocessing, load_picture
 from tests.convert.bundle.card.cases import ALIKE, CASES, CLASSES, IMAGENET, ODD, SIDE, Case
 from tests.convert.bundle.test_writer import make_report
@@ -30,7 +30,7 @@ Files = Callable[[Quantization], bytes]
 
 def report_of(data: bytes, preprocessing: Preprocessing, *, scores: bool) -> Report:
     report = make_report(data)
-    source, result = litert.ends(litert.load(data))
+    source, result = runner.ends(runner.load(data))
     quantization = replace(report.settings.quantization, scores=scores)
     return replace(
         report,
@@ -86,7 +86,7 @@ def test_a_card_s_python_answers_as_the_file_does_here(
         writer.write(folder, data, report_of(data, seen, scores=bool(scores)), None)
         picture = draw(tmp_path / "picture.png", *SHAPES[number % len(SHAPES)])
         pixels = load_picture(picture, size=SIDE, preprocessing=seen)
-        (expected,) = litert.classifier_of(data, seen)(pixels[None])
+        (expected,) = runner.classifier_of(data, seen)(pixels[None])
         code = code_of(folder / "README.md")["python"]
         found = run(code, folder, picture, monkeypatch)
         np.testing.assert_array_equal(found, expected)

@@ -1,0 +1,250 @@
+"""Forms of a network: each is recognized, and refused where it is none."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.numpy
+import tensorflow as tf
+from ai_edge_litert import schema_py_generated as schema
+
+from convert.accuracy import models
+from convert.accuracy.models import Form
+from keras_models.images.decode import Preprocessing
+from shufflelite.errors import InputError
+from tests.convert.accuracy.colours import NAMES, PLAIN, write_bundle
+from tflite_file import serialize
+
+OTHER = Preprocessing((10.0, 20.0, 30.0), (2.0, 3.0, 4.0))
+
+
+def read(
+    *paths: Path, preprocessing: Preprocessing | None = None, labels: Path | None = None
+) -> list[Form]:
+    return models.read_all(
+        list(map(str, paths)), preprocessing=preprocessing, labels=labels and str(labels)
+    )
+
+
+def test_a_bundle_tells_all_of_its_file(tmp_path: Path, colour_files: Mapping[str, bytes]) -> None:
+    data = colour_files["right"]
+    path = write_bundle(tmp_path / "net_x1", data, names=NAMES, precision="dynamic")
+    (form,) = read(path)
+    assert (form.name, form.path, form.size_bytes) == ("net_x1", path, len(data))
+    assert (form.runtime, form.precision) == ("LiteRT", "dynamic")
+    assert (form.input_dtype, form.output_dtype) == ("float32", "float32")
+    assert (form.resolution, form.classes, form.class_names) == (8, 3, NAMES)
+    assert form.preprocessing == PLAIN
+    assert form.sha256 == json.loads((path.parent / "report.json").read_text())["sha256"]
+
+
+def test_weights_of_a_training_tell_all_of_their_network(
+    colour_weights: Callable[..., Path],
+) -> None:
+    path = colour_weights("right", side=12)
+    (form,) = read(path)
+    assert (form.name, form.runtime, form.precision) == ("right", "Keras", "float32")
+    assert (form.resolution, form.classes, form.class_names) == (12, 3, NAMES)
+    logits = form.make()(np.full((1, 12, 12, 3), (3, 9, 6), np.uint8))
+    np.testing.assert_allclose(logits, [[3, 9, 6]])
+
+
+def test_a_file_without_a_report_takes_what_the_flags_say(
+    tmp_path: Path, colour_files: Mapping[str, bytes], colour_weights: Callable[..., Path]
+) -> None:
+    path = tmp_path / "bare.tflite"
+    path.write_bytes(colour_files["right"])
+    message = (
+        r"bare\.tflite: expected report\.json beside it, which says how pictures become its input, "
+        r"found none: pass --mean and --std \(and --channel_order, --crop_fraction, --interp"
+    )
+    with pytest.raises(InputError, match=message):
+        read(path)
+    weights = colour_weights("right")
+    bare, other = read(path, weights, preprocessing=OTHER)
+    assert (bare.preprocessing, other.preprocessing) == (OTHER, PLAIN)
+    assert bare.precision is None
+    logits = bare.make()(np.full((1, 8, 8, 3), (12, 23, 34), np.uint8))
+    np.testing.assert_allclose(logits, [[1, 1, 1]])
+    with pytest.raises(
+        InputError, match=r"without report\.json, of which there is none: leave them"
+    ):
+        read(weights, preprocessing=OTHER)
+
+
+def test_class_names_of_the_flag_go_over_those_of_the_files(
+    tmp_path: Path, colour_files: Mapping[str, bytes], colour_weights: Callable[..., Path]
+) -> None:
+    path = write_bundle(tmp_path / "x", colour_files["right"], names=("r", "g", "b"))
+    weights = colour_weights("right")
+    with pytest.raises(InputError, match=r"right\.safetensors: expected the class names of x, got"):
+        read(path, weights)
+    labels = tmp_path / "names.txt"
+    labels.write_text("one\ntwo\nthree\n")
+    for form in read(path, weights, labels=labels):
+        assert form.class_names == ("one", "two", "three")
+    labels.write_text("one\ntwo\n")
+    with pytest.raises(InputError, match=r"names\.txt: expected 3 class names, one a line, got 2"):
+        read(path, labels=labels)
+
+
+def test_a_form_without_names_goes_with_one_that_has_some(
+    tmp_path: Path, colour_files: Mapping[str, bytes], colour_weights: Callable[..., Path]
+) -> None:
+    path = write_bundle(tmp_path / "x", colour_files["right"])
+    assert [form.class_names for form in read(path, colour_weights("right"))] == [None, NAMES]
+
+
+def export(function: Any, *shapes: tuple[int, ...]) -> bytes:
+    specs = [tf.TensorSpec(shape, tf.float32) for shape in shapes]
+    concrete = tf.function(function).get_concrete_function(*specs)
+    return tf.lite.TFLiteConverter.from_concrete_functions([concrete]).convert()
+
+
+@pytest.mark.parametrize(
+    ("function", "shapes", "got"),
+    [
+        (lambda x: tf.reduce_mean(x, (1, 2)), [(1, 8, 6, 3)], r"\(1, 8, 6, 3\) and \(1, 3\)"),
+        (lambda x: tf.reduce_mean(x, (1, 2)), [(1, 8, 8, 1)], r"\(1, 8, 8, 1\) and \(1, 1\)"),
+        (lambda x: x + 1, [(1, 8, 8, 3)], r"\(1, 8, 8, 3\) and \(1, 8, 8, 3\)"),
+        (
+            lambda x, y: tf.reduce_mean(x + y, (1, 2)),
+            [(1, 8, 8, 3), (1, 8, 8, 3)],
+            r"\(1, 8, 8, 3\) and \(1, 3\)",
+        ),
+    ],
+    ids=["oblong", "grey", "picture to picture", "two inputs"],
+)
+def test_a_file_that_does_not_classify_pictures_is_refused(
+    function: Any, shapes: list[tuple[int, ...]], got: str, tmp_path: Path
+) -> None:
+    path = write_bundle(tmp_path / "x", export(function, *shapes))
+    message = (
+        r"model\.tflite: expected one input \(1, side, side, 3\) and one output .*, got " + got
+    )
+    with pytest.raises(InputError, match=message):
+        read(path)
+
+
+def spoil(path: Path, how: str) -> None:
+    data, report = path.read_bytes(), path.with_name("report.json")
+    if how == "cut":
+        path.write_bytes(data[: len(data) // 2])
+    elif how == "empty":
+        path.write_bytes(b"")
+    elif how == "zip":
+        path.write_bytes(b"PK\3\4 something else")
+    elif how == "flipped":
+        one, two = (np.float32(number).tobytes() for number in (1, 2))
+        path.write_bytes(data.replace(one, two))  # a weight
+    elif how == "report":
+        report.write_text("{")
+    elif how == "other report":
+        report.write_text('{"schema": 1}')
+    elif how == "bytes report":
+        report.write_bytes(b"\xff\xfe")
+    elif how == "labels":
+        path.with_name("labels.txt").write_text("a\nb\n")
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ("cut", "expected a whole TFLite file, got one that points beyond its"),
+        ("empty", r"expected a TFLite file \(identifier TFL3\), got an empty file"),
+        ("zip", r"expected a TFLite file \(identifier TFL3\), got one that starts with b'PK"),
+        ("flipped", "report.json tells of, got another .*: damaged or replaced; convert again"),
+        ("report", r"report\.json: expected the report of a conversion \(JSONDecodeError"),
+        ("other report", r"report\.json: expected the report of a conversion \(KeyError"),
+        ("bytes report", r"report\.json: expected the report of a conversion \(Unicode"),
+        ("labels", r"labels\.txt: expected 3 class names, one a line, got 2"),
+    ],
+)
+def test_a_damaged_bundle_is_one_line(
+    how: str, message: str, tmp_path: Path, colour_files: Mapping[str, bytes]
+) -> None:
+    path = write_bundle(tmp_path / "x", colour_files["right"], names=NAMES)
+    spoil(path, how)
+    with pytest.raises(InputError, match=message) as error:
+        read(path)
+    assert "\n" not in str(error.value)
+
+
+def test_what_is_no_form_is_refused(
+    tmp_path: Path, colour_files: Mapping[str, bytes], colour_weights: Callable[..., Path]
+) -> None:
+    path = write_bundle(tmp_path / "x", colour_files["right"])
+    bare = tmp_path / "bare.safetensors"
+    safetensors.numpy.save_file({"a": np.ones(2)}, bare)
+    cut = tmp_path / "cut.safetensors"
+    cut.write_bytes(bare.read_bytes()[:20])
+    (tmp_path / "weights.h5").touch()
+    for word, message in (
+        (path.parent, "got a folder; it holds .*model.tflite"),
+        (tmp_path / "none.tflite", "found no such file"),
+        (tmp_path / "weights.h5", r"expected a .tflite or .safetensors file; convert others first"),
+        (bare, "expected weights that say which network they are of"),
+        (cut, r"cut\.safetensors: "),
+    ):
+        with pytest.raises(InputError, match=message):
+            read(word)
+
+
+def test_forms_of_other_classes_are_refused(
+    tmp_path: Path, colour_files: Mapping[str, bytes]
+) -> None:
+    four = export(lambda x: tf.reduce_mean(tf.concat([x, x], 3), (1, 2)), (1, 8, 8, 3))
+    paths = [
+        write_bundle(tmp_path / "x", colour_files["right"]),
+        write_bundle(tmp_path / "y", four),
+    ]
+    with pytest.raises(InputError, match=r"y/model\.tflite: expected the 3 classes of x, got 6\."):
+        read(*paths)
+
+
+def test_a_file_that_crashes_the_runtime_is_one_line(
+    tmp_path: Path, colour_files: Mapping[str, bytes]
+) -> None:
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(colour_files["right"], 0))
+    graph = model.subgraphs[0]
+    code = schema.OperatorCodeT(deprecatedBuiltinCode=3, builtinCode=3, version=1)  # CONV_2D
+    model.operatorCodes.append(code)
+    convolution = schema.OperatorT(
+        opcodeIndex=len(model.operatorCodes) - 1,
+        inputs=[graph.inputs[0], -1, -1],  # without a kernel
+        outputs=[len(graph.tensors)],
+        builtinOptionsType=schema.BuiltinOptions.Conv2DOptions,
+        builtinOptions=schema.Conv2DOptionsT(strideH=1, strideW=1),
+    )
+    graph.tensors.append(schema.TensorT(name="x", shape=[1, 8, 8, 3]))
+    graph.operators.append(convolution)
+    path = tmp_path / "x.tflite"
+    path.write_bytes(serialize.pack(model))
+    with pytest.raises(InputError, match=r"x\.tflite: LiteRT crashes on it \(SIG[A-Z]+\): damaged"):
+        read(path, preprocessing=PLAIN)
+
+
+def test_a_file_that_the_runtime_refuses_is_one_line(
+    tmp_path: Path, colour_files: Mapping[str, bytes]
+) -> None:
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(colour_files["right"], 0))
+    model.subgraphs[0].operators[0].inputs = []
+    path = tmp_path / "x.tflite"
+    path.write_bytes(serialize.pack(model))
+    with pytest.raises(InputError, match=r"x\.tflite: LiteRT refuses it: .*") as caught:
+        read(path, preprocessing=PLAIN)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("report", ["[" * 100_000, "\ud800" * 9000], ids=["deep", "long"])
+def test_a_report_of_any_length_is_one_short_line(
+    report: str, tmp_path: Path, colour_files: Mapping[str, bytes]
+) -> None:
+    path = write_bundle(tmp_path / "x", colour_files["right"])
+    path.with_name("report.json").write_bytes(report.encode(errors="surrogatepass"))
+    with pytest.raises(InputError, match="expected the report of a conversion") as caught:
+        read(path)
+    assert len(str(caught.value)) < 2 * len(str(path)) + 500

@@ -1,0 +1,152 @@
+"""The form that a scripted target runs fastest is the one that is chosen."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tf_keras as keras
+
+from convert import autotune
+from convert.lowering import lower
+from convert.lowering.options import GENERIC, Form, Grouped, decisions
+from convert.settings import Lowering, Model, Precision, Quantization, Settings
+from keras_models.layers import ChannelShuffle
+from shufflelite.errors import InputError
+from shufflelite.progress import Progress
+
+INT8 = Quantization(precision=Precision.INT8)
+
+
+@pytest.fixture
+def network() -> Any:
+    """Two grouped convolutions with a shuffle between them, at 8x8, and a split at 4x4."""
+    x = inputs = keras.Input((8, 8, 3), name="image")
+    x = keras.layers.Conv2D(8, 1, name="first")(x)
+    x = keras.layers.Conv2D(8, 1, groups=2, name="before")(x)
+    x = ChannelShuffle(2, name="shuffle")(x)
+    x = keras.layers.Conv2D(8, 1, groups=2, name="behind")(x)
+    x = keras.layers.MaxPooling2D(name="pool")(x)
+    x = ChannelShuffle(4, name="another")(x)
+    x = keras.layers.GlobalAveragePooling2D(name="mean")(x)
+    return keras.Model(inputs, keras.layers.Dense(3, name="classifier")(x))
+
+
+@pytest.fixture
+def settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Settings:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    lowering = Lowering(target="emulated:a53", tune=True)
+    return Settings(Model("any"), lowering=lowering, quantization=INT8)
+
+
+@pytest.fixture
+def progress() -> Progress:
+    return Progress("test")
+
+
+def scripted(monkeypatch: pytest.MonkeyPatch, costs: dict[str, float]) -> list[list[str]]:
+    """Measures by the form that each file was made of; returns what was measured, in turn."""
+    lowered_last = ""
+    made: list[str] = []
+    asked: list[list[str]] = []
+
+    def lowered(model: Any, *, integer: bool, form: Form) -> Any:
+        nonlocal lowered_last
+        assert integer
+        lowered_last = json.dumps([d.current(form) for d in decisions(model)])
+        return lower(model, form=form)
+
+    def stand_in(deployed: Any, quantization: Quantization) -> bytes:
+        made.append(lowered_last)
+        return b"file"
+
+    def measure(files: Sequence[Path], target: str) -> list[float]:
+        assert target == "emulated:a53"
+        forms = made[-len(files) :]
+        asked.append(forms)
+        return [costs.get(form, 1.0) / costs.get(forms[0], 1.0) for form in forms]
+
+    monkeypatch.setattr(autotune, "lower", lowered)
+    monkeypatch.setattr(autotune, "measure", measure)
+    monkeypatch.setattr(autotune, "stand_in", stand_in)
+    return asked
+
+
+def test_each_decision_keeps_the_fastest_way_beside_the_others_so_far(
+    network: Any, settings: Settings, progress: Progress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    costs = {
+        '["sliced", "split"]': 0.8,
+        '["dense", "split"]': 0.7,
+        '["dense", "whole"]': 0.6,
+        '["along", "whole"]': 0.1,  # a way that a decision in turn never meets
+    }
+    asked = scripted(monkeypatch, costs)
+    tuned = autotune.tune(network, settings, progress)
+    assert tuned.form == Form(grouped={8: Grouped.DENSE}, whole_outputs=frozenset({4}))
+    assert [(gain.chosen, gain.ratio) for gain in tuned.gains] == [
+        ("dense", 0.7),
+        ("whole", 0.8571),
+    ]
+    assert asked[1] == ['["dense", "split"]', '["dense", "whole"]']
+
+
+def test_what_gains_next_to_nothing_stays_as_it_was(
+    network: Any, settings: Settings, progress: Progress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripted(monkeypatch, {'["sliced", "split"]': 0.997})
+    assert autotune.tune(network, settings, progress).form == GENERIC
+
+
+def test_a_form_that_makes_the_file_too_large_is_not_measured(
+    network: Any, settings: Settings, progress: Progress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dense, the two grouped convolutions have 64 weights more, of 139."""
+    costs = {'["dense", "split"]': 0.5, '["sliced", "split"]': 0.9}
+    for limit, fastest in ((40.0, Grouped.SLICED), (50.0, Grouped.DENSE)):
+        scripted(monkeypatch, costs)
+        limited = replace(settings, lowering=replace(settings.lowering, max_size_growth=limit))
+        assert autotune.tune(network, limited, progress).form.grouped == {8: fastest}
+
+
+def test_what_was_measured_is_kept_for_that_network_and_target(
+    network: Any, settings: Settings, progress: Progress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripted(monkeypatch, {'["sliced", "split"]': 0.8})
+    found = autotune.form_for(network, settings, progress)
+    assert found.form.grouped == {8: Grouped.SLICED}
+    later = replace(settings, lowering=Lowering(target="emulated:a53"))
+    assert autotune.form_for(network, later, progress) == found
+    elsewhere = replace(settings, lowering=Lowering(target="emulated:a76"))
+    assert autotune.form_for(network, elsewhere, progress) == autotune.Tuned(GENERIC)
+    assert (
+        autotune.form_for(network, replace(settings, lowering=Lowering()), progress).form == GENERIC
+    )
+
+
+def test_a_target_that_cannot_measure_is_told_before_forms_are_made(
+    network: Any, settings: Settings, progress: Progress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measure(files: Sequence[Path], target: str) -> list[float]:
+        assert files[0].stat().st_size > 0
+        raise InputError(f"--target {target}: is not there")
+
+    monkeypatch.setattr(autotune, "measure", measure)
+    monkeypatch.setattr(autotune, "lower", lambda *_, **__: pytest.fail("a form was made"))
+    with pytest.raises(InputError, match="--target emulated:a53: is not there"):
+        autotune.form_for(network, settings, progress)
+
+
+@pytest.mark.slow
+def test_files_are_measured_by_the_benchmark_command(network: Any, tmp_path: Path) -> None:
+    files = [tmp_path / "one.tflite", tmp_path / "other.tflite"]
+    for path, way in zip(files, (Grouped.ALONG, Grouped.DENSE), strict=True):
+        deployed = lower(network, integer=True, form=Form(grouped={8: way}))
+        path.write_bytes(autotune.stand_in(deployed, INT8))
+    first, other = autotune.measure(files, "host")
+    assert first == 1
+    assert other > 0
+    with pytest.raises(InputError, match=r"--target emulated:a9: .*a53"):
+        autotune.measure(files, "emulated:a9")
