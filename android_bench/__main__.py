@@ -145,7 +145,7 @@ def _check_flags(words: Sequence[str]) -> None:
 
 
 def _run(words: Sequence[str]) -> int:
-    from android_bench import compare, markdown, results  # late: --help waits for none of them
+    from android_bench import compare, results, tables  # late: --help waits for none of them
 
     limit = compare.parse_limit(_MAX_REGRESSION.value)
     baseline = None if _BASELINE.value is None else results.read(Path(_BASELINE.value))
@@ -160,7 +160,7 @@ def _run(words: Sequence[str]) -> int:
         return cli.FAILED if failed else cli.DONE
     with _about_baseline():
         found = compare.compare(baseline, rows, limit=limit)
-    print(markdown.comparison_table(found), end="", file=sys.stderr if _JSON.value else sys.stdout)
+    print(tables.comparison_table(found), end="", file=sys.stderr if _JSON.value else sys.stdout)
     for change in found.slower:
         print(
             f"android_bench: slower: {change.model} on {change.target}: {change.growth:+.1%} "
@@ -184,7 +184,7 @@ def _set_up(words: Sequence[str]) -> int:
 
 def _measure(words: Sequence[str], baseline: Sequence["Row"] | None) -> tuple[list["Row"], bool]:
     """Measures files on each target; returns the rows and whether a model failed."""
-    from android_bench import markdown, measure, model_file, results, run_table, side_by_side
+    from android_bench import measure, model_file, results, run_table, scheduler, tables
     from android_bench.sweep import Measure, plan_for
 
     asked = _over(Measure())
@@ -218,10 +218,10 @@ def _measure(words: Sequence[str], baseline: Sequence["Row"] | None) -> tuple[li
                 print(f"android_bench: rows added to {_OUT.value}: {len(new)}", file=sys.stderr)
                 if not _JSON.value:
                     run_table.print_table(new, file=sys.stdout)
-                    print(markdown.profile_tables(new, costliest=COSTLIEST), end="")
+                    print(tables.profile_tables(new, costliest=COSTLIEST), end="")
             rows.extend(new)
 
-        side_by_side.run(targets, work, done=done)
+        scheduler.run(targets, work, done=done)
     return rows, failed
 
 
@@ -229,7 +229,7 @@ def _sweep(baseline: Sequence["Row"] | None) -> tuple[list["Row"], bool]:
     """Converts and measures a sweep; prints its tables, draws its pictures."""
     import dataclasses
 
-    from android_bench import markdown, plots, sweep
+    from android_bench import plots, sweep, tables
     from shufflelite import atomic
 
     asked = sweep.load(_SWEEP.value, _SET.value)
@@ -256,10 +256,10 @@ def _sweep(baseline: Sequence["Row"] | None) -> tuple[list["Row"], bool]:
     notes = sweep.notes(asked)
     if done.rows and not _JSON.value:
         if asked.claim:
-            print(markdown.claims_table(asked.claim, done.rows, done.models, notes), end="")
+            print(tables.claims_table(asked.claim, done.rows, done.models, notes), end="")
         else:
-            print(markdown.sweep_table(done.rows, notes), end="")
-        print(markdown.profile_tables(done.rows), end="")
+            print(tables.sweep_table(done.rows, notes), end="")
+        print(tables.profile_tables(done.rows), end="")
     if done.rows and _PICTURES.value is not None:
         for path in plots.draw(done.rows, Path(_PICTURES.value)):
             print(f"android_bench: drew {path}", file=sys.stderr)

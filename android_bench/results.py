@@ -12,7 +12,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from android_bench import measure, network
+from android_bench import bundle_info, measure
 from android_bench.targets import (
     DEFAULT_DELEGATE,
     Counted,
@@ -41,7 +41,7 @@ class Row:
     size_bytes: int
     sha256: str
     operators: Mapping[str, int]  # of the file, by type
-    network: Mapping[str, Any] | None  # see network.Network; None: not made by `convert`
+    bundle_info: Mapping[str, Any] | None  # see network.Network; None: not made by `convert`
 
     median_ms: float | None  # None, with the three that follow: an emulated core has no times
     p5_ms: float | None
@@ -156,7 +156,7 @@ def rows(
             command=command,
         )
         for one in done.measured
-        for found in [network.of(one.model.path)]
+        for found in [bundle_info.of(one.model.path)]
     ]
 
 
@@ -261,7 +261,7 @@ def _row(line: str, *, place: str) -> Row:
     problem = schema_check.problem(
         fields,
         Row,
-        network=network.Network | None,
+        network=bundle_info.Network | None,
         profile=Sequence[OperatorTime | OperatorCount],
     )
     if problem is None and fields["instructions"] is None and fields["median_ms"] is None:

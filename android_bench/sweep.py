@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from android_bench import builds, measure, model_file, results, side_by_side
-from android_bench.builds import Option, Wanted
-from android_bench.claims import Claim
+from android_bench import build_cache, measure, model_file, results, scheduler
+from android_bench.build_cache import Option, Wanted
 from android_bench.model_file import ModelFile
+from android_bench.paper_claims import Claim
 from android_bench.results import Row
 from android_bench.targets import DEFAULT_DELEGATE, Machine, Target, TargetError
 from shufflelite import atomic, config
@@ -99,7 +99,7 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Sweep:
     """
     sweep = config.load(path, Sweep, overrides)
     try:
-        builds.recipe(sweep.convert)
+        build_cache.recipe(sweep.convert)
         if not networks(sweep):
             raise InputError("expected [[grid]] or [[claim]] tables, got none.")
     except InputError as error:
@@ -121,7 +121,7 @@ def _product(grid: Grid) -> Iterable[Wanted]:
     for resolution in resolutions:
         for chosen in itertools.product(*values):
             options = dict(zip(grid.options, chosen, strict=True))
-            yield builds.wanted(grid.model, options, resolution)
+            yield build_cache.wanted(grid.model, options, resolution)
 
 
 def heats(reference: ModelFile, others: Sequence[ModelFile], *, size: int) -> list[list[ModelFile]]:
@@ -133,12 +133,12 @@ def heats(reference: ModelFile, others: Sequence[ModelFile], *, size: int) -> li
 
 def notes(sweep: Sweep) -> list[str]:
     """What a reader of the sweep's figures must know of its files."""
-    recipe = builds.recipe(sweep.convert)
+    recipe = build_cache.recipe(sweep.convert)
     told = [f"Converted to {recipe.flags['precision']}."]
     if recipe.flags["weights"] == "random":
         told.append("The weights are random: costs are true, accuracies are those published.")
     if recipe.makes_pictures:
-        told.append(f"The ranges of int8 are those of {builds.PICTURES} made pictures.")
+        told.append(f"The ranges of int8 are those of {build_cache.PICTURES} made pictures.")
     return told
 
 
@@ -193,7 +193,7 @@ def run(
             progress.warn(f"{model} on {name}: {reason}")
             failures[f"{model} on {name}"] = reason
 
-    side_by_side.run({name: place.target for name, place in by_name.items()}, work, done=done)
+    scheduler.run({name: place.target for name, place in by_name.items()}, work, done=done)
     rows = [row for name in by_name for row in found[name]]
     return Done(rows, {network: model.name for network, model in models.items()}, failures)
 
@@ -201,22 +201,22 @@ def run(
 def _convert(
     sweep: Sweep, *, cache: Path, progress: Progress
 ) -> tuple[dict[Wanted, Path], dict[str, str]]:
-    recipe = builds.recipe(sweep.convert)
+    recipe = build_cache.recipe(sweep.convert)
     files, failures = {}, {}
     todo = networks(sweep)
     told = False
     for number, network in enumerate(todo, start=1):
         try:
-            path = builds.find(builds.entry(network, recipe, cache=cache))
+            path = build_cache.find(build_cache.entry(network, recipe, cache=cache))
             if path is None:
                 if not told:
                     progress.tell(f"converting {network}, the first that {cache} does not hold")
                     told = True
                 title = f"convert {number} of {len(todo)}, {network}"
                 with progress.stage(title), atomic.named(cache):
-                    path = builds.build(network, recipe, cache=cache)
+                    path = build_cache.build(network, recipe, cache=cache)
             files[network] = path
-        except (builds.BuildError, MemoryError) as error:
+        except (build_cache.BuildError, MemoryError) as error:
             reason = str(error) or "not enough memory to make its pictures"
             failures[str(network)] = reason
             progress.warn(f"{network}: {reason}")

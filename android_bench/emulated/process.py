@@ -13,7 +13,7 @@ from typing import Any
 
 import android_bench
 from android_bench.emulated import cores
-from android_bench.last_words import last_words
+from android_bench.exit_reason import last_words
 from android_bench.targets import TargetError
 
 QEMU = "qemu-aarch64"

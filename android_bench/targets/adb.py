@@ -13,11 +13,11 @@ from pathlib import Path
 import adbutils
 from adbutils import AdbError
 
-from android_bench import device
+from android_bench import device_info
 from android_bench.errors import FlagError
-from android_bench.targets import Options, TargetError, shell
-from android_bench.targets.connection import DroppedError, Output, last_line
-from android_bench.targets.shell import ShellTarget
+from android_bench.targets import Options, TargetError, remote_target
+from android_bench.targets.remote_shell import DroppedError, Output, last_line
+from android_bench.targets.remote_target import ShellTarget
 from shufflelite.errors import InputError
 
 PACKAGE = "org.tensorflow.lite.benchmark"
@@ -184,11 +184,11 @@ class ApkTarget(ShellTarget):
         self._install = False
         super().__init__(connection, options=options, system="apk")
 
-    def choose_cores(self) -> device.Choice:
+    def choose_cores(self) -> device_info.Choice:
         """None: an app's process cannot be kept to cores from outside."""
         if self.options.cores is not None:
             raise FlagError("--cores: Android places an app's threads; use --target=adb")
-        return device.Choice(notes=("measured in an app, on cores that Android chooses",))
+        return device_info.Choice(notes=("measured in an app, on cores that Android chooses",))
 
     def prepare(self) -> None:
         """Installs the app, unless it is there already and no other is asked for."""
@@ -231,10 +231,10 @@ class ApkTarget(ShellTarget):
         self.ask(f"log -t shufflelite {token}")
         # The app divides its flags at blanks.
         start = ["am", "start", "-S", "-n", ACTIVITY, "--es", "args", shlex.join(words)]
-        said = self.ask(f"{device.quote(start)} 2>&1")
+        said = self.ask(f"{device_info.quote(start)} 2>&1")
         if "Error" in said:
             raise TargetError(f"{self.name}: the app does not start: {last_line(said)}")
-        end, gone = time.monotonic() + shell.RUN_S, False
+        end, gone = time.monotonic() + remote_target.RUN_S, False
         while True:
             text = self.ask(
                 "logcat -d -v threadtime -s tflite:V litert:V shufflelite:V AndroidRuntime:E"
@@ -252,7 +252,7 @@ class ApkTarget(ShellTarget):
                 how = (
                     "its process is gone; memory may be short"
                     if gone
-                    else f"after {shell.RUN_S:g} s"
+                    else f"after {remote_target.RUN_S:g} s"
                 )
                 raise TargetError(f"{self.name}: the app told no result: {how}")
             time.sleep(POLL_S)

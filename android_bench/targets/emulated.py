@@ -10,7 +10,7 @@ from android_bench.emulated import cores, process, setup
 from android_bench.targets import Counted, Facts, Machine, OperatorCount
 
 if TYPE_CHECKING:
-    from android_bench.operators import Alone
+    from android_bench.op_profiler import Alone
 
 NOTE = "guest instructions of one thread, in no proportion to time: rank and guard with them"
 PROFILE_NOTE = (
@@ -96,7 +96,7 @@ class EmulatedSession:
 
     def alone(self, files: Sequence[Path]) -> "list[Alone]":
         """Instructions of an inference of each file; the model is lost."""
-        from android_bench.operators import Alone
+        from android_bench.op_profiler import Alone
 
         found = []
         for path in files:
@@ -106,9 +106,9 @@ class EmulatedSession:
         return found
 
     def _profile(self) -> tuple[list[OperatorCount], list[str]]:
-        from android_bench import operators
+        from android_bench import op_profiler
 
-        found, notes = operators.profile_or_note(self.path, self, note=PROFILE_NOTE)
+        found, notes = op_profiler.profile_or_note(self.path, self, note=PROFILE_NOTE)
         rows = [
             OperatorCount(one.tensor, one.type, round(one.cost), 1, one.delegated) for one in found
         ]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from android_bench.last_words import last_words
+from android_bench.exit_reason import last_words
 from android_bench.targets import (
     DEFAULT_DELEGATE,
     Facts,
@@ -27,7 +27,7 @@ from android_bench.targets import (
 )
 
 if TYPE_CHECKING:
-    from android_bench.operators import Alone
+    from android_bench.op_profiler import Alone
 
 GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
 ALONE = {"rounds": 10, "runs": 5, "max_seconds": 10.0}  # of files of single operators
@@ -70,7 +70,7 @@ class HostTarget:
 
     def alone(self, files: Sequence[Path]) -> "list[Alone]":
         """Milliseconds of an inference of each file: all in one worker, round by round."""
-        from android_bench.operators import Alone
+        from android_bench.op_profiler import Alone
 
         with contextlib.closing(HostSession(self)) as worker:
             found = worker.ask(
@@ -116,9 +116,9 @@ class HostSession:
         facts = Facts(**self.ask("finish"))
         if not self.target.profile or self.path is None:
             return facts
-        from android_bench import operators
+        from android_bench import op_profiler
 
-        found, notes = operators.profile_or_note(self.path, self.target, note=NOTE)
+        found, notes = op_profiler.profile_or_note(self.path, self.target, note=NOTE)
         rows = [OperatorTime(one.tensor, one.type, one.cost, 1, one.delegated) for one in found]
         return dataclasses.replace(facts, profile=rows, notes=notes)
 

@@ -14,8 +14,8 @@ from typing import BinaryIO
 
 from android_bench.errors import FlagError
 from android_bench.targets import Options, TargetError
-from android_bench.targets.connection import DroppedError, Output, last_line
-from android_bench.targets.shell import ShellTarget
+from android_bench.targets.remote_shell import DroppedError, Output, last_line
+from android_bench.targets.remote_target import ShellTarget
 from shufflelite.errors import InputError
 
 CONNECT_S = 30.0

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 
-from android_bench import device
+from android_bench import device_info
 
 WARMER_C = 1.0  # than at the start, when a round begins
 COOL_DOWN_S = 60.0  # before a round
@@ -22,7 +22,7 @@ class Temperatures:
     def before_round(self, read: Callable[[], float | None]) -> None:
         """Waits until what `read` tells is about that of the start, or for long enough."""
         begun = time.monotonic()
-        now_c = device.cool_down(
+        now_c = device_info.cool_down(
             read,
             goal_c=None if self._start_c is None else self._start_c + WARMER_C,
             limit_s=max(0.0, min(COOL_DOWN_S, COOL_DOWNS_S - self._waited_s)),

@@ -5,14 +5,14 @@ import statistics
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
-from android_bench import benchmark_model, device
-from android_bench.benchmark_model import ParseError, Result, Tool
+from android_bench import benchmark_tool, device_info
+from android_bench.benchmark_tool import ParseError, Result, Tool
 from android_bench.targets import Facts, OperatorTime, Round, TargetError
-from android_bench.targets.connection import Output, last_line
+from android_bench.targets.remote_shell import Output, last_line
 from android_bench.targets.temperatures import Temperatures
 
 if TYPE_CHECKING:
-    from android_bench.targets.shell import ShellTarget
+    from android_bench.targets.remote_target import ShellTarget
 
 PROFILED_RUNS = 20
 
@@ -50,7 +50,7 @@ class ToolSession:
             done = [self._run(runs=1)[0] for _ in range(runs)]
         self._done += done
         state = self.target.state()
-        self._notes.update(dict.fromkeys(device.throttling(state, self.target.choice.cores)))
+        self._notes.update(dict.fromkeys(device_info.throttling(state, self.target.choice.cores)))
         self._temperatures.after_round(state.temperature_c)
         return _round(done)
 
@@ -92,7 +92,7 @@ class ToolSession:
         target, options = self.target, self.target.options
         litert = self.tool is Tool.LITERT_BENCHMARK
         result_file = f"{self.remote}.result" if litert or target.writes_files else None
-        words = benchmark_model.flags(
+        words = benchmark_tool.flags(
             self.tool,
             self.remote,
             runs=runs,
@@ -112,7 +112,7 @@ class ToolSession:
         result = self._result(output.text, result_file)
         self._partitions = None
         if options.delegate is not None and result.tool in (None, self.tool):
-            found = benchmark_model.check_delegate(
+            found = benchmark_tool.check_delegate(
                 result,
                 options.delegate,
                 full_required=any("require_full_delegation" in word for word in words),
@@ -126,12 +126,12 @@ class ToolSession:
     def _result(self, text: str, file: str | None) -> Result:
         """What a run told; its output is held against the result file where there is one."""
         if file is not None and self.tool is Tool.LITERT_BENCHMARK:
-            return benchmark_model.parse_result_json(self._read(file))
-        printed = benchmark_model.parse(text, graph=self.remote)
+            return benchmark_tool.parse_result_json(self._read(file))
+        printed = benchmark_tool.parse(text, graph=self.remote)
         data = None if file is None else self.target.read_bytes(file)
         if data is None:  # before LiteRT 2.1 the tool knows no such file
             return printed
-        return benchmark_model.agree(printed, benchmark_model.parse_result_proto(data))
+        return benchmark_tool.agree(printed, benchmark_tool.parse_result_proto(data))
 
     def _profile(self) -> Sequence[OperatorTime]:
         # CSV has more digits, but an app may not write where we can read.
@@ -140,11 +140,11 @@ class ToolSession:
         if result.dropped_profile_events:
             raise TargetError(f"{self.target.name}: the tool's profile lacks operators")
         if csv:
-            return benchmark_model.parse_profile_csv(self._read(f"{self.remote}.csv")).operators
-        return benchmark_model.parse_profile(text).operators
+            return benchmark_tool.parse_profile_csv(self._read(f"{self.remote}.csv")).operators
+        return benchmark_tool.parse_profile(text).operators
 
     def _read(self, remote: str) -> str:
-        return self.target.ask(device.quote(["cat", remote])).replace("\r", "")
+        return self.target.ask(device_info.quote(["cat", remote])).replace("\r", "")
 
 
 def _failure(output: Output) -> str:
@@ -152,7 +152,7 @@ def _failure(output: Output) -> str:
     if output.code in (126, 127):
         return f"the tool cannot be run there ({said}): is it for this system and processor?"
     try:
-        benchmark_model.parse(output.text)
+        benchmark_tool.parse(output.text)
         why = f"it left with {output.code}"
     except ParseError as error:
         why = str(error)

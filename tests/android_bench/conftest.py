@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from android_bench.emulated import setup
-from android_bench.targets import adb, shell, temperatures
+from android_bench.targets import adb, remote_target, temperatures
 from shufflelite.errors import InputError
 from tests.android_bench import benchmark_tool, phone, sweeps
 from tests.android_bench.adb_device import Device
@@ -125,7 +125,7 @@ def _short_waits(adb_server: dict[str, str], monkeypatch: pytest.MonkeyPatch) ->
     for name, value in adb_server.items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("ANDROID_SERIAL", raising=False)
-    monkeypatch.setattr(shell, "RETURN_S", 15.0)
+    monkeypatch.setattr(remote_target, "RETURN_S", 15.0)
     monkeypatch.setattr(temperatures, "COOL_DOWN_S", 0.1)
     monkeypatch.setattr(adb, "POLL_S", 0.1)
 

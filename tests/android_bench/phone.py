@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from android_bench.targets import Options, Round, TargetError, adb
-from android_bench.targets.shell import ShellTarget
+from android_bench.targets.remote_target import ShellTarget
 from shufflelite.errors import InputError
 from tests.android_bench import rounds
 from tests.android_bench.adb_device import Device

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from android_bench.benchmark_model import Profile, Result
+from android_bench.benchmark_tool import Profile, Result
 from android_bench.targets import OperatorTime
 from tests.android_bench.outputs import printer, profile_printer
 

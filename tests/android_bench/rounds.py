@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from android_bench.targets import Round
-from android_bench.targets.shell import ShellTarget
+from android_bench.targets.remote_target import ShellTarget
 
 
 def measured(target: ShellTarget, model: Path, *, runs: int) -> Round:

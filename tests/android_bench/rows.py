@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from android_bench.network import Network
+from android_bench.bundle_info import Network
 from android_bench.results import Row
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from android_bench.targets import Options, TargetError, adb
-from android_bench.targets.shell import ShellTarget
+from android_bench.targets.remote_target import ShellTarget
 from android_bench.targets.tool_session import ToolSession
 from shufflelite.errors import InputError
 from tests.android_bench import benchmark_tool

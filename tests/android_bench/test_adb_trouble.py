@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from android_bench.targets import Options, Round, TargetError, adb, shell
+from android_bench.targets import Options, Round, TargetError, adb, remote_target
 from tests.android_bench import benchmark_tool
 from tests.android_bench.adb_device import Device
 from tests.android_bench.phone import (
@@ -53,7 +53,7 @@ def test_what_a_restart_removes_is_pushed_again(
 def test_a_phone_that_stays_away_is_one_line(
     device: Device, tool: Path, toys: Mapping[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shell, "RETURN_S", 1.0)
+    monkeypatch.setattr(remote_target, "RETURN_S", 1.0)
     options = Options(benchmark_binary=str(tool))
     target = adb.open_target(device.serial, options=options)
     session = target.load(toys["int8"], warmup=0, seed=0)
@@ -118,7 +118,7 @@ def test_a_tool_that_fails_is_one_line(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(shell, "RUN_S", 3.0)
+    monkeypatch.setattr(remote_target, "RUN_S", 3.0)
     program = benchmark_tool.write(tmp_path / "tool", behaviour=behaviour)
     assert message in refused(device, program, toys["int8"])
 

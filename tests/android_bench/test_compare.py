@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from android_bench import compare, markdown, results
+from android_bench import compare, results, tables
 from android_bench.compare import Comparison
 from android_bench.results import Row
 from android_bench.targets import Machine
@@ -138,7 +138,7 @@ def test_a_core_is_the_same_after_its_runtime_was_upgraded_and_the_table_says_so
     found = compared([old], [new])
     assert not found.passed
     assert found.differences == ["emulated:a53: runtime version was 2.3.0, is 2.4.0"]
-    assert "runtime version was 2.3.0, is 2.4.0." in markdown.comparison_table(found)
+    assert "runtime version was 2.3.0, is 2.4.0." in tables.comparison_table(found)
     with pytest.raises(InputError):
         compared([old], [counted(1000, target="emulated:a76")])
 
@@ -188,7 +188,7 @@ def test_what_cost_nothing_then_is_infinitely_slower() -> None:
 def test_the_table_has_the_worst_first_and_a_verdict() -> None:
     before = [BASE, related(2.0), counted(1_000_000)]
     after = [timed(ms=2.1, spread=0.2), related(1.0), counted(1_500_000)]
-    lines = markdown.comparison_table(compared(before, after)).splitlines()
+    lines = tables.comparison_table(compared(before, after)).splitlines()
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines[2:5]]
     assert cells == [
         ["net", "emulated:a53", "instructions", "1.000 M", "1.500 M", "+50.00 %", "SLOWER"],

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from android_bench.targets import Options, Round, TargetError, shell, ssh, temperatures
-from android_bench.targets.shell import ShellTarget
+from android_bench.targets import Options, Round, TargetError, remote_target, ssh, temperatures
+from android_bench.targets.remote_target import ShellTarget
 from shufflelite.errors import InputError
 from tests.android_bench import benchmark_tool, rounds
 from tests.android_bench.rounds import is_sound
@@ -88,7 +88,7 @@ def wire(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
     (tmp_path / "tmp").mkdir()
     monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
     monkeypatch.setattr("tempfile.tempdir", None)
-    monkeypatch.setattr(shell, "RETURN_S", 20.0)
+    monkeypatch.setattr(remote_target, "RETURN_S", 20.0)
     monkeypatch.setattr(temperatures, "COOL_DOWN_S", 0.1)
     before = set(Path("/tmp").glob("shufflelite-ssh-*"))
     yield wire
@@ -215,7 +215,7 @@ def test_a_broken_connection_that_comes_back_costs_nothing(
 def test_a_board_that_stays_away_is_one_line(
     wire: Wire, tool: Path, toys: Mapping[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shell, "RETURN_S", 1.0)
+    monkeypatch.setattr(remote_target, "RETURN_S", 1.0)
     target = ssh.open_target("board", options=Options(benchmark_binary=str(tool)))
     session = target.load(toys["int8"], warmup=0, seed=0)
     folder = target.folder
@@ -265,7 +265,7 @@ def test_a_tool_that_fails_is_one_line(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(shell, "RUN_S", 3.0)
+    monkeypatch.setattr(remote_target, "RUN_S", 3.0)
     program = benchmark_tool.write(tmp_path / "tool", behaviour=behaviour)
     assert message in refused(program, toys["int8"])
 

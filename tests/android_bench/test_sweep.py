@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from android_bench import builds, markdown, network, results, sweep
-from android_bench.builds import Wanted
+from android_bench import build_cache, bundle_info, results, sweep, tables
+from android_bench.build_cache import Wanted
 from android_bench.model_file import ModelFile
 from android_bench.targets import Machine, TargetError
 from keras_models import registry
@@ -159,7 +159,7 @@ def test_each_network_is_converted_and_measured_once_and_ratios_are_to_the_first
     # Each heat is whole in the file, so that a row's reference is the one before it.
     assert [row.ratio for row in results.read(bench.out)] == [1.0, 0.5, 2.0, 1.0, 3.0, 4.0]
     assert done.rows[0].network == dataclasses.asdict(
-        network.Network("mobilenet_v1", {"width": 2.0}, 32, 1000, "int8", 10, 1000, None, None)
+        bundle_info.Network("mobilenet_v1", {"width": 2.0}, 32, 1000, "int8", 10, 1000, None, None)
     )
 
 
@@ -210,14 +210,14 @@ def test_the_first_conversion_is_told_when_it_begins(
 def test_pictures_that_need_too_much_memory_cost_no_other_network(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    make = builds.made_pictures
+    make = build_cache.made_pictures
 
     def too_large(side: int) -> bytes:
         if side == 64:
             raise MemoryError
         return make(side)
 
-    monkeypatch.setattr(builds, "made_pictures", too_large)
+    monkeypatch.setattr(build_cache, "made_pictures", too_large)
     asked = sweep.Sweep(grid=(sweep.Grid("mobilenet_v1", (64, 32), {"width": 2.0}),))
     done = bench.run(asked, Scripted())
     assert names(done.rows) == ["mobilenet_v1_x2.0_32"]
@@ -279,7 +279,7 @@ def test_several_targets_follow_each_other_and_cores_are_counted(bench: Bench) -
         *[("emulated:a53", 2, 1)] * 2,
     ]
     assert [r.instructions for r in done.rows[2:]] == [{"dot": 200}, {"dot": 100}]
-    table = markdown.sweep_table(done.rows, sweep.notes(grid(1.0)))
+    table = tables.sweep_table(done.rows, sweep.notes(grid(1.0)))
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()[:4]]
     told = [dict(zip(cells[0], line, strict=True)) for line in cells[2:]]
     assert [line["host ratio (p5-p95)"] for line in told] == ["1", "0.50 (0.50-0.50)"]
@@ -319,11 +319,11 @@ def test_devices_yield_their_rows_and_one_that_is_gone_costs_no_other(bench: Ben
 
 def test_a_table_leaves_out_what_no_row_has_and_quotes_what_would_break_it() -> None:
     plain = row("base", network=None)
-    shown = markdown.sweep_table([plain, row("a|b\nc", network=None, ratio=2.0)], [])
+    shown = tables.sweep_table([plain, row("a|b\nc", network=None, ratio=2.0)], [])
     lines = shown.splitlines()
     assert lines[0] == (
         "| model | size kB | operators | partitions | host ms | host ratio (p5-p95) |"
     )
     assert lines[3] == r"| a\|b c | 1235 | 4 | 1 | 4.00 | 2.00 (1.96-2.04) |"
     named = a_network("net", options={"width": 0.5, "squeeze_excite": True, "variant": "megvii"})
-    assert markdown.label(row(network=named)) == "net squeeze_excite variant=megvii"
+    assert tables.label(row(network=named)) == "net squeeze_excite variant=megvii"

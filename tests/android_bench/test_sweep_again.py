@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from android_bench import markdown, measure, model_file, results, sweep
+from android_bench import measure, model_file, results, sweep, tables
 from android_bench.model_file import ModelFile
 from android_bench.targets import Machine
 from android_bench.targets.host import HostTarget
@@ -104,7 +104,7 @@ def test_a_delegate_that_takes_nothing_is_not_what_ran_and_its_rows_are_found_ag
         assert {(row.delegate, row.delegate_asked) for row in done.rows} == {("none", "xnnpack")}
         loaded.append(len(target.loaded))
     assert loaded == [2, 1]  # one to ask for the runtime's version
-    assert ", delegate none, 1 thread" in markdown.sweep_table(done.rows, [])
+    assert ", delegate none, 1 thread" in tables.sweep_table(done.rows, [])
 
 
 def test_rows_to_another_reference_are_not_taken(bench: Bench) -> None:
@@ -225,5 +225,5 @@ def test_real_networks_are_swept_on_this_host_and_found_again(
     assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()} == stamps
     models = model_file.read_all([row.path for row in second.rows])
     assert [model.sha256 for model in models] == [row.sha256 for row in second.rows]
-    table = markdown.claims_table(asked.claim, second.rows, second.models, [])
+    table = tables.claims_table(asked.claim, second.rows, second.models, [])
     assert "| more multiply-adds | here | no figure |" in table

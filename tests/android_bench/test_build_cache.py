@@ -13,23 +13,23 @@ from typing import Any
 import numpy as np
 import pytest
 
-from android_bench import builds
-from android_bench.builds import BuildError, Wanted
+from android_bench import build_cache
+from android_bench.build_cache import BuildError, Wanted
 from keras_models.images import decode
 from tests.android_bench.sweeps import Bench, Scripted, grid
 
 BUILD = """
 import sys
 from pathlib import Path
-from android_bench import builds
+from android_bench import build_cache
 wanted = builds.Wanted("net", 32, (("width", 2.0),))
 builds.build(wanted, builds.recipe({"precision": "float32"}), cache=Path(sys.argv[1]))
 """
 
 
 @pytest.fixture
-def recipe() -> builds.Recipe:
-    return builds.Recipe(
+def recipe() -> build_cache.Recipe:
+    return build_cache.Recipe(
         flags={"precision": "int8"},
         inputs={"precision": "int8"},
         makes_pictures=False,
@@ -39,7 +39,7 @@ def recipe() -> builds.Recipe:
 
 
 def test_the_key_of_the_cache_changes_with_all_that_the_file_depends_on(
-    recipe: builds.Recipe,
+    recipe: build_cache.Recipe,
 ) -> None:
     wanted = Wanted("net", 224, (("width", 0.5),))
     variants = [
@@ -52,9 +52,9 @@ def test_the_key_of_the_cache_changes_with_all_that_the_file_depends_on(
         (wanted, dataclasses.replace(recipe, versions={**recipe.versions, "python": "3.12.0"})),
         (wanted, dataclasses.replace(recipe, sources="cd")),
     ]
-    entries = [builds.entry(*variant, cache=Path("cache")) for variant in variants]
+    entries = [build_cache.entry(*variant, cache=Path("cache")) for variant in variants]
     assert len(set(entries)) == len(entries)
-    assert builds.entry(wanted, recipe, cache=Path("cache")) == entries[0]
+    assert build_cache.entry(wanted, recipe, cache=Path("cache")) == entries[0]
 
 
 def test_files_count_by_their_contents_and_not_by_their_names(tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_files_count_by_their_contents_and_not_by_their_names(tmp_path: Path) ->
         (tmp_path / name / "picture.png").write_bytes(b"pixels")
 
     def inputs(name: str) -> Any:
-        return builds.recipe({"calibration": str(tmp_path / name)}).inputs["calibration"]
+        return build_cache.recipe({"calibration": str(tmp_path / name)}).inputs["calibration"]
 
     assert inputs("a") == inputs("b")
     (tmp_path / "b" / "picture.png").write_bytes(b"others")
@@ -81,14 +81,14 @@ def test_our_sources_count_and_what_python_compiles_them_to_does_not(
     code.write_text("x = 1")
     (package / "__init__.py").touch()
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(builds, "PACKAGES", (package.name,))
-    digests = [builds.recipe({}).sources]
+    monkeypatch.setattr(build_cache, "PACKAGES", (package.name,))
+    digests = [build_cache.recipe({}).sources]
     (package / "__pycache__" / "code.pyc").write_text("compiled")
-    assert builds.recipe({}).sources == digests[0]
+    assert build_cache.recipe({}).sources == digests[0]
     code.write_text("x = 2")
-    digests.append(builds.recipe({}).sources)
+    digests.append(build_cache.recipe({}).sources)
     code.rename(package / "renamed.py")
-    digests.append(builds.recipe({}).sources)
+    digests.append(build_cache.recipe({}).sources)
     assert len(set(digests)) == 3
 
 
@@ -104,12 +104,12 @@ def test_our_sources_count_and_what_python_compiles_them_to_does_not(
     ],
 )
 def test_pictures_are_made_for_random_weights_alone(flags: dict[str, Any], made: bool) -> None:
-    assert builds.recipe(flags).makes_pictures is made
+    assert build_cache.recipe(flags).makes_pictures is made
 
 
 def test_a_sweeps_weights_are_random_whatever_is_bundled() -> None:
-    assert builds.recipe({}).flags["weights"] == "random"
-    assert builds.recipe({"weights": "imagenet"}).flags["weights"] == "imagenet"
+    assert build_cache.recipe({}).flags["weights"] == "random"
+    assert build_cache.recipe({"weights": "imagenet"}).flags["weights"] == "imagenet"
 
 
 @pytest.mark.parametrize("side", [32, 97, 224])
@@ -117,21 +117,26 @@ def test_made_pictures_are_what_convert_reads_and_always_the_same(
     tmp_path: Path, side: int
 ) -> None:
     path = tmp_path / "pictures.npz"
-    path.write_bytes(builds.made_pictures(side))
+    path.write_bytes(build_cache.made_pictures(side))
     pixels = decode.read_npz(path, size=side).pixels
-    assert pixels.shape == (builds.PICTURES, side, side, 3)
-    builds.made_pictures.cache_clear()
-    assert path.read_bytes() == builds.made_pictures(side)
+    assert pixels.shape == (build_cache.PICTURES, side, side, 3)
+    build_cache.made_pictures.cache_clear()
+    assert path.read_bytes() == build_cache.made_pictures(side)
     # As in pictures, neighbours are alike (noise: 1.13), and darks and lights are there.
     assert np.abs(np.diff(pixels.astype(float), axis=2)).mean() < 0.8 * pixels.std()
     assert pixels.min() < 64 < 192 < pixels.max()
 
 
-def test_a_bundle_is_kept_with_what_it_was_made_of(bench: Bench, recipe: builds.Recipe) -> None:
+def test_a_bundle_is_kept_with_what_it_was_made_of(
+    bench: Bench, recipe: build_cache.Recipe
+) -> None:
     made_with = dataclasses.replace(recipe, makes_pictures=True)
     wanted = Wanted("net", 32, (("width", 2.0),))
-    model = builds.build(wanted, made_with, cache=bench.cache)
-    assert model == builds.entry(wanted, made_with, cache=bench.cache) / "net_x2.0_32/model.tflite"
+    model = build_cache.build(wanted, made_with, cache=bench.cache)
+    assert (
+        model
+        == build_cache.entry(wanted, made_with, cache=bench.cache) / "net_x2.0_32/model.tflite"
+    )
     told = json.loads((model.parents[1] / "entry.json").read_text())
     assert (told["model"], told["resolution"], told["options"]) == ("net", 32, {"width": 2.0})
     digest = hashlib.sha256(model.read_bytes()).hexdigest()
@@ -182,20 +187,26 @@ def test_what_a_killed_sweep_left_in_the_cache_is_removed(bench: Bench) -> None:
     assert [path for path in bench.cache.iterdir() if path.name.startswith(".")] == [other]
 
 
-def test_a_conversion_that_takes_too_long_is_ended(bench: Bench, recipe: builds.Recipe) -> None:
+def test_a_conversion_that_takes_too_long_is_ended(
+    bench: Bench, recipe: build_cache.Recipe
+) -> None:
     with pytest.raises(BuildError, match="convert was not done after 2 s"):
-        builds.build(Wanted("net", 32, (("width", 0.4),)), recipe, cache=bench.cache, timeout_s=2)
+        build_cache.build(
+            Wanted("net", 32, (("width", 0.4),)), recipe, cache=bench.cache, timeout_s=2
+        )
     assert_nothing_runs_or_is_left(bench)
 
 
-def test_ctrl_c_ends_the_conversion_and_leaves_nothing(bench: Bench, recipe: builds.Recipe) -> None:
+def test_ctrl_c_ends_the_conversion_and_leaves_nothing(
+    bench: Bench, recipe: build_cache.Recipe
+) -> None:
     def interrupt(number: int, frame: object) -> None:
         raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGUSR1, interrupt)  # which the conversion itself sends
     try:
         with pytest.raises(KeyboardInterrupt):
-            builds.build(Wanted("net", 32, (("width", 0.6),)), recipe, cache=bench.cache)
+            build_cache.build(Wanted("net", 32, (("width", 0.6),)), recipe, cache=bench.cache)
     finally:
         signal.signal(signal.SIGUSR1, before)
     assert_nothing_runs_or_is_left(bench)

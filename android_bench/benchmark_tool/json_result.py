@@ -4,7 +4,7 @@ import json
 import math
 from typing import Any
 
-from android_bench.benchmark_model.result import ParseError, Result, Tool
+from android_bench.benchmark_tool.result import ParseError, Result, Tool
 
 HALF = 0.005 + 1e-9  # the file's times are rounded to 0.01 ms
 

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable, Sequence
 
-from android_bench.benchmark_model.grammar import ASKED, Run, read
-from android_bench.benchmark_model.lines import strip, unwrap
-from android_bench.benchmark_model.result import Delegate, ParseError, Result, Tool, kind
-from android_bench.benchmark_model.stat_line import Statistics, rounding
+from android_bench.benchmark_tool.line_patterns import ASKED, Run, read
+from android_bench.benchmark_tool.log_prefixes import strip, unwrap
+from android_bench.benchmark_tool.result import Delegate, ParseError, Result, Tool, kind
+from android_bench.benchmark_tool.stat_line import Statistics, rounding
 
 
 def parse(text: str, *, graph: str | None = None) -> Result:

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from android_bench import benchmark_model
-from android_bench.benchmark_model import Delegate, ParseError, Result, Tool
+from android_bench import benchmark_tool
+from android_bench.benchmark_tool import Delegate, ParseError, Result, Tool
 from android_bench.targets import TargetError
 from tests.android_bench.outputs import corpus, printer
 from tests.android_bench.printed import APPLIED, OUTPUTS, TRUTH, check
@@ -32,7 +32,7 @@ def test_parse_reads_the_corpus(name: str) -> None:
     truth = dict(TRUTH[name])
     delegate, outcome, _ = truth.pop("delegate")
     truth.pop("profile")
-    result = benchmark_model.parse((OUTPUTS / name).read_bytes().decode())
+    result = benchmark_tool.parse((OUTPUTS / name).read_bytes().decode())
     check(result, truth, version)
     assert result.tool is (Tool.COMPILED_MODEL if version.compiled else Tool.CLASSIC)
     if outcome:
@@ -52,7 +52,7 @@ def test_parse_returns_what_was_printed(name: str) -> None:
     rng = random.Random(name)
     for _ in range(60):
         run = printer.random_run(rng)
-        result = benchmark_model.parse(printer.text(run, version))
+        result = benchmark_tool.parse(printer.text(run, version))
         check(result, printer.truth(run, version), version)
         assert result.delegates == delegates(run, version)
         assert result.unconsumed == (("--use_gpu=true",) if run.delegate == "unknown_flag" else ())
@@ -71,13 +71,13 @@ def test_parse_takes_both_orders_of_the_streams(line_end: str) -> None:
                 if version.logcat
                 else "".join(line + line_end for line in lines)
             )
-            check(benchmark_model.parse(text), printer.truth(run, version), version)
+            check(benchmark_tool.parse(text), printer.truth(run, version), version)
 
 
 def test_values_that_were_not_told_are_none() -> None:
     run = replace(printer.random_run(random.Random(1)), warmup_us=[], warmup_loop=(0, 0, 150))
     run = replace(run, regular_us=[5, 7, 9], regular_loop=(3, 0, 150), peak_mb=None)
-    result = benchmark_model.parse(printer.text(run, printer.VERSIONS["tf2.8"]))
+    result = benchmark_tool.parse(printer.text(run, printer.VERSIONS["tf2.8"]))
     assert (result.median_ms, result.p5_ms, result.p95_ms) == (None, None, None)
     assert (result.first_ms, result.warmup_ms, result.warmup_runs) == (None, None, 0)
     assert result.peak_memory_mb is None
@@ -86,7 +86,7 @@ def test_values_that_were_not_told_are_none() -> None:
 def test_equal_durations_have_known_percentiles_in_every_version() -> None:
     run = replace(printer.random_run(random.Random(1)), regular_us=[1_240_273] * 7)
     run = replace(run, regular_loop=(7, 0, 150))
-    result = benchmark_model.parse(printer.text(run, printer.VERSIONS["tf2.8"]))
+    result = benchmark_tool.parse(printer.text(run, printer.VERSIONS["tf2.8"]))
     assert (result.p5_ms, result.median_ms, result.avg_ms) == (1240.273,) * 3
     assert result.std_ms == 0
 
@@ -111,12 +111,12 @@ def test_of_several_runs_the_last_of_our_model_counts(name: str, same_process: b
     ]
     text = logcat_of(runs, version, same_process=same_process)
     for graph, index in {"a": 2, "b": 1, "c": 3}.items():
-        result = benchmark_model.parse(text, graph=f"/data/local/tmp/{graph}.tflite")
+        result = benchmark_tool.parse(text, graph=f"/data/local/tmp/{graph}.tflite")
         check(result, printer.truth(runs[index], version), version)
     with pytest.raises(ParseError, match=r"found no run of /data/local/tmp/d\.tflite"):
-        benchmark_model.parse(text, graph="/data/local/tmp/d.tflite")
+        benchmark_tool.parse(text, graph="/data/local/tmp/d.tflite")
     with pytest.raises(ParseError, match="expected one run, found 4"):
-        benchmark_model.parse(text)
+        benchmark_tool.parse(text)
 
 
 @pytest.mark.parametrize("name", ["apk_threadtime", "apk_compiled_model"])
@@ -127,7 +127,7 @@ def test_an_earlier_run_is_never_taken_for_one_that_has_only_begun(name: str) ->
     lacking_nothing_of_value = next(i for i, line in enumerate(lines) if "Inference" in line) + 9
     for kept in range(2, min(lacking_nothing_of_value, len(lines)) - 9):
         with pytest.raises(ParseError):
-            benchmark_model.parse(whole + "".join(lines[:kept]), graph=run.graph)
+            benchmark_tool.parse(whole + "".join(lines[:kept]), graph=run.graph)
 
 
 def test_other_apps_in_the_logcat_do_not_count() -> None:
@@ -136,7 +136,7 @@ def test_other_apps_in_the_logcat_do_not_count() -> None:
     crash = "11-02 08:15:04.500  999  999 E AndroidRuntime: FATAL EXCEPTION: main\n"
     lines = printer.text(run, version).splitlines(keepends=True)
     text = "".join(line + other for line in lines) + crash
-    check(benchmark_model.parse(text), printer.truth(run, version), version)
+    check(benchmark_tool.parse(text), printer.truth(run, version), version)
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_other_apps_in_the_logcat_do_not_count() -> None:
 def test_a_crash_of_the_app_is_a_failure(crash: str) -> None:
     version, run = printer.VERSIONS["apk_threadtime"], printer.random_run(random.Random(4))
     with pytest.raises(ParseError, match="the tool failed: "):
-        benchmark_model.parse(printer.text(run, version) + crash, graph=run.graph)
+        benchmark_tool.parse(printer.text(run, version) + crash, graph=run.graph)
 
 
 # Failures
@@ -158,7 +158,7 @@ def test_a_crash_of_the_app_is_a_failure(crash: str) -> None:
 
 def parse_error(text: str) -> str:
     with pytest.raises(ParseError) as caught:
-        benchmark_model.parse(text)
+        benchmark_tool.parse(text)
     message = str(caught.value)
     assert "\n" not in message
     assert len(message) <= 500
@@ -216,7 +216,7 @@ def test_each_failure_is_one_clear_line(text: str, message: str) -> None:
 )  # fmt: skip
 def test_contradictions_are_found(old: str, new: str, message: str) -> None:
     assert old in SMALL
-    benchmark_model.parse(SMALL)
+    benchmark_tool.parse(SMALL)
     assert message in parse_error(SMALL.replace(old, new, 1))
 
 
@@ -245,7 +245,7 @@ Inference timings in us: Init: 4000, First inference: 9000, Warmup (avg): 9000, 
 def test_only_what_a_delegate_ran_is_its_figure(name: str, outcome: str | None, asked: str) -> None:
     version = printer.VERSIONS[name]
     run = replace(printer.random_run(random.Random(6)), delegate=asked, outcome=outcome, kernels=3)
-    result = benchmark_model.parse(printer.text(run, version))
+    result = benchmark_tool.parse(printer.text(run, version))
     refused = outcome not in (("whole",) if version.compiled and asked != "xnnpack" else APPLIED)
     if version.compiled and asked == "xnnpack":
         refused = outcome in ("declined", "unavailable")  # else its creation is told
@@ -253,50 +253,50 @@ def test_only_what_a_delegate_ran_is_its_figure(name: str, outcome: str | None, 
             return
     if refused:
         with pytest.raises(ParseError, match="delegate"):
-            benchmark_model.check_delegate(result, asked)
+            benchmark_tool.check_delegate(result, asked)
     else:
-        assert benchmark_model.check_delegate(result, asked).outcome in (*APPLIED, None)
+        assert benchmark_tool.check_delegate(result, asked).outcome in (*APPLIED, None)
     for other in {"gpu", "nnapi", "xnnpack"} - {asked}:
         if other != "xnnpack" or not version.compiled:
             with pytest.raises(ParseError, match="delegate"):
-                benchmark_model.check_delegate(result, other)
+                benchmark_tool.check_delegate(result, other)
 
 
 def test_a_flag_the_tool_does_not_know_is_no_delegate() -> None:
     run = replace(printer.random_run(random.Random(6)), delegate="unknown_flag")
     for version in printer.VERSIONS.values():
-        result = benchmark_model.parse(printer.text(run, version))
+        result = benchmark_tool.parse(printer.text(run, version))
         for full_required in (False, True):
             with pytest.raises(ParseError, match="does not know --use_gpu=true"):
-                benchmark_model.check_delegate(result, "gpu", full_required=full_required)
+                benchmark_tool.check_delegate(result, "gpu", full_required=full_required)
 
 
 def test_a_path_in_an_unknown_flag_is_no_delegate() -> None:
-    result = benchmark_model.parse(
+    result = benchmark_tool.parse(
         SMALL + "Use xnnpack: [1]\nUnconsumed cmdline flags: --result_file_path=/home/xnnpack/r\n"
         "Explicitly applied XNNPACK delegate, and the model graph will be completely executed by"
         " the delegate.\n"
     )
     assert result.unconsumed == ("--result_file_path=/home/xnnpack/r",)
-    assert benchmark_model.check_delegate(result, "xnnpack").outcome == "whole"
+    assert benchmark_tool.check_delegate(result, "xnnpack").outcome == "whole"
 
 
 def test_the_compiled_model_tool_proves_itself_where_the_cpu_was_forbidden() -> None:
     run = replace(printer.random_run(random.Random(6)), delegate=None)
     text = printer.text(run, printer.VERSIONS["compiled_model2.2"])
-    result = benchmark_model.parse(text.replace("Created TensorFlow Lite XNNPACK", "Made"))
+    result = benchmark_tool.parse(text.replace("Created TensorFlow Lite XNNPACK", "Made"))
     with pytest.raises(ParseError, match="nothing says it was applied"):
-        benchmark_model.check_delegate(result, "gpu")
-    assert benchmark_model.check_delegate(result, "gpu", full_required=True).outcome == "whole"
+        benchmark_tool.check_delegate(result, "gpu")
+    assert benchmark_tool.check_delegate(result, "gpu", full_required=True).outcome == "whole"
 
 
 def test_no_delegate_means_none() -> None:
     run = replace(printer.random_run(random.Random(6)), delegate=None)
     text = printer.text(run, printer.VERSIONS["litert1.1"])
     with pytest.raises(ParseError, match="expected no delegate, but xnnpack ran"):
-        benchmark_model.check_delegate(benchmark_model.parse(text), "none")
+        benchmark_tool.check_delegate(benchmark_tool.parse(text), "none")
     silent = text.replace("INFO: Created TensorFlow Lite XNNPACK delegate for CPU.\n", "")
-    assert benchmark_model.check_delegate(benchmark_model.parse(silent), "none").kernels == 0
+    assert benchmark_tool.check_delegate(benchmark_tool.parse(silent), "none").kernels == 0
 
 
 def test_a_parse_error_is_a_target_error() -> None:
@@ -305,6 +305,6 @@ def test_a_parse_error_is_a_target_error() -> None:
 
 
 def test_a_line_that_no_tool_prints_is_refused() -> None:
-    for parse in (benchmark_model.parse, benchmark_model.parse_profile):
+    for parse in (benchmark_tool.parse, benchmark_tool.parse_profile):
         with pytest.raises(ParseError, match="has a line of 30001 letters, which no tool prints"):
             parse("a" + " " * 30_000 + "\n")

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from android_bench.benchmark_model.result import ParseError
+from android_bench.benchmark_tool.result import ParseError
 
 
 def check_sample(

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from android_bench import benchmark_model
-from android_bench.benchmark_model import ParseError, Result
+from android_bench import benchmark_tool
+from android_bench.benchmark_tool import ParseError, Result
 from tests.android_bench.outputs import printer, profile_printer
 from tests.android_bench.printed import APPLIED, check, close, result_file
 
@@ -132,7 +132,7 @@ def accuses(result: Result, run: Any, truth: Mapping[str, Any], version: Any) ->
             assert close(name, told, true, version), f"{name}: {told} in place of {true}"
     for asked in ("gpu", "nnapi", "xnnpack"):
         try:
-            told = benchmark_model.check_delegate(result, asked)
+            told = benchmark_tool.check_delegate(result, asked)
         except ParseError:
             continue
         default = asked == "xnnpack" and version.compiled
@@ -156,7 +156,7 @@ def mutate_text(cases: int, seed: int) -> int:
         for _ in range(rng.choice([1, 1, 2, 3])):
             lines = rng.choice(MUTATIONS)(rng, lines) or ["\n"]
         try:
-            result = benchmark_model.parse("".join(lines))
+            result = benchmark_tool.parse("".join(lines))
         except ParseError:
             continue
         survived += 1
@@ -172,21 +172,21 @@ def mutate_digits(cases: int, seed: int) -> int:
     for _ in range(cases):
         version, run = rng.choice(versions), printer.random_run(rng)
         truth = printer.truth(run, version)
-        file = benchmark_model.parse_result_proto(result_file(run))
+        file = benchmark_tool.parse_result_proto(result_file(run))
         check(
-            benchmark_model.agree(benchmark_model.parse(printer.text(run, version)), file),
+            benchmark_tool.agree(benchmark_tool.parse(printer.text(run, version)), file),
             truth,
             version,
         )
         try:
-            result = benchmark_model.parse(damage_digit(rng, printer.text(run, version)))
+            result = benchmark_tool.parse(damage_digit(rng, printer.text(run, version)))
             for name, true in truth.items():
                 if name not in (*ONCE, "graph", "init_ms") and true is not None:
                     # The second copy of the CompiledModel tool has two decimals.
                     slack = 0.0102 if version.compiled else 1e-9
                     told = getattr(result, name)
                     assert math.isclose(told, true, rel_tol=1.1e-5, abs_tol=slack), name
-            result = benchmark_model.agree(result, file)
+            result = benchmark_tool.agree(result, file)
         except ParseError:
             continue
         survived += 1
@@ -226,4 +226,4 @@ def test_random_text_is_an_error() -> None:
     for _ in range(2000):
         text = " ".join(rng.choice(words) for _ in range(rng.randrange(60))) + "\n"
         with pytest.raises(ParseError):
-            benchmark_model.parse(text)
+            benchmark_tool.parse(text)

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from android_bench import benchmark_model
-from android_bench.benchmark_model import ParseError
+from android_bench import benchmark_tool
+from android_bench.benchmark_tool import ParseError
 from android_bench.targets import OperatorTime
 from tests.android_bench.outputs import printer, profile_printer
 from tests.android_bench.printed import OUTPUTS, TRUTH, check_operators, check_profile
@@ -29,7 +29,7 @@ def text_with(profile: Any, run: Any, version: Any) -> str:
 def test_parse_profile_reads_the_corpus(name: str) -> None:
     text = (OUTPUTS / name).read_bytes().decode()
     csv = name.endswith(".csv")
-    read = benchmark_model.parse_profile_csv if csv else benchmark_model.parse_profile
+    read = benchmark_tool.parse_profile_csv if csv else benchmark_tool.parse_profile
     true = [tuple(row) for row in TRUTH[name]["profile"]]
     check_operators(read(text).operators, true, sum(row[2] for row in true), csv=csv)
 
@@ -40,7 +40,7 @@ def test_the_tables_hold_what_was_printed(name: str) -> None:
     for _ in range(60):
         profile, run = profile_printer.random_profile(rng), printer.random_run(rng)
         shown = replace(profile, initial=()) if version.compiled else profile
-        check_profile(benchmark_model.parse_profile(text_with(shown, run, version)), shown)
+        check_profile(benchmark_tool.parse_profile(text_with(shown, run, version)), shown)
 
 
 @pytest.mark.parametrize("name", CLASSIC)
@@ -49,7 +49,7 @@ def test_the_csv_holds_what_was_printed(name: str) -> None:
     for _ in range(60):
         profile = profile_printer.random_profile(rng)
         text = profile_printer.csv(profile, version)
-        check_profile(benchmark_model.parse_profile_csv(text), profile, csv=True)
+        check_profile(benchmark_tool.parse_profile_csv(text), profile, csv=True)
 
 
 @pytest.mark.parametrize("name", LITERT)
@@ -60,11 +60,11 @@ def test_the_sums_of_the_compiled_model_tool_become_times_of_an_inference(name: 
         runs = len(run.warmup_us) + len(run.regular_us)
         profile = profile_printer.random_profile(rng, runs=runs)
         text = text_with(profile, run, version)
-        check_profile(benchmark_model.parse_profile(text), profile)
+        check_profile(benchmark_tool.parse_profile(text), profile)
         tables = text[text.index("=== Run Order") :]
         with pytest.raises(ParseError, match="does not tell how many these were"):
-            benchmark_model.parse_profile(tables)
-        check_profile(benchmark_model.parse_profile(tables, runs=runs), profile)
+            benchmark_tool.parse_profile(tables)
+        check_profile(benchmark_tool.parse_profile(tables, runs=runs), profile)
 
 
 @pytest.mark.parametrize("name", ["tf2.8", "litert1.1"])
@@ -73,7 +73,7 @@ def test_tables_pasted_with_blanks_for_tabs_are_read(name: str) -> None:
     for _ in range(30):
         profile, run = profile_printer.random_profile(rng), printer.random_run(rng)
         text = text_with(profile, run, version).replace("\t", "      ")
-        check_profile(benchmark_model.parse_profile(text), profile)
+        check_profile(benchmark_tool.parse_profile(text), profile)
 
 
 def test_lines_of_the_runtime_between_the_rows_do_not_count() -> None:
@@ -81,7 +81,7 @@ def test_lines_of_the_runtime_between_the_rows_do_not_count() -> None:
     profile, run = profile_printer.random_profile(rng), printer.random_run(rng)
     lines = text_with(profile, run, version).splitlines(keepends=True)
     noisy = "".join(line + "INFO: Loaded OpenCL library with dlopen.\n" for line in lines)
-    check_profile(benchmark_model.parse_profile(noisy), profile)
+    check_profile(benchmark_tool.parse_profile(noisy), profile)
 
 
 def test_a_type_that_ends_in_a_number_keeps_it() -> None:
@@ -94,7 +94,7 @@ def test_a_type_that_ends_in_a_number_keeps_it() -> None:
                 profile_printer.Profile([operator], 2), printer.VERSIONS[name]
             )
         )
-        (told,) = benchmark_model.parse_profile(text + "\n").operators
+        (told,) = benchmark_tool.parse_profile(text + "\n").operators
         assert told == OperatorTime(
             "Delegate/depth_to_space 5:3", "depth_to_space 5", 0.008, 1, True
         )
@@ -106,7 +106,7 @@ def test_operators_of_one_name_in_several_partitions_count_with_all_their_calls(
     text = profile_printer.csv(
         profile_printer.Profile([merged, alone], 4), printer.VERSIONS["litert1.1"]
     )
-    told = benchmark_model.parse_profile_csv(text)
+    told = benchmark_tool.parse_profile_csv(text)
     assert [one.ms for one in told.operators] == pytest.approx([0.663, 0.1])
     assert [one.calls for one in told.operators] == [13, 1]
     assert told.total_ms == pytest.approx(0.763)
@@ -135,11 +135,11 @@ Timings (microseconds): count=50 first=8000 curr=8100 min=7900 max=8100 avg=8000
 Memory (bytes): count=0
 2 nodes observed
 """  # noqa: E501
-    told = benchmark_model.parse_profile(text)
+    told = benchmark_tool.parse_profile(text)
     assert [(one.ms, one.calls) for one in told.operators] == [(6, 1), (2, 1)]
     assert told.total_ms == 8
     with pytest.raises(ParseError):  # without the first run's time nothing tells what the rows are
-        benchmark_model.parse_profile(text.replace("first=8000", "first=8050"))
+        benchmark_tool.parse_profile(text.replace("first=8000", "first=8050"))
 
 
 @pytest.mark.parametrize(
@@ -162,7 +162,7 @@ def test_names_and_types_tell_who_ran_an_operator(
     profile = profile_printer.Profile([profile_printer.Operator(name, type_, [[5]])], 1)
     version = replace(printer.VERSIONS["tf2.12"], profile="new")
     text = profile_printer.csv(profile, version)
-    (told,) = benchmark_model.parse_profile_csv(text).operators
+    (told,) = benchmark_tool.parse_profile_csv(text).operators
     assert told.delegated is delegated
 
 
@@ -171,14 +171,14 @@ def test_a_profile_that_lost_events_is_refused() -> None:
     run = printer.random_run(rng)
     run = replace(run, noise=("Warning: Dropping ProfileBuffer event.",))
     text = text_with(profile_printer.random_profile(rng), run, version)
-    assert benchmark_model.parse(text).dropped_profile_events
+    assert benchmark_tool.parse(text).dropped_profile_events
     with pytest.raises(ParseError, match="buffer was too small, so that operators are missing"):
-        benchmark_model.parse_profile(text)
+        benchmark_tool.parse_profile(text)
 
 
 @pytest.mark.parametrize("text", ["", "INFO: STARTING!\n", "no profile here\n"])
 def test_output_without_a_profile_is_an_error(text: str) -> None:
-    for read in (benchmark_model.parse_profile, benchmark_model.parse_profile_csv):
+    for read in (benchmark_tool.parse_profile, benchmark_tool.parse_profile_csv):
         with pytest.raises(ParseError, match="expected one profile of regular runs, found 0"):
             read(text)
 
@@ -251,9 +251,9 @@ def harm(cases: int, seed: int) -> int:
             lines = rng.choice(DAMAGES)(rng, lines) or ["\n"]
         try:
             if csv:
-                told = benchmark_model.parse_profile_csv("".join(lines))
+                told = benchmark_tool.parse_profile_csv("".join(lines))
             else:
-                told = benchmark_model.parse_profile("".join(lines), runs=runs if litert else None)
+                told = benchmark_tool.parse_profile("".join(lines), runs=runs if litert else None)
         except ParseError:
             continue
         survived += 1
@@ -292,4 +292,4 @@ def test_a_profile_cut_off_before_its_end_is_refused(name: str) -> None:
     end = text.rindex(" nodes observed\n")
     for length in range(0, end, 7):
         with pytest.raises(ParseError):
-            benchmark_model.parse_profile(text[:length], runs=5)
+            benchmark_tool.parse_profile(text[:length], runs=5)

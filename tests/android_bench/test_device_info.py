@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from android_bench import device
-from android_bench.device import Core, Layout, State
+from android_bench import device_info
+from android_bench.device_info import Core, Layout, State
 from shufflelite.errors import InputError
 
 PIXEL_6 = "".join(
@@ -29,16 +29,16 @@ def of_kinds(*kinds: tuple[int, int]) -> Layout:
 def test_the_scripts_run_in_a_plain_shell_and_are_understood() -> None:
     told = [
         subprocess.run(["sh", "-c", script], capture_output=True, text=True, timeout=60)
-        for script in (device.LAYOUT, device.STATE)
+        for script in (device_info.LAYOUT, device_info.STATE)
     ]
     assert [one.returncode for one in told] == [0, 0]
     assert [one.stderr for one in told] == ["", ""]
-    here = device.parse_layout(told[0].stdout)
+    here = device_info.parse_layout(told[0].stdout)
     online = Path("/sys/devices/system/cpu/online").read_text()
-    assert device.span(core.number for core in here.cores) == online.strip()
+    assert device_info.span(core.number for core in here.cores) == online.strip()
     assert here.identity == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     assert here.cpu
-    state = device.parse_state(told[1].stdout)
+    state = device_info.parse_state(told[1].stdout)
     assert state.load_average is not None
 
 
@@ -55,7 +55,7 @@ def test_a_phone_is_told_by_its_properties() -> None:
         )
     )
     for ends in ("\n", "\r\n"):  # adb of old phones
-        found = device.parse_layout(text.replace("\n", ends))
+        found = device_info.parse_layout(text.replace("\n", ends))
         assert found.cpu == "Google Pixel 6 (Google GS101)"
         assert found.fingerprint == "google/oriole:14"
         assert found.abis == ("arm64-v8a", "armeabi-v7a", "armeabi")
@@ -63,8 +63,8 @@ def test_a_phone_is_told_by_its_properties() -> None:
         assert found.cores[0] == Core(0, 1803000, None, "0xd05")
         assert found.cores[7] == Core(7, 2802000, None, "0xd44")
         # As a benchmark rig keeps its runs to one kind on this phone: masks c0, 30 and 0f.
-        assert device.choose(found, wanted=None, threads=1).cores == (6, 7)
-        assert device.choose(found, wanted=None, threads=4).cores == (0, 1, 2, 3)
+        assert device_info.choose(found, wanted=None, threads=1).cores == (6, 7)
+        assert device_info.choose(found, wanted=None, threads=4).cores == (0, 1, 2, 3)
 
 
 def test_a_board_is_told_by_its_device_tree() -> None:
@@ -73,7 +73,7 @@ def test_a_board_is_told_by_its_device_tree() -> None:
         "machine=aarch64\nkernel=Linux 6.1.0\n"
         + "".join(f"processor\t: {core}\nCPU part\t: 0xd08\n\n" for core in range(4))
     )
-    found = device.parse_layout(text)
+    found = device_info.parse_layout(text)
     assert found.cpu == "Raspberry Pi 4 Model B Rev 1.4"
     assert found.fingerprint == "Raspberry Pi 4 Model B Rev 1.4 Linux 6.1.0 aarch64"
     assert found.abis == ("aarch64",)
@@ -97,7 +97,7 @@ def test_cores_of_one_kind_are_chosen_that_hold_all_threads(
     wanted: str | None, threads: int, cores: tuple[int, ...]
 ) -> None:
     pixel_8 = of_kinds((4, 1704), (3, 2367), (1, 2914))
-    assert device.choose(pixel_8, wanted=wanted, threads=threads).cores == cores
+    assert device_info.choose(pixel_8, wanted=wanted, threads=threads).cores == cores
 
 
 def test_equal_clocks_do_not_make_one_kind_of_different_cores() -> None:
@@ -105,27 +105,31 @@ def test_equal_clocks_do_not_make_one_kind_of_different_cores() -> None:
     parts = ["0xd46"] * 3 + ["0xd4d"] * 2 + ["0xd47"] * 2 + ["0xd4e"]
     khz = [2016000] * 3 + [2803200] * 4 + [3187200]
     cores = tuple(Core(n, f, None, p) for n, (f, p) in enumerate(zip(khz, parts, strict=True)))
-    assert [len(kind) for kind in device.kinds(cores)] == [3, 2, 2, 1]
+    assert [len(kind) for kind in device_info.kinds(cores)] == [3, 2, 2, 1]
 
 
 def test_what_a_choice_means_is_noted() -> None:
     phone = of_kinds((4, 1704), (4, 2367))
-    assert device.choose(phone, wanted="3-4", threads=1).notes == ("cores of 2 kinds: 0-3, 4-7",)
-    assert device.choose(phone, wanted="7", threads=2).notes == ("2 threads share 1 cores",)
-    assert device.choose(phone, wanted=None, threads=8).notes == ("cores of 2 kinds: 0-3, 4-7",)
-    assert device.choose(phone, wanted=None, threads=4) == device.Choice((4, 5, 6, 7))
+    assert device_info.choose(phone, wanted="3-4", threads=1).notes == (
+        "cores of 2 kinds: 0-3, 4-7",
+    )
+    assert device_info.choose(phone, wanted="7", threads=2).notes == ("2 threads share 1 cores",)
+    assert device_info.choose(phone, wanted=None, threads=8).notes == (
+        "cores of 2 kinds: 0-3, 4-7",
+    )
+    assert device_info.choose(phone, wanted=None, threads=4) == device_info.Choice((4, 5, 6, 7))
 
 
 def test_a_board_of_one_kind_needs_no_taskset() -> None:
     board = Layout(tuple(Core(n, 1500000) for n in range(4)), "", "", ("aarch64",), taskset=False)
-    assert device.choose(board, wanted=None, threads=1) == device.Choice()
+    assert device_info.choose(board, wanted=None, threads=1) == device_info.Choice()
     with pytest.raises(InputError, match="--cores=2: the device has no taskset; leave --cores"):
-        device.choose(board, wanted="2", threads=1)
+        device_info.choose(board, wanted="2", threads=1)
 
 
 def test_a_phone_without_taskset_is_noted() -> None:
     phone = layout(Core(0, 1000), Core(1, 2000), taskset=False)
-    assert device.choose(phone, wanted=None, threads=1).notes == (
+    assert device_info.choose(phone, wanted=None, threads=1).notes == (
         "not kept to cores of one kind: the device has no taskset",
     )
 
@@ -133,28 +137,31 @@ def test_a_phone_without_taskset_is_noted() -> None:
 @pytest.mark.parametrize("wanted", ["8", "7-4", "0-", "big,little", "-1", "", "0-99999", "bog"])
 def test_cores_that_are_not_there_are_refused(wanted: str) -> None:
     with pytest.raises(InputError, match="expected big, little or numbers of 0-3, which are"):
-        device.choose(of_kinds((4, 1000)), wanted=wanted, threads=1)
+        device_info.choose(of_kinds((4, 1000)), wanted=wanted, threads=1)
 
 
 def test_an_offline_core_is_not_chosen() -> None:
     told = PIXEL_6 + "/sys/devices/system/cpu/online=0-5\n"
-    assert device.choose(device.parse_layout(told), wanted=None, threads=1).cores == ()
+    assert device_info.choose(device_info.parse_layout(told), wanted=None, threads=1).cores == ()
     told += "taskset=yes\n"
-    assert device.choose(device.parse_layout(told), wanted=None, threads=1).cores == (4, 5)
+    assert device_info.choose(device_info.parse_layout(told), wanted=None, threads=1).cores == (
+        4,
+        5,
+    )
 
 
 @pytest.mark.parametrize(("cores", "mask"), [((7,), "80"), ((4, 5, 6, 7), "f0"), ((0, 8), "101")])
 def test_masks_are_hexadecimal(cores: tuple[int, ...], mask: str) -> None:
-    assert device.pinned(["tool", "-x"], cores) == ["taskset", mask, "tool", "-x"]
+    assert device_info.pinned(["tool", "-x"], cores) == ["taskset", mask, "tool", "-x"]
 
 
 def test_without_cores_there_is_no_taskset() -> None:
-    assert device.pinned(["tool"], ()) == ["tool"]
+    assert device_info.pinned(["tool"], ()) == ["tool"]
 
 
 @pytest.mark.parametrize("text", ["0", "0-3", "0-3,6", "1,3,5-7"])
 def test_spans_are_read_and_written(text: str) -> None:
-    assert device.span(device.numbers(text)) == text
+    assert device_info.span(device_info.numbers(text)) == text
 
 
 def zones(*pairs: tuple[str, str]) -> str:
@@ -187,7 +194,7 @@ def zones(*pairs: tuple[str, str]) -> str:
     ],
 )
 def test_the_temperature_is_that_of_the_hottest_core(text: str, expected: float | None) -> None:
-    assert device.parse_state(text).temperature_c == expected
+    assert device_info.parse_state(text).temperature_c == expected
 
 
 def test_governors_and_throttling_are_those_of_the_cores_in_use() -> None:
@@ -200,15 +207,15 @@ def test_governors_and_throttling_are_those_of_the_cores_in_use() -> None:
             [("powersave", 1000000), ("schedutil", 2000000), ("schedutil", 1500000)]
         )
     )
-    state = device.parse_state(text + "  Thermal Status: 2\n")
-    assert device.governor(state, (1, 2)) == "schedutil"
-    assert device.governor(state, ()) == "powersave, schedutil"
-    assert device.throttling(state, (1, 2)) == [
+    state = device_info.parse_state(text + "  Thermal Status: 2\n")
+    assert device_info.governor(state, (1, 2)) == "schedutil"
+    assert device_info.governor(state, ()) == "powersave, schedutil"
+    assert device_info.throttling(state, (1, 2)) == [
         "throttled: cores 2 held to 1.50 of 2.00 GHz",
         "throttled: Android's thermal status is moderate",
     ]
-    assert device.throttling(device.parse_state(text), (1,)) == []
-    assert device.governor(State(), ()) is None
+    assert device_info.throttling(device_info.parse_state(text), (1,)) == []
+    assert device_info.governor(State(), ()) is None
 
 
 class Clock:
@@ -225,7 +232,7 @@ class Clock:
 
 
 def cool(device_: Clock, *, goal_c: float | None, limit_s: float) -> float | None:
-    return device.cool_down(
+    return device_info.cool_down(
         device_.read,
         goal_c=goal_c,
         limit_s=limit_s,
@@ -242,17 +249,17 @@ def test_cooling_ends_at_the_goal_or_at_the_limit() -> None:
     assert cool(hotter, goal_c=41.0, limit_s=15.0) == 75.0
     assert hotter.now == 15.0
     assert cool(Clock(50.0), goal_c=None, limit_s=60.0) == 50.0
-    assert device.cool_down(lambda: None, goal_c=1.0, limit_s=60.0) is None
+    assert device_info.cool_down(lambda: None, goal_c=1.0, limit_s=60.0) is None
 
 
 @pytest.mark.parametrize(
     "word", ["a b", "a'b", '"', "$(touch x)", "`x`", "a\nb", "\\", "*", "~", "é", "-n", ""]
 )
 def test_a_remote_shell_takes_words_as_they_are(word: str) -> None:
-    command = device.quote(["printf", "%s", word])
+    command = device_info.quote(["printf", "%s", word])
     ran = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=60)
     assert ran.stdout == word
-    nested = device.quote(["sh", "-c", command])
+    nested = device_info.quote(["sh", "-c", command])
     assert shlex.split(nested)[2] == command
     ran = subprocess.run(["sh", "-c", nested], capture_output=True, text=True, timeout=60)
     assert ran.stdout == word

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from android_bench import builds
+from android_bench import build_cache
 from android_bench.results import Row
 from shufflelite.errors import InputError
 
@@ -15,13 +15,13 @@ class Operand:
     """A network of a claim; resolution None: that of its paper."""
 
     model: str
-    options: Mapping[str, builds.Option] = field(default_factory=dict)
+    options: Mapping[str, build_cache.Option] = field(default_factory=dict)
     resolution: int | None = None
 
     @property
-    def wanted(self) -> builds.Wanted:
+    def wanted(self) -> build_cache.Wanted:
         """The network to convert."""
-        return builds.wanted(self.model, self.options, self.resolution)
+        return build_cache.wanted(self.model, self.options, self.resolution)
 
 
 @dataclass(frozen=True)

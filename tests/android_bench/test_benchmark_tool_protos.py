@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from google.protobuf import descriptor_pool
 
-from android_bench import benchmark_model
-from android_bench.benchmark_model import ParseError
+from android_bench import benchmark_tool
+from android_bench.benchmark_tool import ParseError
 from tests.android_bench.outputs import profile_printer
 from tests.android_bench.printed import check_profile
 
@@ -74,7 +74,7 @@ def test_the_proto_holds_what_was_measured_exactly() -> None:
     rng = random.Random(7)
     for _ in range(100):
         profile = ordinary(profile_printer.random_profile(rng))
-        told = benchmark_model.parse_profile_proto(profile_proto(profile))
+        told = benchmark_tool.parse_profile_proto(profile_proto(profile))
         check_profile(told, profile, csv=True)
         true = profile_printer.expected(profile.operators, profile.runs)
         assert [one.ms for one in told.operators] == pytest.approx([row[2] for row in true])
@@ -84,7 +84,7 @@ def test_a_proto_cut_off_anywhere_is_refused() -> None:
     data = profile_proto(ordinary(profile_printer.random_profile(random.Random(8))))
     for length in range(len(data)):
         with pytest.raises(ParseError):
-            benchmark_model.parse_profile_proto(data[:length])
+            benchmark_tool.parse_profile_proto(data[:length])
 
 
 def test_random_bytes_are_a_parse_error_or_a_profile_and_nothing_else() -> None:
@@ -96,9 +96,9 @@ def test_random_bytes_are_a_parse_error_or_a_profile_and_nothing_else() -> None:
         noise = bytes(rng.randrange(256) for _ in range(rng.randrange(40)))
         for damaged in (bytes(data), noise):
             for read in (
-                benchmark_model.parse_profile_proto,
-                benchmark_model.parse_result_proto,
-                benchmark_model.parse_runtime_info_proto,
+                benchmark_tool.parse_profile_proto,
+                benchmark_tool.parse_result_proto,
+                benchmark_tool.parse_runtime_info_proto,
             ):
                 try:
                     read(damaged)
@@ -129,10 +129,10 @@ def runtime_info(names: Sequence[str], taken: Sequence[Sequence[int]]) -> bytes:
 
 def test_the_runtime_info_counts_partitions_and_what_no_delegate_took() -> None:
     names = ["CONV_2D", "CONV_2D", "TRANSPOSE", "CONV_2D", "TRANSPOSE", "SOFTMAX"] + ["ADD"] * 300
-    told = benchmark_model.parse_runtime_info_proto(runtime_info(names, [[0, 1], [3]]))
+    told = benchmark_tool.parse_runtime_info_proto(runtime_info(names, [[0, 1], [3]]))
     assert told.partitions == {"TfLiteXNNPackDelegate": 2}
     assert told.undelegated_operators == {"TRANSPOSE": 2, "SOFTMAX": 1, "ADD": 300}
-    whole = benchmark_model.parse_runtime_info_proto(runtime_info(names, [range(len(names))]))
+    whole = benchmark_tool.parse_runtime_info_proto(runtime_info(names, [range(len(names))]))
     assert (whole.partitions, whole.undelegated_operators) == ({"TfLiteXNNPackDelegate": 1}, {})
 
 
@@ -140,4 +140,4 @@ def test_a_runtime_info_cut_off_anywhere_is_refused() -> None:
     data = runtime_info(["CONV_2D", "TRANSPOSE", "SOFTMAX"], [[0]])
     for length in range(len(data)):
         with pytest.raises(ParseError):
-            benchmark_model.parse_runtime_info_proto(data[:length])
+            benchmark_tool.parse_runtime_info_proto(data[:length])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from android_bench import results, side_by_side
+from android_bench import results, scheduler
 from android_bench.targets import Machine
 from tests.android_bench.rows import row
 
@@ -66,7 +66,7 @@ def run(targets: dict[str, Core], work: Callable[[str], str]) -> dict[str, str]:
         assert threading.current_thread() is threading.main_thread()
         found[name] = result
 
-    side_by_side.run(targets, work, done=done)
+    scheduler.run(targets, work, done=done)
     return found
 
 
@@ -106,7 +106,7 @@ def test_what_one_raises_comes_after_the_others_are_done() -> None:
         return name
 
     with pytest.raises(ValueError, match="a defect"):
-        side_by_side.run({"adb:a": Phone("1"), "adb:b": Phone("2")}, work, done=found.__setitem__)
+        scheduler.run({"adb:a": Phone("1"), "adb:b": Phone("2")}, work, done=found.__setitem__)
     assert found == {"adb:b": "adb:b"}
 
 
@@ -124,7 +124,7 @@ def test_all_are_stopped_where_nobody_takes_the_results() -> None:
 
     before = threading.active_count()
     with pytest.raises(OSError, match="disk full"):
-        side_by_side.run(phones, work, done=done)
+        scheduler.run(phones, work, done=done)
     assert threading.active_count() == before
 
 

@@ -5,9 +5,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from android_bench.benchmark_model.laws import check_sample
-from android_bench.benchmark_model.profile import Profile, is_delegated
-from android_bench.benchmark_model.result import ParseError, Result
+from android_bench.benchmark_tool.profile import Profile, is_delegated
+from android_bench.benchmark_tool.result import ParseError, Result
+from android_bench.benchmark_tool.sample_checks import check_sample
 from android_bench.targets import OperatorTime
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # wire types

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from android_bench.benchmark_model.result import Tool
+from android_bench.benchmark_tool.result import Tool
 from shufflelite.errors import InputError
 
 HANDLES = ("fd:", "pipe:", "buffer:")  # a path that begins so is no path for the tool

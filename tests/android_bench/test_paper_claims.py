@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from android_bench import builds, claims, markdown, sweep
-from android_bench.claims import Claim, Operand
+from android_bench import build_cache, paper_claims, sweep, tables
+from android_bench.paper_claims import Claim, Operand
 from keras_models import registry
 from shufflelite.errors import InputError
 from tests.android_bench.rows import network, row
@@ -44,13 +44,13 @@ def claim(quantity: str = "cost", **changes: object) -> Claim:
 def test_figures_are_quotients_exponents_or_quotients_per_fold(
     asked: Claim, expected: float
 ) -> None:
-    assert claims.ours(asked, LARGE, SMALL) == pytest.approx(expected)
+    assert paper_claims.ours(asked, LARGE, SMALL) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("base", [0.25, 0.5, 3.0])
 def test_an_exponent_gives_back_the_quotient(base: float) -> None:
-    exponent = claims.ours(claim("params", power_of=base), LARGE, SMALL)
-    assert base**exponent == pytest.approx(claims.ours(claim("params"), LARGE, SMALL))
+    exponent = paper_claims.ours(claim("params", power_of=base), LARGE, SMALL)
+    assert base**exponent == pytest.approx(paper_claims.ours(claim("params"), LARGE, SMALL))
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_a_claim_that_means_nothing_is_refused(changes: dict[str, object], messa
         claim(**changes)
 
 
-def published(wanted: builds.Wanted) -> int:
+def published(wanted: build_cache.Wanted) -> int:
     """Its multiply-adds in millions, by its paper or its authors' code."""
     options = {"groups": 3, **dict(wanted.options)}
     for variant in registry.find(wanted.model).published:
@@ -83,7 +83,7 @@ def test_what_papers_claim_in_theory_follows_from_what_they_publish(asked: Claim
         for side in (asked.numerator, asked.denominator)
     )
     (figure,) = asked.figure
-    assert claims.ours(asked, large, small) == pytest.approx(figure, rel=0.07)
+    assert paper_claims.ours(asked, large, small) == pytest.approx(figure, rel=0.07)
 
 
 TIMES = {  # Table 8 of arXiv:1707.01083: milliseconds at 224
@@ -121,7 +121,7 @@ def test_what_papers_claim_in_practice_follows_from_what_they_measured(
     )
     (figure,) = asked.figure
     expected = pytest.approx(figure, rel=ABOUT.get(asked.figure, 0.005))
-    assert claims.ours(asked, large, small) == expected
+    assert paper_claims.ours(asked, large, small) == expected
 
 
 def test_all_that_is_claimed_is_there_at_resolution_224() -> None:
@@ -148,7 +148,7 @@ def test_the_table_has_a_column_for_counts_and_one_for_each_target() -> None:
         row("large", ratio=5.0, instructions={"dot": 5}, network=LARGE.network),
         row("small", ratio=1.0, instructions={"dot": 1}, network=SMALL.network),
     ]
-    text = markdown.claims_table(asked, [LARGE, SMALL, *counted], models, ["Random weights."])
+    text = tables.claims_table(asked, [LARGE, SMALL, *counted], models, ["Random weights."])
     lines = text.splitlines()
     split = [[cell.strip() for cell in line.split(" | ")] for line in lines]
     assert [cells[2:] for cells in split[2:8]] == [

@@ -4,8 +4,8 @@ import math
 import re
 from dataclasses import dataclass
 
-from android_bench.benchmark_model.laws import check_sample
-from android_bench.benchmark_model.result import ParseError
+from android_bench.benchmark_tool.result import ParseError
+from android_bench.benchmark_tool.sample_checks import check_sample
 
 INTEGER = r"([0-9]{1,15})"
 NUMBER = r"([0-9]{1,15}(?:\.[0-9]{1,12})?(?:e[+-][0-9]{2})?)"

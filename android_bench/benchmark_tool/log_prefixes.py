@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from android_bench.benchmark_model.result import ParseError
+from android_bench.benchmark_tool.result import ParseError
 
 SEVERITY = re.compile(r"(?:(INFO|WARN|WARNING|VERBOSE|DEBUG|ERROR|FATAL):(?: |$))")
 SOURCE = re.compile(r"\[[\w.-]+:[0-9]+\] ?")  # LiteRT's logger names its own source file

@@ -11,11 +11,11 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from android_bench import binaries, device
-from android_bench.benchmark_model import Tool
+from android_bench import binaries, device_info
+from android_bench.benchmark_tool import Tool
 from android_bench.interrupts import undisturbed
 from android_bench.targets import Machine, Options, TargetError
-from android_bench.targets.connection import DroppedError, Output, Shell, last_line, shortened
+from android_bench.targets.remote_shell import DroppedError, Output, Shell, last_line, shortened
 from android_bench.targets.tool_session import ToolSession
 from shufflelite.errors import InputError
 
@@ -49,7 +49,7 @@ class ShellTarget:
         self._files: dict[str, Path] = {}  # there: here
         self._loaded = 0
         try:
-            self.layout = device.parse_layout(self.ask(device.LAYOUT))
+            self.layout = device_info.parse_layout(self.ask(device_info.LAYOUT))
             self.identity = self.layout.identity or shell.name.partition(":")[2]
             self.choice = self.choose_cores()
             self.tool, self.kind = self._find_tool(system or shell.system)
@@ -72,26 +72,26 @@ class ShellTarget:
             return binaries.Tool(Path(given), ""), Tool.LITERT_BENCHMARK
         return binaries.find(system=system, abis=self.layout.abis, given=given), Tool.CLASSIC
 
-    def choose_cores(self) -> device.Choice:
+    def choose_cores(self) -> device_info.Choice:
         """The cores to keep to."""
         options = self.options
-        return device.choose(self.layout, wanted=options.cores, threads=options.threads)
+        return device_info.choose(self.layout, wanted=options.cores, threads=options.threads)
 
     def machine(self) -> Machine:
         """The device as it is now."""
         state = self.state()
         return Machine(
             cpu=self.layout.cpu,
-            governor=device.governor(state, self.choice.cores),
+            governor=device_info.governor(state, self.choice.cores),
             load_average=state.load_average,
             temperature_c=state.temperature_c,
             fingerprint=self.layout.fingerprint,
             cores=self.choice.cores,
         )
 
-    def state(self) -> device.State:
+    def state(self) -> device_info.State:
         """Temperature, clocks and load as they are now."""
-        return device.parse_state(self.ask(device.STATE))
+        return device_info.parse_state(self.ask(device_info.STATE))
 
     def load(self, path: Path, *, warmup: int, seed: int) -> ToolSession:
         """Pushes the model and runs it once.
@@ -127,7 +127,7 @@ class ShellTarget:
         if self.kind is not Tool.LITERT_BENCHMARK:  # which is the device's own
             self.program = f"{self.folder}/benchmark_model"
             self.push(self.tool.path, self.program)
-            self.ask(device.quote(["chmod", "755", self.program]))
+            self.ask(device_info.quote(["chmod", "755", self.program]))
 
     def make_folder(self) -> None:
         """Makes a private folder in which programs can be run, and removes forgotten ones."""
@@ -155,7 +155,7 @@ class ShellTarget:
 
         def push() -> None:
             self.shell.push(path, to)
-            there = self.shell.run(f"wc -c < {device.quote([to])}").text.strip()
+            there = self.shell.run(f"wc -c < {device_info.quote([to])}").text.strip()
             if there != str(size):
                 raise TargetError(
                     f"{self.name}: pushed {size} bytes of {path.name}, {there!r} arrived; is its"
@@ -166,10 +166,10 @@ class ShellTarget:
 
     def execute(self, words: Sequence[str]) -> Output:
         """Runs the tool with these flags, anew where the connection breaks."""
-        command = device.pinned([self.program, *words], self.choice.cores)
-        pid = device.quote([f"{self.folder}/pid"])
-        started = device.quote(["sh", "-c", f'echo $$ > {pid}; exec "$@"', "sh", *command])
-        there = device.quote(["cd", self.folder])
+        command = device_info.pinned([self.program, *words], self.choice.cores)
+        pid = device_info.quote([f"{self.folder}/pid"])
+        started = device_info.quote(["sh", "-c", f'echo $$ > {pid}; exec "$@"', "sh", *command])
+        there = device_info.quote(["cd", self.folder])
         try:
             return self.again(
                 lambda: self.shell.run(
@@ -195,7 +195,7 @@ class ShellTarget:
     def read_bytes(self, path: str) -> bytes | None:
         """A small file of the device; None where there is none."""
         # As text: the shells of old phones change line ends in what passes through them.
-        file = device.quote([path])
+        file = device_info.quote([path])
         command = f"[ ! -f {file} ] || {{ echo 'a file'; od -An -v -tx1 {file} 2>/dev/null; }}"
         heading, _, digits = self.ask(command).partition("\n")
         try:
@@ -249,7 +249,7 @@ class ShellTarget:
         try:
             self.ask(self._kill_command())
             self.clean_up()
-            self.ask(device.quote(["rm", "-rf", self.folder]))
+            self.ask(device_info.quote(["rm", "-rf", self.folder]))
         except TargetError as error:
             raise TargetError(f"{error}; {self.folder} stays on the device: remove it") from error
         self.folder = ""
@@ -261,7 +261,7 @@ class ShellTarget:
         """Removes a model; a device that is gone is left to `close`."""
         self._files.pop(remote, None)
         files = [remote, f"{remote}.csv", f"{remote}.result"]
-        undisturbed(partial(self._try, device.quote(["rm", "-f", *files])))
+        undisturbed(partial(self._try, device_info.quote(["rm", "-f", *files])))
 
     def _try(self, command: str) -> None:
         with contextlib.suppress(TargetError):
@@ -269,7 +269,7 @@ class ShellTarget:
 
     def _kill_command(self) -> str:
         # The number may be another process's by now, after a restart of the device.
-        pid = device.quote([f"{self.folder}/pid"])
+        pid = device_info.quote([f"{self.folder}/pid"])
         name = self.folder.rpartition("/")[2]
         return (
             f"p=$(cat {pid} 2>/dev/null) && grep -q {name} /proc/$p/cmdline 2>/dev/null &&"
@@ -280,8 +280,8 @@ class ShellTarget:
         """Ends what still runs, and pushes what a restart took with it."""
         self.ask(self._kill_command())
         for to, path in list(self._files.items()):
-            found = self.ask(f"wc -c < {device.quote([to])} 2>/dev/null || true").strip()
+            found = self.ask(f"wc -c < {device_info.quote([to])} 2>/dev/null || true").strip()
             if found != str(path.stat().st_size):
-                self.ask(device.quote(["mkdir", "-p", self.folder]))
+                self.ask(device_info.quote(["mkdir", "-p", self.folder]))
                 self.push(path, to)
-                self.ask(device.quote(["chmod", "755", to]))
+                self.ask(device_info.quote(["chmod", "755", to]))

@@ -4,16 +4,16 @@ Three tools are known: TFLite's `benchmark_model` ("classic"), LiteRT's tool of 
 runs a CompiledModel, and `litert-benchmark` of the ai-edge-litert package.
 """
 
-from android_bench.benchmark_model.command import flags
-from android_bench.benchmark_model.json_result import parse_result_json
-from android_bench.benchmark_model.profile import Profile, parse_profile, parse_profile_csv
-from android_bench.benchmark_model.protos import (
+from android_bench.benchmark_tool.command import flags
+from android_bench.benchmark_tool.json_result import parse_result_json
+from android_bench.benchmark_tool.profile import Profile, parse_profile, parse_profile_csv
+from android_bench.benchmark_tool.protos import (
     RuntimeInfo,
     parse_profile_proto,
     parse_result_proto,
     parse_runtime_info_proto,
 )
-from android_bench.benchmark_model.result import (
+from android_bench.benchmark_tool.result import (
     Delegate,
     ParseError,
     Replacement,
@@ -22,7 +22,7 @@ from android_bench.benchmark_model.result import (
     agree,
     check_delegate,
 )
-from android_bench.benchmark_model.text import parse
+from android_bench.benchmark_tool.stdout_parser import parse
 
 __all__ = [
     "Delegate",

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
-from android_bench import claims, results
-from android_bench.builds import Wanted
-from android_bench.claims import Claim
+from android_bench import paper_claims, results
+from android_bench.build_cache import Wanted
 from android_bench.compare import Comparison
+from android_bench.paper_claims import Claim
 from android_bench.results import Row
 from android_bench.run_table import milliseconds, number
 from shufflelite.cli import markdown_table as table
@@ -211,7 +211,7 @@ def _figure(claim: Claim, numerator: Row | None, denominator: Row | None) -> str
         return "-"
     if numerator.network is None or denominator.network is None:
         return "-"
-    value = claims.ours(claim, numerator, denominator)
+    value = paper_claims.ours(claim, numerator, denominator)
     return f"{value:.2f}{'' if claim.is_exponent else 'x'}"
 
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from android_bench import benchmark_model
-from android_bench.benchmark_model import ParseError, Tool
+from android_bench import benchmark_tool
+from android_bench.benchmark_tool import ParseError, Tool
 from tests.android_bench.outputs import printer
 from tests.android_bench.printed import check, result_file
 
@@ -23,38 +23,38 @@ def test_the_result_file_holds_the_same_as_the_output() -> None:
     version = printer.VERSIONS["litert2.2"]
     for _ in range(200):
         run = printer.random_run(rng)
-        file = benchmark_model.parse_result_proto(result_file(run))
+        file = benchmark_tool.parse_result_proto(result_file(run))
         truth = printer.truth(run, version)
         assert file.tool is None
         for name, true in truth.items():
             if name != "graph" and true is not None:
                 assert getattr(file, name) == pytest.approx(true, rel=1e-7)
-        result = benchmark_model.agree(benchmark_model.parse(printer.text(run, version)), file)
+        result = benchmark_tool.agree(benchmark_tool.parse(printer.text(run, version)), file)
         check(result, truth, version)
 
 
 def test_the_result_file_fills_in_what_the_output_lacks() -> None:
     run = replace(printer.random_run(random.Random(9)), regular_us=[5, 7, 9, 12])
     run = replace(run, regular_loop=(4, 0, 150))
-    printed = benchmark_model.parse(printer.text(run, printer.VERSIONS["tf2.12"]))
-    file = benchmark_model.parse_result_proto(result_file(run))
+    printed = benchmark_tool.parse(printer.text(run, printer.VERSIONS["tf2.12"]))
+    file = benchmark_tool.parse_result_proto(result_file(run))
     assert printed.median_ms is None
-    assert benchmark_model.agree(printed, file).median_ms == pytest.approx(0.009)
+    assert benchmark_tool.agree(printed, file).median_ms == pytest.approx(0.009)
 
 
 def test_a_result_file_of_another_run_is_refused() -> None:
     rng = random.Random(8)
     one, other = printer.random_run(rng), printer.random_run(rng)
-    printed = benchmark_model.parse(printer.text(one, printer.VERSIONS["litert1.1"]))
+    printed = benchmark_tool.parse(printer.text(one, printer.VERSIONS["litert1.1"]))
     with pytest.raises(ParseError, match="not of one run, or one of them is damaged"):
-        benchmark_model.agree(printed, benchmark_model.parse_result_proto(result_file(other)))
+        benchmark_tool.agree(printed, benchmark_tool.parse_result_proto(result_file(other)))
 
 
 def test_a_result_file_cut_off_anywhere_is_refused() -> None:
     data = result_file(printer.random_run(random.Random(8)))
     for length in range(len(data)):
         with pytest.raises(ParseError):
-            benchmark_model.parse_result_proto(data[:length])
+            benchmark_tool.parse_result_proto(data[:length])
 
 
 def test_a_damaged_result_file_breaks_nothing_else() -> None:
@@ -65,9 +65,9 @@ def test_a_damaged_result_file_breaks_nothing_else() -> None:
         data = bytearray(result_file(run))
         for _ in range(rng.randint(1, 3)):
             data[rng.randrange(len(data))] = rng.randrange(256)
-        printed = benchmark_model.parse(printer.text(run, version))
+        printed = benchmark_tool.parse(printer.text(run, version))
         try:
-            result = benchmark_model.agree(printed, benchmark_model.parse_result_proto(bytes(data)))
+            result = benchmark_tool.agree(printed, benchmark_tool.parse_result_proto(bytes(data)))
         except ParseError:
             continue
         check(result, printer.truth(run, version), version)
@@ -103,12 +103,12 @@ def litert_json(**changes: Any) -> dict[str, Any]:
 
 
 def test_the_json_of_litert_benchmark_is_read() -> None:
-    result = benchmark_model.parse_result_json(json.dumps(litert_json()))
+    result = benchmark_tool.parse_result_json(json.dumps(litert_json()))
     assert (result.median_ms, result.p5_ms, result.p95_ms, result.runs) == (0.52, 0.5, 0.75, 20)
     assert result.model_size_mb == pytest.approx(1.5 * 1.048576)
-    assert benchmark_model.check_delegate(result, "xnnpack").outcome == "whole"
+    assert benchmark_tool.check_delegate(result, "xnnpack").outcome == "whole"
     with pytest.raises(ParseError, match="nothing says it was applied"):
-        benchmark_model.check_delegate(result, "gpu")
+        benchmark_tool.check_delegate(result, "gpu")
 
 
 @pytest.mark.parametrize(
@@ -119,12 +119,12 @@ def test_a_gpu_that_the_cpu_could_help_is_not_believed(
     accelerators: list[str], full: bool, good: bool
 ) -> None:
     text = json.dumps(litert_json(accelerators=accelerators, fully_accelerated=full))
-    result = benchmark_model.parse_result_json(text)
+    result = benchmark_tool.parse_result_json(text)
     if good:
-        assert benchmark_model.check_delegate(result, "gpu").outcome == "whole"
+        assert benchmark_tool.check_delegate(result, "gpu").outcome == "whole"
     else:
         with pytest.raises(ParseError, match="the delegate gpu"):
-            benchmark_model.check_delegate(result, "gpu")
+            benchmark_tool.check_delegate(result, "gpu")
 
 
 @pytest.mark.parametrize(
@@ -137,17 +137,17 @@ def test_a_gpu_that_the_cpu_could_help_is_not_believed(
 )
 def test_json_that_contradicts_itself_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(ParseError, match=r"litert-benchmark|an average|a deviation"):
-        benchmark_model.parse_result_json(json.dumps(litert_json(**change)))
+        benchmark_tool.parse_result_json(json.dumps(litert_json(**change)))
 
 
 def test_json_cut_off_anywhere_is_refused() -> None:
     text = json.dumps(litert_json(), indent=2)
     for length in range(len(text)):
         with pytest.raises(ParseError, match="cut off or damaged"):
-            benchmark_model.parse_result_json(text[:length])
+            benchmark_tool.parse_result_json(text[:length])
     for damaged in ("[" * 100_000, "[]", "null", '{"latency": 3}'):
         with pytest.raises(ParseError):
-            benchmark_model.parse_result_json(damaged)
+            benchmark_tool.parse_result_json(damaged)
 
 
 @pytest.mark.skipif(
@@ -160,7 +160,7 @@ def test_the_real_litert_benchmark_takes_our_flags_and_is_understood(
     toys: Mapping[str, Path], tmp_path: Path, kind: str
 ) -> None:
     written = tmp_path / "result.json"
-    words = benchmark_model.flags(
+    words = benchmark_tool.flags(
         Tool.LITERT_BENCHMARK,
         str(toys[kind]),
         runs=12,
@@ -170,16 +170,16 @@ def test_the_real_litert_benchmark_takes_our_flags_and_is_understood(
     )
     command = [sys.executable, "-m", "ai_edge_litert.tools.benchmark_litert_model", *words]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    result = benchmark_model.parse_result_json(written.read_text())
+    result = benchmark_tool.parse_result_json(written.read_text())
     assert (result.runs, result.warmup_runs, result.graph) == (12, 2, str(toys[kind]))
     assert result.accelerators == ("CPU",)
     assert f"Inference (median):    {result.median_ms:.2f} ms" in done.stdout
     assert f"Inference (p95):       {result.p95_ms:.2f} ms" in done.stdout
-    benchmark_model.check_delegate(result, "xnnpack")
+    benchmark_tool.check_delegate(result, "xnnpack")
     with pytest.raises(ParseError, match="--result_json"):
-        benchmark_model.parse(done.stdout)
+        benchmark_tool.parse(done.stdout)
 
 
 def test_a_number_that_no_tool_counts_to_is_refused() -> None:
     with pytest.raises(ParseError, match="lacks 'num_runs', or it is 1000"):
-        benchmark_model.parse_result_json(json.dumps(litert_json(num_runs=10**400)))
+        benchmark_tool.parse_result_json(json.dumps(litert_json(num_runs=10**400)))

@@ -4,13 +4,13 @@ from typing import Any
 
 import pytest
 
-from android_bench import benchmark_model
-from android_bench.benchmark_model import Tool
+from android_bench import benchmark_tool
+from android_bench.benchmark_tool import Tool
 from shufflelite.errors import InputError
 
 
 def test_flags_of_the_classic_tool() -> None:
-    words = benchmark_model.flags(
+    words = benchmark_tool.flags(
         Tool.CLASSIC,
         "/data/local/tmp/a b; rm -rf $HOME.tflite",
         runs=10,
@@ -47,19 +47,19 @@ def test_flags_of_the_classic_tool() -> None:
 
 def test_the_warm_up_lasts_as_long_as_asked_for_or_as_the_tool_likes() -> None:
     for seconds, expected in ((2.5, ["--warmup_min_secs=2.5"]), (None, [])):
-        words = benchmark_model.flags(Tool.CLASSIC, "/m", runs=1, warmup=0, warmup_seconds=seconds)
+        words = benchmark_tool.flags(Tool.CLASSIC, "/m", runs=1, warmup=0, warmup_seconds=seconds)
         assert [word for word in words if "warmup_min_secs" in word] == expected
 
 
 def test_the_deprecated_csv_flag_does_not_overrule_a_proto() -> None:
-    words = benchmark_model.flags(
+    words = benchmark_tool.flags(
         Tool.CLASSIC, "/m", runs=1, warmup=0, profile="proto", profile_file="/t/p.pb"
     )
     assert not [word for word in words if "csv" in word]
 
 
 def test_the_compiled_model_tool_keeps_the_cpu_out_only_by_both_flags() -> None:
-    words = benchmark_model.flags(
+    words = benchmark_tool.flags(
         Tool.COMPILED_MODEL, "/m", runs=5, warmup=1, delegate="gpu", profile="text"
     )
     assert {"--use_gpu=true", "--use_cpu=false", "--require_full_delegation=true"} < set(words)
@@ -67,7 +67,7 @@ def test_the_compiled_model_tool_keeps_the_cpu_out_only_by_both_flags() -> None:
 
 
 def test_a_path_that_looks_like_a_handle_stays_a_path() -> None:
-    assert "--graph=./fd:3:0:9" in benchmark_model.flags(Tool.CLASSIC, "fd:3:0:9", runs=1, warmup=0)
+    assert "--graph=./fd:3:0:9" in benchmark_tool.flags(Tool.CLASSIC, "fd:3:0:9", runs=1, warmup=0)
 
 
 @pytest.mark.parametrize(
@@ -88,5 +88,5 @@ def test_a_path_that_looks_like_a_handle_stays_a_path() -> None:
 )
 def test_what_a_tool_cannot_do_is_refused(tool: Tool, change: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError) as caught:
-        benchmark_model.flags(tool, "/m", **{"runs": 5, "warmup": 1, **change})
+        benchmark_tool.flags(tool, "/m", **{"runs": 5, "warmup": 1, **change})
     assert message in str(caught.value)

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from android_bench.benchmark_model.lines import Line
-from android_bench.benchmark_model.result import ParseError, Replacement
-from android_bench.benchmark_model.stat_line import (
+from android_bench.benchmark_tool.log_prefixes import Line
+from android_bench.benchmark_tool.result import ParseError, Replacement
+from android_bench.benchmark_tool.stat_line import (
     INTEGER,
     NUMBER,
     STATISTICS,

@@ -10,9 +10,9 @@ import pytest
 from ai_edge_litert.interpreter import Interpreter
 
 import tflite_file
-from android_bench import operators
+from android_bench import op_profiler
 from android_bench.host_worker import random_input
-from android_bench.operators import Alone
+from android_bench.op_profiler import Alone
 from android_bench.targets import Options, TargetError, open_target
 from tflite_file import extract_ops
 
@@ -51,7 +51,7 @@ def run(data: bytes, inputs: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarra
 
 def test_the_start_of_an_inference_belongs_to_no_operator(toys: Mapping[str, Path]) -> None:
     bench = Scripted()
-    found = operators.profile(toys["int8"].read_bytes(), bench)
+    found = op_profiler.profile(toys["int8"].read_bytes(), bench)
     assert [(one.index, one.type, one.cost) for one in found] == [
         (0, "CONV_2D", 7.0),
         (1, "DEPTHWISE_CONV_2D", 5.0),
@@ -65,14 +65,14 @@ def test_the_start_of_an_inference_belongs_to_no_operator(toys: Mapping[str, Pat
 
 
 def test_a_file_of_one_operator_has_a_profile_too(toys: Mapping[str, Path]) -> None:
-    (one,) = operators.profile(toys["heavy"].read_bytes(), Scripted())
+    (one,) = op_profiler.profile(toys["heavy"].read_bytes(), Scripted())
     assert (one.type, one.cost) == ("FULLY_CONNECTED", START + 1.0)  # nothing tells them apart
 
 
 def test_a_refusal_becomes_a_note_and_leaves_no_file(toys: Mapping[str, Path]) -> None:
     bench = Scripted(refuses=True)
     path = toys["int8"]
-    rows, notes = operators.profile_or_note(path, bench, note="alone")
+    rows, notes = op_profiler.profile_or_note(path, bench, note="alone")
     assert (rows, notes) == ([], [f"no profile of {path}: the runtime refuses it"])
     assert bench.folder is not None
     assert not bench.folder.exists()
@@ -118,6 +118,6 @@ def test_the_host_measures_each_operator_and_tells_which_are_delegated(
 
 def test_a_worker_that_cannot_run_a_part_says_so(unrunnable: Path) -> None:
     target = open_target("host", options=Options(profile=True))
-    rows, (note,) = operators.profile_or_note(unrunnable, target, note="alone")
+    rows, (note,) = op_profiler.profile_or_note(unrunnable, target, note="alone")
     assert rows == []
     assert "unresolved custom op: Mystery" in note

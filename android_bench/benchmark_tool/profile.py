@@ -6,9 +6,9 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from android_bench.benchmark_model.lines import SEVERITY, strip, unwrap
-from android_bench.benchmark_model.result import ParseError
-from android_bench.benchmark_model.stat_line import STATISTICS, Statistics, rounding, statistics
+from android_bench.benchmark_tool.log_prefixes import SEVERITY, strip, unwrap
+from android_bench.benchmark_tool.result import ParseError
+from android_bench.benchmark_tool.stat_line import STATISTICS, Statistics, rounding, statistics
 from android_bench.targets import OperatorTime
 
 INITIALIZATION = "Profiling Info for Benchmark Initialization:"

@@ -18,8 +18,8 @@ from ai_edge_litert import schema_py_generated as schema
 from PIL import Image
 
 import tflite_file
-from android_bench import benchmark_model, network, results, sweep
-from android_bench.benchmark_model import ParseError
+from android_bench import benchmark_tool, bundle_info, results, sweep
+from android_bench.benchmark_tool import ParseError
 from convert import settings as conversion
 from convert.accuracy import models
 from convert.verification import sandbox
@@ -133,7 +133,7 @@ def _tflite(folder: Path) -> Iterator[Reader]:
 
     def of_bundle(report: Path) -> object:
         path = report.with_name("model.tflite")
-        return network.of(path), models.read_all([str(path)], preprocessing=None, labels=None)
+        return bundle_info.of(path), models.read_all([str(path)], preprocessing=None, labels=None)
 
     yield Reader("tflite_operators", tflite_file.operators, seeds, ValueError)
     yield Reader("tflite_metadata", metadata.read, seeds, ValueError)
@@ -191,13 +191,13 @@ def _tool_output() -> Iterator[Reader]:
     )
     info = _field(2, nodes + _field(4, b"\x00\x01"))
     readers = [
-        ("tool_text", _of_text(benchmark_model.parse), texts),
-        ("tool_profile", _of_text(benchmark_model.parse_profile), profiled),
-        ("tool_csv", _of_text(benchmark_model.parse_profile_csv), tables),
-        ("tool_json", _of_text(benchmark_model.parse_result_json), [_json(told)]),
-        ("tool_result_proto", benchmark_model.parse_result_proto, [result]),
-        ("tool_profile_proto", benchmark_model.parse_profile_proto, [profile]),
-        ("tool_runtime_proto", benchmark_model.parse_runtime_info_proto, [info]),
+        ("tool_text", _of_text(benchmark_tool.parse), texts),
+        ("tool_profile", _of_text(benchmark_tool.parse_profile), profiled),
+        ("tool_csv", _of_text(benchmark_tool.parse_profile_csv), tables),
+        ("tool_json", _of_text(benchmark_tool.parse_result_json), [_json(told)]),
+        ("tool_result_proto", benchmark_tool.parse_result_proto, [result]),
+        ("tool_profile_proto", benchmark_tool.parse_profile_proto, [profile]),
+        ("tool_runtime_proto", benchmark_tool.parse_runtime_info_proto, [info]),
     ]
     for name, read, seeds in readers:
         yield Reader(name, read, seeds, ParseError)

@@ -7,8 +7,8 @@ have "died" or "hung", and must leave as little.
 
 Needs Linux, and root for the disks, which are mounted where nobody else sees them.
 
-python drills/limits.py
-python drills/limits.py --only train --steps 20
+python drills/resource_limits.py
+python drills/resource_limits.py --only train --steps 20
 """
 
 import os
