@@ -42,9 +42,9 @@ from shufflelite.errors import InputError
 from shufflelite.progress import Progress
 
 if TYPE_CHECKING:
+    from android_bench.measurement import Target
     from android_bench.results import Place, Row
     from android_bench.sweep import Measure
-    from android_bench.targets import Target
 
 COSTLIEST = 10  # operators of each file that are shown; the rows hold all
 
@@ -280,7 +280,7 @@ def _over(asked: "Measure") -> "Measure":
 def _places(targets: Mapping[str, "Target"]) -> list["Place"]:
     """Those that rows will have; without targets that are gone, of which their models will tell."""
     from android_bench import results
-    from android_bench.targets import TargetError
+    from android_bench.measurement import TargetError
 
     found = []
     for name, target in targets.items():
@@ -322,7 +322,8 @@ def _about_baseline() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _targets() -> Iterator[dict[str, "Target"]]:
-    from android_bench.targets import Options, open_target
+    from android_bench.measurement import Options
+    from android_bench.targets import open_target
 
     options = Options(
         runtime=_RUNTIME.value,
@@ -341,13 +342,13 @@ def _targets() -> Iterator[dict[str, "Target"]]:
 
 
 def _delegate() -> str:
-    from android_bench.targets import DEFAULT_DELEGATE
+    from android_bench.measurement import DEFAULT_DELEGATE
 
     return _DELEGATE.value or DEFAULT_DELEGATE
 
 
 def _close(target: "Target") -> None:
-    from android_bench.targets import TargetError
+    from android_bench.measurement import TargetError
 
     try:
         target.close()

@@ -57,7 +57,7 @@ class Worker:
         return [self._invoke() for _ in range(runs)]
 
     def finish(self) -> dict[str, Any]:
-        """What is known of the model after its last run; see `targets.Facts`."""
+        """What is known of the model after its last run; see `measurement.Facts`."""
         before, peak = self.peak_before_kb, _peak_kb()  # read before the list below takes memory
         partitions, outside = delegation(self.interpreter._get_ops_details())
         return {

@@ -8,16 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from android_bench.measurement import Counted, Facts, Machine, Round, Session, Target, TargetError
 from android_bench.model_file import ModelFile
-from android_bench.targets import (
-    Counted,
-    Facts,
-    Machine,
-    Round,
-    Session,
-    Target,
-    TargetError,
-)
 
 Track = Callable[[range, str], Iterable[int]]  # shows how far a loop is
 

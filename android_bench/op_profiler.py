@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from android_bench.targets import TargetError
+from android_bench.measurement import TargetError
 from tflite_file import extract_ops
 
 PAIRS = 9  # that tell the start, spread over the file

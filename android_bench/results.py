@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from android_bench import bundle_info, measure
-from android_bench.targets import (
+from android_bench.measurement import (
     DEFAULT_DELEGATE,
     Counted,
     Machine,
@@ -41,7 +41,7 @@ class Row:
     size_bytes: int
     sha256: str
     operators: Mapping[str, int]  # of the file, by type
-    bundle_info: Mapping[str, Any] | None  # see network.Network; None: not made by `convert`
+    network: Mapping[str, Any] | None  # see bundle_info.Network; None: not made by `convert`
 
     median_ms: float | None  # None, with the three that follow: an emulated core has no times
     p5_ms: float | None
@@ -60,7 +60,7 @@ class Row:
     process_peak_mb: float | None  # the peak itself, with the runtime and Python
     delegate_partitions: int | None
     undelegated_operators: Mapping[str, int] | None
-    profile: Sequence[Mapping[str, Any]]  # see targets.OperatorTime, OperatorCount
+    profile: Sequence[Mapping[str, Any]]  # see measurement.OperatorTime, OperatorCount
     notes: Sequence[str]
 
     target: str

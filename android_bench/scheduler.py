@@ -8,7 +8,7 @@ from functools import partial
 from typing import Protocol, TypeVar, runtime_checkable
 
 from android_bench.interrupts import undisturbed
-from android_bench.targets import Target
+from android_bench.measurement import Target
 
 END_S = 60.0  # for the work at all devices to end after Ctrl-C
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from android_bench import build_cache, measure, model_file, results, scheduler
 from android_bench.build_cache import Option, Wanted
+from android_bench.measurement import DEFAULT_DELEGATE, Machine, Target, TargetError
 from android_bench.model_file import ModelFile
 from android_bench.paper_claims import Claim
 from android_bench.results import Row
-from android_bench.targets import DEFAULT_DELEGATE, Machine, Target, TargetError
 from shufflelite import atomic, config
 from shufflelite.errors import InputError
 from shufflelite.progress import Progress

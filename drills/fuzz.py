@@ -27,7 +27,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from absl import app, flags
-from foreign import Reader, readers
+from fuzz_targets import Reader, readers
 
 from shufflelite.errors import InputError
 

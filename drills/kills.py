@@ -32,7 +32,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from absl import app, flags
-from left import digests, faults
+from leftovers import digests, faults
 
 flags.DEFINE_integer("kills", 10, "How many kills.", lower_bound=1)
 flags.DEFINE_integer("seed", 0, "Of the moments.")

@@ -14,7 +14,7 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-from foreign import readers
+from fuzz_targets import readers
 from PIL import Image
 
 TOUCH = "'$(touch executed)'"

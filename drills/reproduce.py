@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from absl import app, flags
-from left import digests
+from leftovers import digests
 
 flags.DEFINE_string("words", "", "More words for convert.")
 flags.DEFINE_multi_string("only", [], "Variations whose names begin so.")

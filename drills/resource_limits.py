@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from absl import app, flags
-from left import Digests, digests, faults
+from leftovers import Digests, digests, faults
 
 flags.DEFINE_integer("steps", 6, "How many sizes of disks and of memory, each.", lower_bound=1)
 flags.DEFINE_string("only", "", "The command of that name alone.")

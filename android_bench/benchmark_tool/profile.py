@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from android_bench.benchmark_tool.log_prefixes import SEVERITY, strip, unwrap
 from android_bench.benchmark_tool.result import ParseError
 from android_bench.benchmark_tool.stat_line import STATISTICS, Statistics, rounding, statistics
-from android_bench.targets import OperatorTime
+from android_bench.measurement import OperatorTime
 
 INITIALIZATION = "Profiling Info for Benchmark Initialization:"
 REGULAR = "Operator-wise Profiling Info for Regular Benchmark Runs:"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from android_bench.benchmark_tool.profile import Profile, is_delegated
 from android_bench.benchmark_tool.result import ParseError, Result
 from android_bench.benchmark_tool.sample_checks import check_sample
-from android_bench.targets import OperatorTime
+from android_bench.measurement import OperatorTime
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # wire types
 Message = Mapping[int, list[int | bytes]]  # field number: its values, as they came

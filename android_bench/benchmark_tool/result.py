@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from android_bench.targets import TargetError
+from android_bench.measurement import TargetError
 
 
 class ParseError(TargetError):

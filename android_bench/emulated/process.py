@@ -14,7 +14,7 @@ from typing import Any
 import android_bench
 from android_bench.emulated import cores
 from android_bench.exit_reason import last_words
-from android_bench.targets import TargetError
+from android_bench.measurement import TargetError
 
 QEMU = "qemu-aarch64"
 ROOT, SITE, COUNTER = "root", "site", "counter.so"  # in the folder that the set-up makes

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from android_bench.emulated import cores, process
-from android_bench.targets import TargetError
+from android_bench.measurement import TargetError
 from shufflelite import atomic
 from shufflelite.download import alone_in, cache_folder
 from shufflelite.errors import InputError

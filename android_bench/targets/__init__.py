@@ -3,14 +3,11 @@
 import difflib
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol
 
 from android_bench.errors import FlagError
+from android_bench.measurement import DEFAULT_DELEGATE, Options, Target
 from shufflelite.errors import InputError
 
-DEFAULT_DELEGATE = "xnnpack"  # that every runtime takes where it is not told another
 DELEGATES: Mapping[str, Sequence[str]] = {  # that can be chosen, by the target's name
     "host": ("xnnpack", "none"),
     "adb": ("xnnpack", "gpu", "nnapi", "none"),
@@ -25,115 +22,6 @@ HAS_NOT = {  # options that the target is without
 ADB_PORT = "ANDROID_ADB_SERVER_PORT"
 MAX_THREADS = 256
 MAX_THREADS_PER_CORE = 4  # of this machine
-
-
-class TargetError(Exception):
-    """A model that could not be run, in one line; the other models are not concerned."""
-
-
-@dataclass(frozen=True)
-class Options:
-    """What is asked of a target; None leaves it to the target."""
-
-    runtime: str = "litert"  # on the host: "litert" or "tflite-runtime"
-    threads: int = 1
-    profile: bool = False  # cost of each operator, in Facts.profile
-    cores: str | None = None  # on a device: "big", "little", or numbers as in "4-7"
-    benchmark_binary: str | None = None  # on a device: a file of the benchmark tool
-    delegate: str | None = None  # of DELEGATES
-
-
-@dataclass(frozen=True)
-class Machine:
-    """What ran the models; None where it does not tell."""
-
-    cpu: str
-    governor: str | None
-    load_average: float | None  # over the last minute
-    temperature_c: float | None = None
-    fingerprint: str | None = None  # of a device: model, build, ABI
-    cores: tuple[int, ...] = ()  # that the models are kept to; empty: all
-
-
-@dataclass(frozen=True)
-class Round:
-    """One model's timed inferences in one round."""
-
-    median_ms: float
-    p5_ms: float
-    p95_ms: float
-    min_ms: float
-    runs: int
-
-
-@dataclass(frozen=True)
-class Counted:
-    """Guest instructions of one inference by class, on an emulated core: exact, and no time."""
-
-    instructions: Mapping[str, int]
-
-
-@dataclass(frozen=True)
-class OperatorTime:
-    """One row of a profile; `ms` is per inference, over all `calls` of it."""
-
-    name: str
-    type: str
-    ms: float
-    calls: int
-    delegated: bool | None
-
-
-@dataclass(frozen=True)
-class OperatorCount:
-    """One row of a profile on an emulated core; `instructions` as `ms` above."""
-
-    name: str
-    type: str
-    instructions: int
-    calls: int
-    delegated: bool | None
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What a session knows of its model besides the times; None: not told.  MB are 2**20 bytes."""
-
-    init_ms: float | None  # constructing the interpreter and allocating its tensors
-    first_ms: float | None  # the first inference after that
-    peak_memory_mb: float | None  # growth of the process's peak since just before loading
-    process_peak_mb: float | None  # the peak itself, with the runtime and Python
-    delegate_partitions: int | None
-    undelegated_operators: Mapping[str, int] | None
-    runtime_version: str | None
-    profile: Sequence[OperatorTime | OperatorCount] = ()
-    notes: Sequence[str] = ()  # what a reader of the figures must know
-
-
-class Session(Protocol):
-    """One loaded and warm model.  Each method raises TargetError when the model has died."""
-
-    def measure(self, *, runs: int) -> Round | Counted:
-        """One round: `runs` inferences, after an untimed one."""
-
-    def finish(self) -> Facts:
-        """The facts, asked for once after the last measurement."""
-
-    def close(self) -> None:
-        """Frees what the model holds; always called, whatever happened before."""
-
-
-class Target(Protocol):
-    """A place to run models, with its runtime and number of threads."""
-
-    def machine(self) -> Machine:
-        """The machine as it is now."""
-
-    def load(self, path: Path, *, warmup: int, seed: int) -> Session:
-        """Loads a model, runs it once and then `warmup` times; raises TargetError."""
-
-    def close(self) -> None:
-        """Frees what the target holds; always called."""
 
 
 def check(spec: str, options: Options) -> None:

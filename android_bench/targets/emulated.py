@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from android_bench.emulated import cores, process, setup
-from android_bench.targets import Counted, Facts, Machine, OperatorCount
+from android_bench.measurement import Counted, Facts, Machine, OperatorCount
 
 if TYPE_CHECKING:
     from android_bench.op_profiler import Alone

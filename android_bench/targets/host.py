@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from android_bench.exit_reason import last_words
-from android_bench.targets import (
+from android_bench.measurement import (
     DEFAULT_DELEGATE,
     Facts,
     Machine,

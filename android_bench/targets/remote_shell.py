@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from android_bench.targets import TargetError
+from android_bench.measurement import TargetError
 
 
 class DroppedError(TargetError):

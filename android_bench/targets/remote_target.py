@@ -14,7 +14,7 @@ from typing import TypeVar
 from android_bench import binaries, device_info
 from android_bench.benchmark_tool import Tool
 from android_bench.interrupts import undisturbed
-from android_bench.targets import Machine, Options, TargetError
+from android_bench.measurement import Machine, Options, TargetError
 from android_bench.targets.remote_shell import DroppedError, Output, Shell, last_line, shortened
 from android_bench.targets.tool_session import ToolSession
 from shufflelite.errors import InputError

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from android_bench.errors import FlagError
-from android_bench.targets import Options, TargetError
+from android_bench.measurement import Options, TargetError
 from android_bench.targets.remote_shell import DroppedError, Output, last_line
 from android_bench.targets.remote_target import ShellTarget
 from shufflelite.errors import InputError

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from android_bench import benchmark_tool, device_info
 from android_bench.benchmark_tool import ParseError, Result, Tool
-from android_bench.targets import Facts, OperatorTime, Round, TargetError
+from android_bench.measurement import Facts, OperatorTime, Round, TargetError
 from android_bench.targets.remote_shell import Output, last_line
 from android_bench.targets.temperatures import Temperatures
 

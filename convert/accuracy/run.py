@@ -31,7 +31,7 @@ def run(
 
     Args:
       forms: The first is what others are compared with.
-      source: Of the pictures, as `sources.load` takes it.
+      source: Of the pictures, as `datasets.load` takes it.
       threads: How many batches are worked on at the same time.
       in_memory_gb: Decoded pictures beyond this are read when needed.
       seed: Of synthetic pictures.

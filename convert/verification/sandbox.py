@@ -15,7 +15,7 @@ def check(data: bytes) -> None:
     Raises:
       InputError: the runtime refuses it, crashes, or does not come to an end.
     """
-    code = "import sys; from convert.verification import sandbox; sys.exit(trial.main())"
+    code = "import sys; from convert.verification import sandbox; sys.exit(sandbox.main())"
     good, said = isolated.run(code, library="LiteRT", data=data)
     if not good:
         raise InputError(one_line(f"LiteRT refuses it: {said}"))

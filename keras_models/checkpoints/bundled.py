@@ -15,7 +15,7 @@ class Bundled:
     """A file of weights, and what it says of itself."""
 
     path: Path
-    native: Trained
+    trained: Trained
 
 
 def every() -> dict[str, Bundled]:

@@ -177,7 +177,7 @@ def _streamed(origin: str, found: PictureList, *, size: int, preprocessing: Prep
     for file, label in zip(found.files, labels, strict=True):
         sha256.update(f"{file.name} {file.stat().st_size} {label}\n".encode(errors="replace"))
 
-    def decode(index: int) -> np.ndarray:
+    def load(index: int) -> np.ndarray:
         return decode.load_picture(found.files[index], size=size, preprocessing=preprocessing)
 
     def read(batches: Iterable[np.ndarray]) -> Iterator[Batch]:
@@ -185,7 +185,7 @@ def _streamed(origin: str, found: PictureList, *, size: int, preprocessing: Prep
             pending: collections.deque[tuple[np.ndarray, list[Any]]] = collections.deque()
             try:
                 for indices in batches:
-                    pending.append((indices, [pool.submit(decode, int(i)) for i in indices]))
+                    pending.append((indices, [pool.submit(load, int(i)) for i in indices]))
                     if len(pending) > 2:  # two batches ahead keep the cores busy
                         yield _collect(pending, labels)
                 while pending:
@@ -244,13 +244,13 @@ def _from_tfds(origin: str, rest: str, *, size: int, preprocessing: Preprocessin
     if not (name and split):
         raise InputError(f"{origin}: expected tfds:NAME/SPLIT, as tfds:cifar10/train.")
 
-    def decode(image: np.ndarray) -> np.ndarray:
+    def resize(image: np.ndarray) -> np.ndarray:
         picture = Image.fromarray(image.squeeze()).convert("RGB")
         return decode.resize_and_crop(picture, size=size, preprocessing=preprocessing)
 
     try:
         dataset, info = tfds.load(name, split=split, with_info=True, as_supervised=True)
-        examples = [(decode(image), label) for image, label in dataset.as_numpy_iterator()]
+        examples = [(resize(image), label) for image, label in dataset.as_numpy_iterator()]
     except Exception as error:  # any of the data sets' own, which may list all that there are
         why = textwrap.shorten(str(error), 300, placeholder=" ...")
         raise InputError(f"{origin}: {why}") from error

@@ -195,7 +195,7 @@ def read_source(
     seed: int = 0,
     labels_from_folders: bool = False,
 ) -> Pictures:
-    """Reads a folder, csv or .npz; see `picture_files.find`, `read_pictures` and `read_npz`."""
+    """Reads a folder, csv or .npz; see `lists.find`, `read_pictures` and `read_npz`."""
     if Path(source).suffix.lower() == ".npz":
         return read_npz(source, size=size, limit=limit, seed=seed)
     return read_pictures(

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from android_bench.targets import Options, Round, TargetError, adb
+from android_bench.measurement import Options, Round, TargetError
+from android_bench.targets import adb
 from android_bench.targets.remote_target import ShellTarget
 from shufflelite.errors import InputError
 from tests.android_bench import rounds

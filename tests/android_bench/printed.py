@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from android_bench.benchmark_tool import Profile, Result
-from android_bench.targets import OperatorTime
+from android_bench.measurement import OperatorTime
 from tests.android_bench.outputs import printer, profile_printer
 
 OUTPUTS = Path(__file__).with_name("outputs")

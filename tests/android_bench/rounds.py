@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from android_bench.targets import Round
+from android_bench.measurement import Round
 from android_bench.targets.remote_target import ShellTarget
 
 

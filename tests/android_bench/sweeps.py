@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from android_bench import results, sweep
-from android_bench.targets import Counted, Facts, Machine, Round, TargetError
+from android_bench.measurement import Counted, Facts, Machine, Round, TargetError
 from shufflelite.progress import Progress
 
 # Stands in for our command: writes a bundle, logs that it was called, or does what WIDTH asks for.

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from android_bench.targets import Options, TargetError, adb
+from android_bench.measurement import Options, TargetError
+from android_bench.targets import adb
 from android_bench.targets.remote_target import ShellTarget
 from android_bench.targets.tool_session import ToolSession
 from shufflelite.errors import InputError

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from android_bench.emulated import cores, process, setup
-from android_bench.targets import Options, Round, adb
+from android_bench.measurement import Options, Round
+from android_bench.targets import adb
 from shufflelite.errors import InputError
 from tests.android_bench import adb_device, benchmark_tool
 from tests.android_bench.adb_device import CPU, Device

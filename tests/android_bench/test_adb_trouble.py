@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from android_bench.targets import Options, Round, TargetError, adb, remote_target
+from android_bench.measurement import Options, Round, TargetError
+from android_bench.targets import adb, remote_target
 from tests.android_bench import benchmark_tool
 from tests.android_bench.adb_device import Device
 from tests.android_bench.phone import (
@@ -175,8 +176,9 @@ def test_a_delegate_that_declines_is_never_a_number(
 INTERRUPTED = """
 import sys
 from pathlib import Path
-from android_bench.targets import Options, adb
-from keras_models import cli
+from android_bench.measurement import Options
+from android_bench.targets import adb
+from shufflelite import cli
 
 def main(argv):
     target = adb.open_target(argv[1], options=Options(benchmark_binary=argv[2]))

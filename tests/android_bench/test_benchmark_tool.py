@@ -9,7 +9,7 @@ import pytest
 
 from android_bench import benchmark_tool
 from android_bench.benchmark_tool import Delegate, ParseError, Result, Tool
-from android_bench.targets import TargetError
+from android_bench.measurement import TargetError
 from tests.android_bench.outputs import corpus, printer
 from tests.android_bench.printed import APPLIED, OUTPUTS, TRUTH, check
 

@@ -10,7 +10,7 @@ import pytest
 
 from android_bench import benchmark_tool
 from android_bench.benchmark_tool import ParseError
-from android_bench.targets import OperatorTime
+from android_bench.measurement import OperatorTime
 from tests.android_bench.outputs import printer, profile_printer
 from tests.android_bench.printed import OUTPUTS, TRUTH, check_operators, check_profile
 

@@ -22,8 +22,8 @@ BUILD = """
 import sys
 from pathlib import Path
 from android_bench import build_cache
-wanted = builds.Wanted("net", 32, (("width", 2.0),))
-builds.build(wanted, builds.recipe({"precision": "float32"}), cache=Path(sys.argv[1]))
+wanted = build_cache.Wanted("net", 32, (("width", 2.0),))
+build_cache.build(wanted, build_cache.recipe({"precision": "float32"}), cache=Path(sys.argv[1]))
 """
 
 

@@ -6,8 +6,8 @@ import pytest
 
 from android_bench import compare, results, tables
 from android_bench.compare import Comparison
+from android_bench.measurement import Machine
 from android_bench.results import Row
-from android_bench.targets import Machine
 from shufflelite.errors import InputError
 from tests.android_bench.rows import row
 

@@ -15,8 +15,8 @@ import pytest
 
 from android_bench.emulated import cores, process, setup
 from android_bench.host_worker import random_input
+from android_bench.measurement import TargetError
 from android_bench.op_profiler import profile
-from android_bench.targets import TargetError
 from android_bench.targets.emulated import EmulatedTarget
 from tests.android_bench.arm_bits import expose, verify
 from tflite_file import operators

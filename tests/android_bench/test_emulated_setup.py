@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from android_bench.emulated import process, setup
-from android_bench.targets import TargetError
+from android_bench.measurement import TargetError
 from android_bench.targets.emulated import EmulatedTarget
 from shufflelite.errors import InputError
 

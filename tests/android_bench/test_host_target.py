@@ -10,7 +10,7 @@ import pytest
 
 import tflite_file
 from android_bench import host_worker
-from android_bench.targets import Facts, TargetError
+from android_bench.measurement import Facts, TargetError
 from android_bench.targets.host import HostSession, HostTarget
 
 

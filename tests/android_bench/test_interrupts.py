@@ -13,7 +13,7 @@ from android_bench.interrupts import undisturbed
 PROGRAM = """
 import time
 from android_bench.interrupts import undisturbed
-from keras_models import cli
+from shufflelite import cli
 
 def action():
     print("begun", flush=True)

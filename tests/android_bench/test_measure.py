@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from android_bench import measure, model_file
-from android_bench.targets import Counted, Facts, Machine, Round, TargetError
+from android_bench.measurement import Counted, Facts, Machine, Round, TargetError
 from android_bench.targets.host import HostSession, HostTarget
 
 

@@ -12,8 +12,9 @@ from ai_edge_litert.interpreter import Interpreter
 import tflite_file
 from android_bench import op_profiler
 from android_bench.host_worker import random_input
+from android_bench.measurement import Options, TargetError
 from android_bench.op_profiler import Alone
-from android_bench.targets import Options, TargetError, open_target
+from android_bench.targets import open_target
 from tflite_file import extract_ops
 
 START = 100.0

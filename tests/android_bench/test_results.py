@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from android_bench import results, run_table
-from android_bench.targets import OperatorCount, OperatorTime
+from android_bench.measurement import OperatorCount, OperatorTime
 from shufflelite import atomic, lock
 from shufflelite.errors import InputError
 from tests.android_bench.rows import network

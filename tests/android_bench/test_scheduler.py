@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from android_bench import results, scheduler
-from android_bench.targets import Machine
+from android_bench.measurement import Machine
 from tests.android_bench.rows import row
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from android_bench.targets import Options, adb
+from android_bench.measurement import Options
+from android_bench.targets import adb
 from shufflelite.errors import InputError
 from tests.android_bench import benchmark_tool
 from tests.android_bench.adb_device import Device
@@ -21,8 +22,8 @@ ROOT = Path(__file__).parents[2]
 
 BENCH = """
 import runpy
-from android_bench.targets import shell, temperatures
-shell.RETURN_S, temperatures.COOL_DOWN_S = 1.0, 0.1
+from android_bench.targets import remote_target, temperatures
+remote_target.RETURN_S, temperatures.COOL_DOWN_S = 1.0, 0.1
 runpy.run_module("android_bench", run_name="__main__", alter_sys=True)
 """
 

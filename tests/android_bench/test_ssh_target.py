@@ -17,7 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from android_bench.targets import Options, Round, TargetError, remote_target, ssh, temperatures
+from android_bench.measurement import Options, Round, TargetError
+from android_bench.targets import remote_target, ssh, temperatures
 from android_bench.targets.remote_target import ShellTarget
 from shufflelite.errors import InputError
 from tests.android_bench import benchmark_tool, rounds
@@ -295,8 +296,9 @@ def test_a_full_disk_is_named(
 INTERRUPTED = """
 import sys
 from pathlib import Path
-from android_bench.targets import Options, ssh
-from keras_models import cli
+from android_bench.measurement import Options
+from android_bench.targets import ssh
+from shufflelite import cli
 
 def main(argv):
     target = ssh.open_target(argv[1], options=Options(benchmark_binary=argv[2]))

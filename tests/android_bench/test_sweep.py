@@ -11,8 +11,8 @@ import pytest
 
 from android_bench import build_cache, bundle_info, results, sweep, tables
 from android_bench.build_cache import Wanted
+from android_bench.measurement import Machine, TargetError
 from android_bench.model_file import ModelFile
-from android_bench.targets import Machine, TargetError
 from keras_models import registry
 from shufflelite import atomic, config
 from shufflelite.errors import InputError

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from android_bench import measure, model_file, results, sweep, tables
+from android_bench.measurement import Machine
 from android_bench.model_file import ModelFile
-from android_bench.targets import Machine
 from android_bench.targets.host import HostTarget
 from shufflelite import config
 from shufflelite.errors import InputError

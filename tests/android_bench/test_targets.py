@@ -7,7 +7,7 @@ import pytest
 
 from android_bench import targets
 from android_bench.errors import FlagError
-from android_bench.targets import Options
+from android_bench.measurement import Options
 from shufflelite.errors import InputError
 
 

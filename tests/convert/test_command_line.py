@@ -52,12 +52,12 @@ READ = """
 import json, sys
 from absl import flags
 from convert import __main__ as command
-from keras_models import experiment
+from shufflelite import config
 for words in json.load(sys.stdin):
     for name in flags.FLAGS:
         flags.FLAGS[name].unparse()
     flags.FLAGS(words)
-    print(json.dumps(experiment.to_dict(command._settings())))
+    print(json.dumps(config.to_dict(command._settings())))
 """
 
 

@@ -208,7 +208,7 @@ def run_main(
     """Runs a command whose main is `body`."""
     program = (
         "import os, signal, sys, threading, time, warnings\n"
-        "import numpy as np\nfrom keras_models import cli\n"
+        "import numpy as np\nfrom shufflelite import cli\n"
     )
     program += "def main(argv):\n" + "".join(f"    {line}\n" for line in body.splitlines())
     program += "cli.run(main, name='convert')\n"

@@ -50,7 +50,7 @@ FLOAT = [
 
 def outputs(data: bytes, inputs: np.ndarray) -> np.ndarray:
     """What a file gives for inputs as it takes them, dequantized."""
-    interpreter = Interpreter(model_content=decode)
+    interpreter = Interpreter(model_content=data)
     interpreter.allocate_tensors()
     source, result = runner.ends(interpreter)
     found = []
@@ -149,10 +149,10 @@ def exported(name: str, ends: tuple[str, str], precision: Precision) -> bytes:
     """The file of a bundled network, from its input to logits."""
     _, _, deployed, ready, inputs = bundled_network(name)
     form = ready if precision is Precision.INT8 else deployed
-    scores = io_ops == ("uint8", "float32")
-    io_dtype = None if scores or precision is Precision.FLOAT32 else io_ops[0]
+    scores = ends == ("uint8", "float32")
+    io_dtype = None if scores or precision is Precision.FLOAT32 else ends[0]
     settings = Quantization(precision=precision, io_dtype=io_dtype, scores=scores)
-    assert settings.io_dtypes == io_ops
+    assert settings.io_dtypes == ends
     return export.to_tflite(form, settings, inputs)
 
 

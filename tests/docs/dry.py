@@ -109,7 +109,7 @@ def check_convert(module: ModuleType, words: list[str]) -> None:
 
 def check_bench(module: ModuleType, words: list[str]) -> None:
     """Flags, targets, and a sweep's networks."""
-    from android_bench import compare, sweep, targets
+    from android_bench import compare, measurement, sweep, targets
 
     given = flags.FLAGS
     if words[1:2] == ["setup"]:
@@ -120,8 +120,8 @@ def check_bench(module: ModuleType, words: list[str]) -> None:
     module._check_flags(files)
     compare.parse_limit(given.max_regression)
     module._over(sweep.Measure())
-    names = {field.name for field in dataclasses.fields(targets.Options)}
-    options = targets.Options(**{name: given[name].value for name in names})
+    names = {field.name for field in dataclasses.fields(measurement.Options)}
+    options = measurement.Options(**{name: given[name].value for name in names})
     for target in given.target:
         targets.check(target, options)
     if given.sweep:

@@ -11,7 +11,7 @@ import pytest
 DRILLS = Path(__file__).parents[2] / "drills"
 FAULTS = """
 import fuzz, os, sys
-from foreign import Reader
+from fuzz_targets import Reader
 from shufflelite.errors import InputError
 
 def key(): raise KeyError("a")
