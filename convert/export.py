@@ -8,6 +8,14 @@ from convert.settings import Precision, Quantization
 from shufflelite.errors import InputError
 
 
+class _Variables(tf.Module):
+    """Holds a model's variables alone: given the model, the converter traces every layer of it."""
+
+    def __init__(self, model: keras.Model) -> None:
+        super().__init__()
+        self.held = model.variables
+
+
 def to_tflite(model: keras.Model, settings: Quantization, calibration: Inputs | None) -> bytes:
     """Converts a deployment form at batch 1.
 
@@ -23,7 +31,7 @@ def to_tflite(model: keras.Model, settings: Quantization, calibration: Inputs | 
     signature = tf.TensorSpec(shape, tf.float32, name="image")
     function = tf.function(lambda image: {"logits": model(image, training=False)}, autograph=False)
     concrete = function.get_concrete_function(signature)
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], model)
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], _Variables(model))
     converter._experimental_disable_per_channel = not settings.per_channel
     precision = settings.precision
     if precision is not Precision.FLOAT32:
