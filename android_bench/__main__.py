@@ -44,7 +44,7 @@ from shufflelite.progress import Progress
 if TYPE_CHECKING:
     from android_bench.measurement import Target
     from android_bench.results import Place, Row
-    from android_bench.sweep import Measure
+    from android_bench.sweep import MeasureSettings
 
 COSTLIEST = 10  # operators of each file that are shown; the rows hold all
 
@@ -85,7 +85,7 @@ _DELEGATE = flags.DEFINE_enum(
 _CORES = flags.DEFINE_string("cores", None, "Cores on devices: big (default), little, or 4-7.")
 _BINARY = flags.DEFINE_string("benchmark_binary", None, "The benchmark tool for devices.")
 _PROFILE = flags.DEFINE_boolean("profile", False, "Also the cost of each operator.")
-_MEASURE = {  # fields of sweep.Measure, whose defaults hold; over those of --sweep's file
+_MEASURE = {  # fields of sweep.MeasureSettings, whose defaults hold; over those of --sweep's file
     name: flags.DEFINE(_Number(kind), name, None, help)
     for name, kind, help in (
         ("warmup", int, "Untimed runs after the first; default 5."),
@@ -185,9 +185,9 @@ def _set_up(words: Sequence[str]) -> int:
 def _measure(words: Sequence[str], baseline: Sequence["Row"] | None) -> tuple[list["Row"], bool]:
     """Measures files on each target; returns the rows and whether a model failed."""
     from android_bench import measure, model_file, results, run_table, scheduler, tables
-    from android_bench.sweep import Measure, plan_for
+    from android_bench.sweep import MeasureSettings, plan_for
 
-    asked = _over(Measure())
+    asked = _over(MeasureSettings())
     rows: list[Row] = []
     failed = False
     with _targets() as targets:
@@ -266,7 +266,7 @@ def _sweep(baseline: Sequence["Row"] | None) -> tuple[list["Row"], bool]:
     return list(done.rows), bool(done.failures)
 
 
-def _over(asked: "Measure") -> "Measure":
+def _over(asked: "MeasureSettings") -> "MeasureSettings":
     """What is asked for, with the flags over it."""
     import dataclasses
 

@@ -36,7 +36,7 @@ class Grid:
 
 
 @dataclass(frozen=True)
-class Measure:
+class MeasureSettings:
     """How much to measure; see measure.Plan."""
 
     rounds: int = 20
@@ -61,12 +61,12 @@ class Measure:
 
 
 @dataclass(frozen=True)
-class Sweep:
+class SweepSettings:
     """A file of settings.  The first network of all is the one that ratios are to."""
 
     grid: tuple[Grid, ...] = ()
     convert: Mapping[str, Option] = field(default_factory=dict)  # flags of its command
-    measure: Measure = field(default_factory=Measure)
+    measure: MeasureSettings = field(default_factory=MeasureSettings)
     claim: tuple[Claim, ...] = ()
 
 
@@ -91,13 +91,13 @@ class Done:
     failures: Mapping[str, str]
 
 
-def load(path: str | Path, overrides: Sequence[str] = ()) -> Sweep:
+def load(path: str | Path, overrides: Sequence[str] = ()) -> SweepSettings:
     """Reads and checks a sweep; nothing is converted, so mistakes are told at once.
 
     Raises:
       InputError: the file, or a network in it, is wrong.
     """
-    sweep = config.load(path, Sweep, overrides)
+    sweep = config.load(path, SweepSettings, overrides)
     try:
         build_cache.recipe(sweep.convert)
         if not networks(sweep):
@@ -107,7 +107,7 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Sweep:
     return sweep
 
 
-def networks(sweep: Sweep) -> list[Wanted]:
+def networks(sweep: SweepSettings) -> list[Wanted]:
     """All networks of the grids and of the claims, each once."""
     found = [network for grid in sweep.grid for network in _product(grid)]
     for claim in sweep.claim:
@@ -131,7 +131,7 @@ def heats(reference: ModelFile, others: Sequence[ModelFile], *, size: int) -> li
     return [[reference, *others[start : start + step]] for start in starts]
 
 
-def notes(sweep: Sweep) -> list[str]:
+def notes(sweep: SweepSettings) -> list[str]:
     """What a reader of the sweep's figures must know of its files."""
     recipe = build_cache.recipe(sweep.convert)
     told = [f"Converted to {recipe.flags['precision']}."]
@@ -143,7 +143,7 @@ def notes(sweep: Sweep) -> list[str]:
 
 
 def run(
-    sweep: Sweep,
+    sweep: SweepSettings,
     *,
     places: Sequence[Place],
     cache: Path,
@@ -199,7 +199,7 @@ def run(
 
 
 def _convert(
-    sweep: Sweep, *, cache: Path, progress: Progress
+    sweep: SweepSettings, *, cache: Path, progress: Progress
 ) -> tuple[dict[Wanted, Path], dict[str, str]]:
     recipe = build_cache.recipe(sweep.convert)
     files, failures = {}, {}
@@ -225,7 +225,7 @@ def _convert(
 
 def _measure(
     models: Sequence[ModelFile],
-    asked: Measure,
+    asked: MeasureSettings,
     *,
     place: Place,
     before: Sequence[Row],
@@ -283,7 +283,7 @@ def _measure(
     return [rows[model.name] for model in models if model.name in rows], failures
 
 
-def plan_for(asked: Measure, *, target: str) -> measure.Plan:
+def plan_for(asked: MeasureSettings, *, target: str) -> measure.Plan:
     """The plan on that target: emulated cores count, which needs no repetition."""
     counts = target.partition(":")[0] == "emulated"
     return measure.Plan(

@@ -163,7 +163,7 @@ def _settings(folder: Path) -> Iterator[Reader]:
     kinds = (
         ("toml_convert", conversion.Settings, b"python -m convert"),
         ("toml_train", training.Settings, b"python -m keras_models.train"),
-        ("toml_sweep", sweep.Sweep, b"--sweep"),
+        ("toml_sweep", sweep.SweepSettings, b"--sweep"),
     )
     for name, kind, command in kinds:
         seeds = [content for content in found if command in content.partition(b"\n")[0]]

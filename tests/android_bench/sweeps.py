@@ -123,7 +123,9 @@ class Bench:
         log = Path(os.environ["LOG"])
         return len(log.read_text().splitlines()) if log.exists() else 0
 
-    def run(self, asked: sweep.Sweep, *targets: Scripted, names: str = "host") -> sweep.Done:
+    def run(
+        self, asked: sweep.SweepSettings, *targets: Scripted, names: str = "host"
+    ) -> sweep.Done:
         places = [
             sweep.Place(name, target) for name, target in zip(names.split(), targets, strict=True)
         ]
@@ -141,9 +143,9 @@ class Bench:
         )
 
 
-def grid(*widths: float, model: str = "mobilenet_v1", **asked: Any) -> sweep.Sweep:
-    measured = sweep.Measure(**{"rounds": 2, "runs": 3, "warmup": 0, **asked})
-    return sweep.Sweep(grid=(sweep.Grid(model, 32, {"width": widths}),), measure=measured)
+def grid(*widths: float, model: str = "mobilenet_v1", **asked: Any) -> sweep.SweepSettings:
+    measured = sweep.MeasureSettings(**{"rounds": 2, "runs": 3, "warmup": 0, **asked})
+    return sweep.SweepSettings(grid=(sweep.Grid(model, 32, {"width": widths}),), measure=measured)
 
 
 def names(found: Iterable[results.Row]) -> list[str]:

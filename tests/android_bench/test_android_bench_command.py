@@ -205,7 +205,7 @@ def test_flags_go_over_the_settings_of_a_sweep(tmp_path: Path) -> None:
         timeout=60,
         check=True,
     )
-    assert ran.stdout.strip() == repr(sweep.Measure(rounds=5, runs=7, max_seconds=2.5))
+    assert ran.stdout.strip() == repr(sweep.MeasureSettings(rounds=5, runs=7, max_seconds=2.5))
 
 
 def test_help_imports_neither_tensorflow_nor_a_runtime() -> None:

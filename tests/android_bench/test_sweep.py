@@ -41,7 +41,7 @@ def test_a_grid_is_the_product_of_its_lists_in_the_order_given() -> None:
                 },
             ]
         },
-        sweep.Sweep,
+        sweep.SweepSettings,
     )
     expected = [
         Wanted("shufflenet_v1", side, (("groups", g), ("shuffle", False), ("width", width)))
@@ -218,7 +218,7 @@ def test_pictures_that_need_too_much_memory_cost_no_other_network(
         return make(side)
 
     monkeypatch.setattr(build_cache, "made_pictures", too_large)
-    asked = sweep.Sweep(grid=(sweep.Grid("mobilenet_v1", (64, 32), {"width": 2.0}),))
+    asked = sweep.SweepSettings(grid=(sweep.Grid("mobilenet_v1", (64, 32), {"width": 2.0}),))
     done = bench.run(asked, Scripted())
     assert names(done.rows) == ["mobilenet_v1_x2.0_32"]
     reason = "not enough memory to make its pictures"

@@ -193,7 +193,7 @@ def test_real_networks_are_swept_on_this_host_and_found_again(
                 }
             ],
         },
-        sweep.Sweep,
+        sweep.SweepSettings,
     )
 
     def run() -> sweep.Done:

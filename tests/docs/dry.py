@@ -119,7 +119,7 @@ def check_bench(module: ModuleType, words: list[str]) -> None:
     files = [*given.models, *words[1:]]
     module._check_flags(files)
     compare.parse_limit(given.max_regression)
-    module._over(sweep.Measure())
+    module._over(sweep.MeasureSettings())
     names = {field.name for field in dataclasses.fields(measurement.Options)}
     options = measurement.Options(**{name: given[name].value for name in names})
     for target in given.target:
