@@ -10,10 +10,11 @@ import tensorflow as tf
 from absl import app, flags
 
 from convert import export
-from convert.calibration_data import Inputs, from_pictures, made_for
+from convert.calibration_data import Inputs, from_pictures
 from convert.lowering import lower
 from convert.network import create
 from convert.quantization import quantize
+from convert.quantization.synthetic_inputs import synthesize
 from convert.settings import Estimator, Model, Precision, Quantization
 from convert.verification import verify
 
@@ -48,13 +49,7 @@ def main(argv: list[str]) -> None:
 
     data = pictures(given.data)
     calibrations = {"pictures": pictures(given.pictures)} | {
-        f"data-free, seed {seed}": made_for(
-            network.model,
-            preprocessing=network.preprocessing,
-            samples=None,
-            seed=seed,
-            on_step=lambda done, total: None,
-        )
+        f"data-free, seed {seed}": synthesize(network.model, network.preprocessing, seed=seed)
         for seed in range(given.seeds)
     }
     settings = Quantization(precision=Precision.INT8)

@@ -17,9 +17,9 @@ import tf_keras as keras
 from absl import app, flags
 
 from convert import export, keras_graph
-from convert.calibration_data import noise
 from convert.lowering import lower
 from convert.quantization import quantize
+from convert.quantization.synthetic_inputs import noise
 from convert.settings import Precision, Quantization
 from keras_models import registry
 from keras_models.checkpoints.random_weights import randomize
@@ -42,7 +42,7 @@ def main(argv: list[str]) -> None:
         "wider": widened(padded),
     }
     forms["tensorflow"].set_weights(padded.get_weights())
-    inputs = noise(model, preprocessing=Preprocessing(), seed=0)
+    inputs = noise(model, Preprocessing(), seed=0)
     (batch,) = inputs.batches(len(inputs))
     logits, same = (forms[form](batch).numpy() for form in ("pad", "wider"))
     assert np.abs(logits - same).max() < 1e-5 * np.abs(logits).max()

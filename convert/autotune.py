@@ -24,7 +24,7 @@ from convert import export
 from convert.lowering import lower
 from convert.lowering.options import GENERIC, Form, Grouped, decisions
 from convert.quantization import quantize
-from convert.quantization.observers import Range
+from convert.quantization.int8_range import Range
 from convert.settings import Precision, Quantization, Settings
 from shufflelite.atomic import replacing
 from shufflelite.download import cache_folder

@@ -6,15 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import tf_keras as keras
 
-from convert.quantization.synthetic_inputs import PIXELS, distill
 from keras_models.images import class_names, decode, lists
 from keras_models.images.decode import Preprocessing
 from shufflelite.errors import InputError
 
 PICTURES = 200  # read for calibration, where there are more
-NOISE = 8
+PIXELS = 8 * 224 * 224  # of inputs together: their activations fit in memory
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,27 +103,6 @@ def from_pictures(
         class_names=own and (names or own),
         skipped=pictures.skipped,
     )
-
-
-def made_for(
-    model: keras.Model,
-    *,
-    preprocessing: Preprocessing,
-    samples: int | None,
-    seed: int,
-    on_step: Callable[[int, int], None],
-) -> Inputs:
-    """Makes inputs from the network's own batch norms; see `distill`."""
-    low, high = preprocessing.input_range
-    values = distill(model, samples, low=low, high=high, seed=seed, on_step=on_step)
-    return Inputs(origin="made from the network's batch norms", values=values)
-
-
-def noise(model: keras.Model, *, preprocessing: Preprocessing, seed: int) -> Inputs:
-    """Uniform noise: enough to compare two float forms of a network, never to calibrate one."""
-    rng = np.random.default_rng(seed)
-    shape = (NOISE, *model.inputs[0].shape[1:])
-    return Inputs("noise", rng.uniform(*preprocessing.input_range, shape).astype(np.float32))
 
 
 def _holds_class_folders(source: Path) -> bool:

@@ -8,11 +8,11 @@ import tensorflow as tf
 from convert import autotune, tflite_model
 from convert.bundle import writer
 from convert.bundle.report import Report, make_report
-from convert.calibration_data import PICTURES, Inputs, from_pictures, made_for, noise
+from convert.calibration_data import PICTURES, Inputs, from_pictures
 from convert.io_and_metadata import finish
 from convert.lowering import lower
 from convert.network import Network, create
-from convert.quantization import mixed_precision, qat
+from convert.quantization import mixed_precision, qat, synthetic_inputs
 from convert.resolve_model import complete
 from convert.settings import Precision, Settings
 from convert.tflite_model import File
@@ -43,9 +43,9 @@ def run(settings: Settings, progress: Progress) -> tuple[Path, Report]:
     chosen = mixed_precision.choose(deployed, {"float32": wanted.keep_float, "int16": wanted.int16})
     if calibration is None and wanted.precision.needs_inputs:
         with progress.stage("data-free calibration inputs") as on_step:
-            calibration = made_for(
+            calibration = synthetic_inputs.synthesize(
                 network.model,
-                preprocessing=network.preprocessing,
+                network.preprocessing,
                 samples=wanted.calibration_samples,
                 seed=settings.seed,
                 on_step=on_step,
@@ -56,7 +56,7 @@ def run(settings: Settings, progress: Progress) -> tuple[Path, Report]:
     checked = (
         labelled
         or calibration
-        or noise(network.model, preprocessing=network.preprocessing, seed=settings.seed)
+        or synthetic_inputs.noise(network.model, network.preprocessing, seed=settings.seed)
     )
     made = tflite_model.at_higher_precision(
         made, chosen, network.model, checked, settings, progress

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import tf_keras as keras
 
-from convert import export
+from convert import auto_mixed_precision, export
 from convert.calibration_data import Inputs
 from convert.network import Network
-from convert.quantization import auto_mixed_precision, qat, quantize
+from convert.quantization import qat, quantize
 from convert.quantization.equalize import equalize
 from convert.quantization.mixed_precision import Mixed
 from convert.settings import Settings

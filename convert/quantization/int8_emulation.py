@@ -14,7 +14,7 @@ import tf_keras as keras
 from tensorflow_model_optimization.quantization.keras.quantizers import Quantizer
 
 from convert import keras_graph
-from convert.quantization.observers import Range
+from convert.quantization.int8_range import Range
 from convert.quantization.tfmot_config import CONVOLVING, Int32Bias, kernel_name, kernel_quantizer
 from keras_models.layers import Tensor
 

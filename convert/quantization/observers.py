@@ -7,31 +7,11 @@ import numpy as np
 import tf_keras as keras
 
 from convert.calibration_data import Inputs
+from convert.quantization.int8_range import Range
 from convert.settings import Estimator
 from shufflelite.errors import InputError
 
 BINS = 4096  # sixteen to one step of int8
-
-
-@dataclass(frozen=True)
-class Range:
-    """The real values that the 256 steps of an int8 tensor span; holds zero."""
-
-    low: float
-    high: float
-
-    @property
-    def step(self) -> float:
-        """The difference between two neighbours of the 256 values.
-
-        Of the ends in float32, as the converter knows them.
-        """
-        return (float(np.float32(self.high)) - float(np.float32(self.low))) / 255
-
-    @property
-    def zero_point(self) -> int:
-        """The int8 value that stands for zero."""
-        return round(-self.low / self.step) - 128
 
 
 @dataclass(frozen=True)

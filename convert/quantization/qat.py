@@ -16,7 +16,7 @@ from pathlib import Path
 import tf_keras as keras
 
 from convert.network import Network
-from convert.quantization.observers import Range
+from convert.quantization.int8_range import Range
 from convert.quantization.quantize import fake_quantize
 from convert.settings import Settings
 from keras_models.checkpoints.load import load_weights, model_arrays

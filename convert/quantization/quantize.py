@@ -20,10 +20,10 @@ from convert.calibration_data import Inputs
 from convert.lowering.layers import RowPadding
 from convert.quantization import int8_emulation
 from convert.quantization.bias_correction import correct_biases
-from convert.quantization.observers import Range, collect, estimate
+from convert.quantization.int8_range import TIES, Range
+from convert.quantization.observers import collect, estimate
 from convert.quantization.tfmot_config import CONVOLVING, Int8Layer, SymmetricTensor, kernel_name
 from convert.settings import Estimator, Precision, Quantization
-from convert.verification.runner import TIES
 from keras_models.images.decode import Preprocessing
 from keras_models.layers import ChannelShuffle, ChannelSlice, Tensor
 

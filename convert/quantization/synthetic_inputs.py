@@ -12,35 +12,35 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
+from convert.calibration_data import PIXELS, Inputs
+from keras_models.images.decode import Preprocessing
 from keras_models.layers import Tensor
 from keras_models.train.fast_layers import training_form
 from shufflelite.errors import InputError
 
-PIXELS = 8 * 224 * 224  # of inputs together: enough for statistics; activations fit in memory
+NOISE = 8
 STEPS = 120
 LEARNING_RATE = 0.1
 CLASS_WEIGHT = 0.02  # of the cross-entropy, beside the batch norms' mean error
 TEMPERATURE = 2.0  # without it the cross-entropy is content with logits that pictures exceed
 
 
-def distill(
+def synthesize(
     model: keras.Model,
-    samples: int | None = None,
+    preprocessing: Preprocessing,
     *,
-    low: float,
-    high: float,
+    samples: int | None = None,
     seed: int = 0,
     on_step: Callable[[int, int], None] = lambda done, total: None,
-) -> np.ndarray:
+) -> Inputs:
     """Makes `samples` inputs for a training-form model, (samples, h, w, 3) float32.
 
     Args:
       model: The network; its batch norms must hold statistics of real training.
-      samples: How many inputs to make; None: as many as are made together.
-      low: The least value of an input, that of a black pixel.
-      high: The greatest.
+      preprocessing: Bounds the inputs: black and white pixels are the limits.
+      samples: How many inputs to make; None: one batch.
       seed: Seed of the noise to start from and of the classes.
-      on_step: Told after each step how many are done and how many there are.
+      on_step: Called after each step with the number of steps done and the total.
 
     Raises:
       InputError: the network has no batch norm to learn from.
@@ -54,6 +54,7 @@ def distill(
     norms = [n for n in model.layers if isinstance(n, keras.layers.BatchNormalization)]
     rng = np.random.default_rng(seed)
     height, width, channels = model.inputs[0].shape[1:]
+    low, high = preprocessing.input_range
     together = min(64, max(1, PIXELS // (height * width)))
     samples = samples or together
     batches = -(-samples // together)
@@ -74,7 +75,15 @@ def distill(
             step(labels)
             on_step(batch * STEPS + i + 1, batches * STEPS)
         made.append(inputs.numpy())
-    return np.concatenate(made)[:samples]
+    values = np.concatenate(made)[:samples]
+    return Inputs("made from the network's batch norms", values)
+
+
+def noise(model: keras.Model, preprocessing: Preprocessing, *, seed: int) -> Inputs:
+    """Uniform noise: enough to compare two float networks, never to calibrate one."""
+    rng = np.random.default_rng(seed)
+    shape = (NOISE, *model.inputs[0].shape[1:])
+    return Inputs("noise", rng.uniform(*preprocessing.input_range, shape).astype(np.float32))
 
 
 def _make_step(

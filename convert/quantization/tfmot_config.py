@@ -8,7 +8,7 @@ import tensorflow as tf
 import tf_keras as keras
 from tensorflow_model_optimization.quantization.keras import QuantizeConfig, quantizers
 
-from convert.quantization.observers import Range
+from convert.quantization.int8_range import Range
 from keras_models.layers import Tensor
 
 CONVOLVING = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.Dense)

@@ -3,21 +3,14 @@
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
+from convert.calibration_data import Inputs
+from convert.quantization.int8_range import TIES
 from keras_models.accuracy import Classifier
 from keras_models.images.decode import Preprocessing
-
-if TYPE_CHECKING:
-    from convert.calibration_data import Inputs  # with TensorFlow, which nothing here needs
-
-# In parts of a step: an input this near to the middle between two steps takes the lower one.  With
-# mean and deviation 127.5 all pixels lie there: an int8 input is the pixel - 128, a uint8 one the
-# pixel itself.
-TIES = 1e-3
 
 
 @dataclass(frozen=True)
@@ -55,7 +48,7 @@ def ends(interpreter: Interpreter) -> tuple[Tensor, Tensor]:
     return source, result
 
 
-def run(data: bytes, inputs: "Inputs") -> Iterator[np.ndarray]:
+def run(data: bytes, inputs: Inputs) -> Iterator[np.ndarray]:
     """Yields the logits of each input as float32, (classes,)."""
     interpreter = load(data)
     source, result = ends(interpreter)

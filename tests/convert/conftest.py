@@ -18,7 +18,7 @@ from convert.calibration_data import Inputs
 from convert.lowering import lower
 from convert.quantization import quantize
 from convert.quantization.bias_correction import correct_biases
-from convert.quantization.observers import Range
+from convert.quantization.int8_range import Range
 from convert.settings import Precision, Quantization
 from keras_models.checkpoints.random_weights import randomize
 from keras_models.images.decode import Preprocessing

@@ -136,29 +136,3 @@ def test_unreadable_pictures_are_told_and_left_out(
     found = read(tmp_path, warn=told.append)
     assert (len(found), found.skipped) == (1, (str(tmp_path / "b.png"),))
     assert len(told) == 1
-
-
-def test_noise_fits_the_network_and_its_seed_decides(small: Any) -> None:
-    noise = calibration_data.noise(small.model, preprocessing=Preprocessing(), seed=1)
-    assert noise.values.shape[1:] == (16, 16, 3)
-    assert -1 <= noise.values.min() < -0.9 < 0.9 < noise.values.max() <= 1
-    assert (
-        calibration_data.noise(small.model, preprocessing=Preprocessing(), seed=1).sha256
-        == noise.sha256
-    )
-    assert (
-        calibration_data.noise(small.model, preprocessing=Preprocessing(), seed=2).sha256
-        != noise.sha256
-    )
-
-
-def test_made_inputs_are_pixels_the_preprocessing_could_give(small: Any) -> None:
-    preprocessing = Preprocessing((100.0, 110.0, 120.0), (50.0, 60.0, 70.0))
-    found = calibration_data.made_for(
-        small.model, preprocessing=preprocessing, samples=2, seed=0, on_step=lambda *step: None
-    )
-    assert len(found) == 2
-    assert found.preprocessing is None
-    assert found.values.min() >= -2.0  # black in the first channel
-    assert found.values.max() <= 155 / 50 + 1e-6
-    assert "batch norms" in found.origin

@@ -15,10 +15,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from convert import pipeline
+from convert import auto_mixed_precision, pipeline
 from convert.accuracy import models
 from convert.bundle.report import Report
-from convert.quantization import auto_mixed_precision
 from convert.settings import Model, Precision, Quantization, Settings, Verification
 from convert.verification import verify
 from keras_models.images.decode import load_picture

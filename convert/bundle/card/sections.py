@@ -5,8 +5,8 @@ import numpy as np
 from convert.bundle.card.languages import NORMALIZED, PIXEL
 from convert.bundle.card.snippets import digits, kind_of_input
 from convert.bundle.report import InputsOrigin, Report
+from convert.quantization.int8_range import TIES
 from convert.settings import Estimator, Precision
-from convert.verification import runner
 from convert.verification.runner import Tensor
 from keras_models import registry
 from keras_models.checkpoints import bundled
@@ -190,7 +190,7 @@ def _stored(report: Report) -> str:
         return f"{told}."
     limits = np.iinfo(tensor.dtype)
     return (
-        f"{told}, and is stored as `floor(x / scale + zero point + {0.5 - runner.TIES})`, at least "
+        f"{told}, and is stored as `floor(x / scale + zero point + {0.5 - TIES})`, at least "
         f"{limits.min} and at most {limits.max}."
     )
 

@@ -5,6 +5,7 @@ from string import Template
 import numpy as np
 
 from convert.bundle.card.languages import NORMALIZED, PIXEL, QUANTIZED, Language
+from convert.quantization import int8_range
 from convert.verification import runner
 from convert.verification.runner import Tensor
 from keras_models.images.decode import Preprocessing
@@ -68,7 +69,7 @@ def _fill(language: Language, text: str, tensor: Tensor, *, added: int) -> str:
     return Template(text).substitute(
         scale=_number(language, tensor.scale),
         zero=f" {'-' if added < 0 else '+'} {abs(added)}" if added else "",
-        half=_number(language, 0.5 - runner.TIES),
+        half=_number(language, 0.5 - int8_range.TIES),
         low=limits.min,
         high=limits.max,
         input_type=language.types.get(tensor.dtype),

@@ -12,7 +12,7 @@ from convert.lowering import lower
 from convert.lowering.options import GENERIC
 from convert.quantization import quantize
 from convert.quantization.equalize import equalize
-from convert.quantization.observers import Range
+from convert.quantization.int8_range import Range
 from convert.settings import Estimator
 from convert.verification import verify
 from keras_models import registry

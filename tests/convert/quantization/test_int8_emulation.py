@@ -10,7 +10,7 @@ import tf_keras as keras
 from convert import export
 from convert.calibration_data import Inputs
 from convert.quantization import quantize
-from convert.quantization.observers import Range
+from convert.quantization.int8_range import Range
 from convert.quantization.tfmot_config import rounded
 from convert.settings import Precision, Quantization
 from convert.verification import runner

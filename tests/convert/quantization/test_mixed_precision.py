@@ -9,9 +9,9 @@ import tf_keras as keras
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 import tflite_file
-from convert import export
+from convert import auto_mixed_precision, export
 from convert.calibration_data import Inputs
-from convert.quantization import auto_mixed_precision, mixed_precision, quantize
+from convert.quantization import mixed_precision, quantize
 from convert.quantization.tfmot_config import rounded
 from convert.settings import Precision, Quantization, Verification
 from convert.verification import gates, runner, verify

@@ -7,7 +7,8 @@ import pytest
 import tf_keras as keras
 
 from convert.calibration_data import Inputs
-from convert.quantization.observers import BINS, Histogram, Range, collect, estimate
+from convert.quantization.int8_range import Range
+from convert.quantization.observers import BINS, Histogram, collect, estimate
 from convert.settings import Estimator
 from shufflelite.errors import InputError
 

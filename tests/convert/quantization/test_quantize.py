@@ -12,7 +12,7 @@ from convert import export, keras_graph
 from convert.calibration_data import Inputs
 from convert.lowering import lower
 from convert.quantization import quantize
-from convert.quantization.observers import Range
+from convert.quantization.int8_range import Range
 from convert.settings import Estimator, Precision, Quantization
 from convert.verification import runner, verify
 from keras_models import registry

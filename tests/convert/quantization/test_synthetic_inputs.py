@@ -8,10 +8,12 @@ import pytest
 import tf_keras as keras
 
 from convert.quantization import synthetic_inputs as module
-from convert.quantization.synthetic_inputs import STEPS, distill
+from convert.quantization.synthetic_inputs import STEPS, noise, synthesize
+from keras_models.images.decode import Preprocessing
 from shufflelite.errors import InputError
 
-LOW, HIGH = -1.0, 1.0
+PREPROCESSING = Preprocessing()
+LOW, HIGH = PREPROCESSING.input_range
 TOGETHER = 16
 
 
@@ -31,7 +33,7 @@ def trained(small: Any) -> Any:
 
 @pytest.fixture(scope="module")
 def made(trained: Any) -> np.ndarray:
-    return distill(trained, 2 * TOGETHER, low=LOW, high=HIGH, seed=3)
+    return synthesize(trained, PREPROCESSING, samples=2 * TOGETHER, seed=3).values
 
 
 def statistics_error(model: Any, inputs: np.ndarray) -> float:
@@ -51,8 +53,8 @@ def statistics_error(model: Any, inputs: np.ndarray) -> float:
 
 
 def test_statistics_come_near_to_those_of_training(trained: Any, made: np.ndarray) -> None:
-    noise = np.random.default_rng(0).normal(0, (HIGH - LOW) / 4, made.shape)
-    before = statistics_error(trained, np.clip(noise, LOW, HIGH).astype(np.float32))
+    start = np.random.default_rng(0).normal(0, (HIGH - LOW) / 4, made.shape)
+    before = statistics_error(trained, np.clip(start, LOW, HIGH).astype(np.float32))
     for batch in (made[:TOGETHER], made[TOGETHER:]):
         after = statistics_error(trained, batch)
         assert after < before / 5
@@ -73,30 +75,42 @@ def test_inputs_differ_from_each_other(made: np.ndarray) -> None:
 
 
 def test_inputs_reach_larger_logits_than_noise(trained: Any, made: np.ndarray) -> None:
-    noise = np.random.default_rng(0).uniform(LOW, HIGH, made.shape).astype(np.float32)
-    spread = [np.ptp(trained(x, training=False).numpy(), axis=1).mean() for x in (noise, made)]
+    drawn = np.random.default_rng(0).uniform(LOW, HIGH, made.shape).astype(np.float32)
+    spread = [np.ptp(trained(x, training=False).numpy(), axis=1).mean() for x in (drawn, made)]
     assert spread[1] > 1.2 * spread[0]
     assert len(set(trained(made, training=False).numpy().argmax(1))) >= 5  # of ten classes
 
 
 def test_the_seed_decides_and_the_network_stays_as_it_was(trained: Any, made: np.ndarray) -> None:
     weights = [w.copy() for w in trained.get_weights()]
-    np.testing.assert_array_equal(distill(trained, 2 * TOGETHER, low=LOW, high=HIGH, seed=3), made)
+    again = synthesize(trained, PREPROCESSING, samples=2 * TOGETHER, seed=3).values
+    np.testing.assert_array_equal(again, made)
     for before, after in zip(weights, trained.get_weights(), strict=True):
         np.testing.assert_array_equal(before, after)
-    other = distill(trained, TOGETHER, low=LOW, high=HIGH, seed=4)
+    other = synthesize(trained, PREPROCESSING, samples=TOGETHER, seed=4).values
     assert np.abs(other - made[:TOGETHER]).max() > 0.5
 
 
 def test_any_number_can_be_asked_for_and_progress_is_told(trained: Any) -> None:
-    told: list[tuple[int, int]] = []
-    made = distill(trained, 3, low=-2.0, high=5.0, on_step=lambda *step: told.append(step))
-    assert made.shape == (3, 16, 16, 3)
-    assert made.min() >= -2
-    assert made.max() <= 5
-    assert told == [(i + 1, STEPS) for i in range(STEPS)]
+    preprocessing = Preprocessing((100.0, 110.0, 120.0), (50.0, 60.0, 70.0))
+    steps: list[tuple[int, int]] = []
+    made = synthesize(trained, preprocessing, samples=3, on_step=lambda *step: steps.append(step))
+    assert made.values.shape == (3, 16, 16, 3)
+    assert made.preprocessing is None
+    assert made.values.min() >= -2.0  # black in the first channel
+    assert made.values.max() <= 155 / 50 + 1e-6
+    assert "batch norms" in made.origin
+    assert steps == [(i + 1, STEPS) for i in range(STEPS)]
 
 
 def test_a_network_without_batch_norms_is_refused_with_the_way_out(small: Any) -> None:
     with pytest.raises(InputError, match="has none: pass --calibration with a folder"):
-        distill(small.deployed, 4, low=LOW, high=HIGH)
+        synthesize(small.deployed, PREPROCESSING, samples=4)
+
+
+def test_noise_fits_the_network_and_its_seed_decides(small: Any) -> None:
+    inputs = noise(small.model, PREPROCESSING, seed=1)
+    assert inputs.values.shape[1:] == (16, 16, 3)
+    assert -1 <= inputs.values.min() < -0.9 < 0.9 < inputs.values.max() <= 1
+    assert noise(small.model, PREPROCESSING, seed=1).sha256 == inputs.sha256
+    assert noise(small.model, PREPROCESSING, seed=2).sha256 != inputs.sha256

@@ -12,7 +12,7 @@ import tf_keras as keras
 from convert import export
 from convert.calibration_data import Inputs
 from convert.quantization import quantize
-from convert.quantization.observers import Range
+from convert.quantization.int8_range import Range
 from convert.settings import Precision, Quantization
 from convert.verification import runner, verify
 from keras_models import accuracy
