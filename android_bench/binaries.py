@@ -39,7 +39,7 @@ _RUNS = {  # ABI: the machines whose programs it runs
 
 
 @dataclass(frozen=True)
-class Tool:
+class ToolBinary:
     """A program that measures, on this machine."""
 
     path: Path
@@ -47,21 +47,21 @@ class Tool:
 
 
 def find(
-    *, system: str, abis: Sequence[str], given: str | None, folder: Path | None = None
-) -> Tool:
+    *, system: str, abis: Sequence[str], path: str | None, folder: Path | None = None
+) -> ToolBinary:
     """The program for a device.
 
     Args:
       system: "android", "linux" or "apk".
       abis: Of the device, its own first.
-      given: A path that the user names; checked, and taken.
+      path: The user's own program, if any; it is checked.
       folder: Where fetched programs are; None: the cache.
 
     Raises:
       InputError: It cannot be had, or is for other processors.
     """
-    if given is not None:
-        return Tool(*_checked(Path(given).expanduser(), system=system, abis=abis))
+    if path is not None:
+        return ToolBinary(*_checked(Path(path).expanduser(), system=system, abis=abis))
     url = next((TOOLS[system, abi] for abi in abis if (system, abi) in TOOLS), None)
     if url is None:
         known = ", ".join(abi for kind, abi in TOOLS if kind == system)
@@ -70,9 +70,11 @@ def find(
             f" {known}); build benchmark_model for it and pass --benchmark_binary=FILE"
         )
     folder = folder or download.cache_folder() / "benchmark_tools"
-    path = folder / url.rsplit("/", 1)[-1]
-    record = path.with_name(f"{path.name}.json")  # the hash, since the server's file changes daily
-    if not path.is_file():
+    program = folder / url.rsplit("/", 1)[-1]
+    record = program.with_name(
+        f"{program.name}.json"
+    )  # the hash, since the server's file changes daily
+    if not program.is_file():
         record.unlink(missing_ok=True)
         try:
             download.download(Official(url), folder=folder)
@@ -81,20 +83,20 @@ def find(
                 f"{str(error).rstrip('.')}, or pass --benchmark_binary=FILE."
             ) from error
     try:
-        _, sha256 = _checked(path, system=system, abis=abis)
+        _, sha256 = _checked(program, system=system, abis=abis)
     except InputError as error:
         raise InputError(f"{error}; delete it to fetch it again") from error
     if not record.is_file():
-        told = {"url": url, "sha256": sha256, "date_utc": _now()}
+        entry = {"url": url, "sha256": sha256, "date_utc": _now()}
         with replacing(record) as temporary:
-            temporary.write_text(json.dumps(told) + "\n")
+            temporary.write_text(json.dumps(entry) + "\n")
     recorded = json.loads(record.read_text()).get("sha256")
     if recorded != sha256:
         raise InputError(
-            f"{path}: expected SHA-256 {recorded} as when it was fetched, got {sha256}; delete"
-            f" {path} and {record.name} beside it to fetch it again"
+            f"{program}: expected SHA-256 {recorded} as when it was fetched, got {sha256}; delete"
+            f" {program} and {record.name} beside it to fetch it again"
         )
-    return Tool(path, sha256)
+    return ToolBinary(program, sha256)
 
 
 def machine(data: bytes) -> str | None:
@@ -111,8 +113,8 @@ def _checked(path: Path, *, system: str, abis: Sequence[str]) -> tuple[Path, str
     data = path.read_bytes()
     is_apk = data[:4] == b"PK\x03\x04"
     if is_apk != (system == "apk"):
-        wanted = "an APK, as target adb-apk needs" if system == "apk" else "a program, no APK"
-        raise InputError(f"{path}: expected {wanted}, got a file that starts with {data[:4]!r}")
+        expected = "an APK, as target adb-apk needs" if system == "apk" else "a program, no APK"
+        raise InputError(f"{path}: expected {expected}, got a file that starts with {data[:4]!r}")
     built_for = machine(data)
     runs = {name for abi in abis for name in _RUNS.get(abi, ())}
     if built_for is not None and runs and built_for not in runs:

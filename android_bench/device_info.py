@@ -146,31 +146,31 @@ def kinds(cores: Sequence[Core]) -> list[tuple[int, ...]]:
     return [tuple(alike[key]) for key in sorted(alike)]
 
 
-def choose(layout: Layout, *, wanted: str | None, threads: int) -> Choice:
+def choose(layout: Layout, *, requested: str | None, threads: int) -> Choice:
     """Cores of one kind for `threads`.
 
     Args:
       layout: The device.
-      wanted: "big" (default): the fastest kind with a core for each thread; "little": the slowest
-        kind; or numbers such as "4-7".
+      requested: "big" (default): the fastest kind with a core for each thread; "little": the
+        slowest kind; or numbers such as "4-7".
       threads: How many run at once.
     """
     groups, online = kinds(layout.cores), tuple(core.number for core in layout.cores)
-    if wanted not in (None, "big", "little"):
-        chosen = tuple(sorted(numbers(wanted)))
+    if requested not in (None, "big", "little"):
+        chosen = tuple(sorted(numbers(requested)))
         if not chosen or not set(chosen) <= set(online):
             raise InputError(
-                f"--cores={wanted}: expected big, little or numbers of {span(online) or 'none'},"
+                f"--cores={requested}: expected big, little or numbers of {span(online) or 'none'},"
                 " which are online; see the device's /sys/devices/system/cpu/online"
             )
-    elif wanted == "little":
+    elif requested == "little":
         chosen = groups[0] if groups else ()
     else:
         enough = [group for group in groups if len(group) >= threads]
         chosen = enough[-1] if enough else online
     if not layout.taskset and chosen != online:
-        if wanted is not None:
-            raise InputError(f"--cores={wanted}: the device has no taskset; leave --cores out")
+        if requested is not None:
+            raise InputError(f"--cores={requested}: the device has no taskset; leave --cores out")
         return Choice(notes=("not kept to cores of one kind: the device has no taskset",))
     notes = []
     mixed = [span(group) for group in groups if set(group) & set(chosen)]

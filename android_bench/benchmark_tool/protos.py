@@ -1,17 +1,47 @@
-"""Reads the binary files of the benchmark tools, without the protobuf package."""
+"""Reads the protobuf files of the benchmark tools.
 
-import struct
+The classes of ai_edge_litert (profiling_info_pb2, model_runtime_info_pb2) cannot be imported
+beside TensorFlow: both register the same message names in protobuf's default pool.  The result
+file has no class in any package.  So the fields that are read are declared here, in a pool of
+their own.
+"""
+
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
-from android_bench.benchmark_tool.profile import Profile, is_delegated
-from android_bench.benchmark_tool.result import ParseError, Result
-from android_bench.benchmark_tool.sample_checks import check_sample
+from android_bench.benchmark_tool.profile import is_delegated
+from android_bench.benchmark_tool.result import ParseError, ToolResult
 from android_bench.measurement import OperatorTime
 
-VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # wire types
-Message = Mapping[int, list[int | bytes]]  # field number: its values, as they came
+# Message: field: (number, type), "*" repeated.  From tflite/tools/benchmark/proto/
+# benchmark_result.proto and tflite/profiling/proto/{profiling_info,model_runtime_info}.proto.
+_LATENCY = [
+    *("avg_ms", "min_ms", "max_ms", "std_ms", "median_ms", "p5_ms", "p95_ms"),
+    *("init_ms", "first_ms", "warmup_ms"),
+]
+_SCHEMA: Mapping[str, Mapping[str, tuple[int, str]]] = {
+    "Result": {"latency": (2, "Latency"), "memory": (3, "Memory"), "misc": (4, "Misc")},
+    "Latency": {name: (number, "float") for number, name in enumerate(_LATENCY, start=1)},
+    "Memory": {"init_kb": (1, "int64"), "overall_kb": (2, "int64"), "peak_mb": (3, "float")},
+    "Misc": {"size_mb": (1, "float"), "runs": (2, "int32"), "warmup_runs": (3, "int32")},
+    "Profile": {"runtime": (3, "ModelProfile")},
+    "ModelProfile": {"subgraphs": (1, "*SubgraphProfile")},
+    "SubgraphProfile": {"index": (2, "int32"), "operators": (3, "*Operator")},
+    "Operator": {
+        "type": (1, "bytes"),  # names in bytes: they need not be valid UTF-8
+        "us": (2, "OperatorStatistics"),
+        "calls": (4, "int64"),
+        "name": (5, "bytes"),
+    },
+    "OperatorStatistics": {"sum": (8, "int64"), "count": (9, "int64")},
+    "RuntimeInfo": {"subgraphs": (2, "*Subgraph")},
+    "Subgraph": {"nodes": (3, "*Node"), "plan": (4, "*int32")},
+    "Node": {"id": (1, "int32"), "name": (2, "bytes"), "delegate": (8, "NodeDelegate")},
+    "NodeDelegate": {"name": (1, "bytes")},
+}
 
 
 @dataclass(frozen=True)
@@ -22,236 +52,108 @@ class RuntimeInfo:
     undelegated_operators: Mapping[str, int]  # by type
 
 
-def parse_result_proto(data: bytes) -> Result:
+def parse_result_proto(data: bytes) -> ToolResult:
     """Reads the file of `--result_file_path` (LiteRT 2.1 and later).
 
     Raises:
-      ParseError: The file is cut off or contradicts itself.
+      ParseError: The file is cut off.
     """
-    whole = _message(data, "result file")
-    latency, misc = _submessage(whole, 2), _submessage(whole, 4)
-    memory = _submessage(whole, 3) if 3 in whole else {}
+    result = _read("Result", data, "result file")
+    latency, memory, misc = result.latency, result.memory, result.misc
     # The tool writes all of these, and the last of them at the end of the file.
-    avg, low, high, std, median, p5, p95, init, first, warmup = (
-        _float(latency, number) for number in range(1, 11)
-    )
-    size = _float(misc, 1)
-    runs, warmup_runs = _int(misc, 2), _int(misc, 3)
-    _float(misc, 4)
-    if runs < 1:
-        raise ParseError("the result file tells of no timed inference")
-    check_sample(
-        count=runs,
-        low=low,
-        high=high,
-        avg=avg,
-        rounding=avg * 1e-6,
-        deviation=(std * (1 - 1e-6), std * (1 + 1e-6) + 0.001),
-        percentiles=(p5, median, p95),
-        others=(),
-    )
-    warm = warmup_runs > 0
-    return Result(
+    if not all(map(latency.HasField, _LATENCY)) or not misc.HasField("warmup_runs"):
+        raise ParseError("the result file is cut off: it lacks figures")
+    times = {name: getattr(latency, name) for name in _LATENCY}
+    if not misc.warmup_runs:
+        times["first_ms"] = times["warmup_ms"] = None
+    return ToolResult(
         tool=None,
         graph=None,
-        runs=runs,
-        avg_ms=avg,
-        min_ms=low,
-        max_ms=high,
-        std_ms=std,
-        median_ms=median,
-        p5_ms=p5,
-        p95_ms=p95,
-        init_ms=init,
-        first_ms=first if warm else None,
-        warmup_runs=warmup_runs,
-        warmup_ms=warmup if warm else None,
-        init_memory_mb=_int(memory, 1) / 1024 if 1 in memory else None,
-        memory_mb=_int(memory, 2) / 1024 if 2 in memory else None,
-        peak_memory_mb=_float(memory, 3) if 3 in memory else None,
-        model_size_mb=size if size > 0 else None,
+        runs=misc.runs,
+        warmup_runs=misc.warmup_runs,
+        init_memory_mb=memory.init_kb / 1024 if memory.HasField("init_kb") else None,
+        memory_mb=memory.overall_kb / 1024 if memory.HasField("overall_kb") else None,
+        peak_memory_mb=memory.peak_mb if memory.HasField("peak_mb") else None,
+        model_size_mb=misc.size_mb or None,
+        **times,
     )
 
 
-def parse_profile_proto(data: bytes) -> Profile:
+def parse_profile_proto(data: bytes) -> tuple[OperatorTime, ...]:
     """Reads the file of `--op_profiling_output_mode=proto`.
 
     Raises:
-      ParseError: The file is cut off or contradicts itself.
+      ParseError: The file is cut off.
     """
-    whole = _message(data, "profile")
-    if 3 not in whole:
-        raise ParseError("the profile lacks its regular runs: it is cut off, or nothing was timed")
-    regular = _submessage(whole, 3)
-    initial = _submessage(whole, 2) if 2 in whole else {}
-    first = [_submessage_of(graph) for graph in initial.get(1, [])]
-    graphs = [_submessage_of(graph) for graph in regular.get(1, [])]
-    primary = next((graph for graph in graphs if _int(graph, 2) == 0), {})
-    operators = _operators(primary.get(3, []))
+    subgraphs = _read("Profile", data, "profile").runtime.subgraphs
+    operators = next((graph.operators for graph in subgraphs if graph.index == 0), ())
     if not operators:
-        raise ParseError("the profile has no operators")
-    subgraphs = {
-        _text(graph, 1) or str(_int(graph, 2)): _operators(graph.get(3, []))
-        for graph in graphs
-        if graph is not primary
-    }
-    internals = [_submessage_of(delegate) for delegate in regular.get(2, [])]
-    return Profile(
-        operators=operators,
-        initialization=tuple(row for graph in first for row in _operators(graph.get(3, []))),
-        subgraphs=subgraphs,
-        delegate_internals=tuple(
-            row for internal in internals for row in _operators(internal.get(2, []))
-        ),
-        total_ms=sum(row.ms for row in operators),
-    )
+        raise ParseError("the profile has no operators of the regular runs: it is cut off")
+    # An operator's calls are rounded down to whole calls per inference, so the least quotient
+    # is the number of runs.
+    runs = min((one.us.count // one.calls for one in operators if one.calls > 0), default=1)
+    times = []
+    for one in operators:
+        name, type_ = _text(one.name), _text(one.type)
+        ms = one.us.sum / max(runs, 1) / 1000
+        times.append(OperatorTime(name, type_, ms, one.calls, is_delegated(name, type_)))
+    return tuple(times)
 
 
 def parse_runtime_info_proto(data: bytes) -> RuntimeInfo:
     """Reads the file of `--model_runtime_info_output_file`.
 
     Raises:
-      ParseError: The file is cut off or contradicts itself.
+      ParseError: The file is cut off.
     """
-    graphs = [_submessage_of(one) for one in _message(data, "runtime info").get(2, [])]
-    if not graphs:
+    subgraphs = _read("RuntimeInfo", data, "runtime info").subgraphs
+    if not subgraphs:
         raise ParseError("the runtime info has no graph: it is cut off")
     partitions: Counter[str] = Counter()
-    outside: Counter[str] = Counter()
-    for graph in graphs:
-        nodes = {_int(node, 1): node for node in map(_submessage_of, graph.get(3, []))}
-        for index in _packed(graph.get(4, [])):
+    undelegated: Counter[str] = Counter()
+    for graph in subgraphs:
+        nodes = {node.id: node for node in graph.nodes}
+        for index in graph.plan:
             if index not in nodes:
-                raise ParseError(f"the runtime info plans node {index}, which it does not have")
+                raise ParseError(f"the runtime info lacks node {index}: it is cut off")
             node = nodes[index]
-            if 9 in node:
-                raise ParseError(f"the runtime info plans node {index}, which a delegate took")
-            if 8 in node:
-                partitions[_text(_submessage(node, 8), 1)] += 1
+            if node.HasField("delegate"):
+                partitions[_text(node.delegate.name)] += 1
             else:
-                outside[_text(node, 2)] += 1
-    return RuntimeInfo(dict(partitions), dict(outside))
+                undelegated[_text(node.name)] += 1
+    return RuntimeInfo(dict(partitions), dict(undelegated))
 
 
-def _operators(rows: Sequence[int | bytes]) -> tuple[OperatorTime, ...]:
-    read = [_submessage_of(row) for row in rows]
-    times = [_submessage(row, 2) for row in read]
-    sums = [(_int(time, 8), _int(time, 9)) for time in times]
-    called = [_int(row, 4) for row in read]
-    for (total, count), time in zip(sums, times, strict=True):
-        low, high = _int(time, 6), _int(time, 7)
-        if count < 1 or not 0 <= low <= high or not low * count <= total <= high * count:
-            raise ParseError(f"the profile has {count} calls of {total} us in {low} to {high} us")
-    # An operator's calls are cut to whole calls per inference, so the fullest tells the runs.
-    runs = min(
-        (count // calls for (_, count), calls in zip(sums, called, strict=True) if calls > 0),
-        default=1,
-    )
-    for (_, count), calls in zip(sums, called, strict=True):
-        if any(called) and count // max(runs, 1) != calls:
-            raise ParseError(f"the profile has {count} calls in {runs} runs, but tells {calls}")
-    return tuple(
-        OperatorTime(
-            name=_text(row, 5),
-            type=_text(row, 1),
-            ms=total / runs / 1000,
-            calls=calls,
-            delegated=is_delegated(_text(row, 5), _text(row, 1)),
-        )
-        for row, (total, _), calls in zip(read, sums, called, strict=True)
-    )
-
-
-def _message(data: bytes, what: str) -> Message:
-    """Splits a message into its fields."""
-    if not data:
-        raise ParseError(f"the {what} is empty")
-    fields: dict[int, list[int | bytes]] = {}
-    place = 0
-    try:
-        while place < len(data):
-            tag, place = _varint(data, place)
-            value: int | bytes
-            if tag & 7 == VARINT:
-                value, place = _varint(data, place)
-            elif tag & 7 in (FIXED64, FIXED32, BYTES):
-                length = {FIXED64: 8, FIXED32: 4}.get(tag & 7)
-                if length is None:
-                    length, place = _varint(data, place)
-                value, place = data[place : place + length], place + length
-            else:
-                raise ValueError(f"wire type {tag & 7}")
-            if place > len(data) or tag >> 3 == 0:
-                raise ValueError("a field beyond the end")
-            fields.setdefault(tag >> 3, []).append(value)
-    except (ValueError, IndexError) as error:
-        raise ParseError(f"the {what} is cut off or damaged: {error}") from error
-    return fields
-
-
-def _varint(data: bytes, place: int) -> tuple[int, int]:
-    value = 0
-    for shift in range(0, 70, 7):
-        byte = data[place]
-        value |= (byte & 0x7F) << shift
-        place += 1
-        if byte < 0x80:
-            return value, place
-    raise ValueError("a number of more than 64 bits")
-
-
-def _submessage_of(value: int | bytes) -> Message:
-    if not isinstance(value, bytes):
-        raise ParseError("the file is damaged: a number where a message belongs")
-    return _message(value, "part of the file") if value else {}
-
-
-def _submessage(message: Message, number: int) -> Message:
-    return _submessage_of(_one(message, number))
-
-
-def _one(message: Message, number: int) -> int | bytes:
-    values = message.get(number, [])
-    if len(values) != 1:
-        raise ParseError(f"the file is cut off or damaged: field {number} is there {len(values)}x")
-    return values[0]
-
-
-def _int(message: Message, number: int) -> int:
-    value = _one(message, number)
-    if isinstance(value, bytes):
-        raise ParseError(f"the file is damaged: field {number} is no whole number")
-    return value - (1 << 64) if value >= 1 << 63 else value
-
-
-def _float(message: Message, number: int) -> float:
-    value = _one(message, number)
-    if not isinstance(value, bytes) or len(value) != 4:
-        raise ParseError(f"the file is damaged: field {number} is no float")
-    (read,) = struct.unpack("<f", value)
-    if not 0 <= read < 1e12:
-        raise ParseError(f"the file is damaged: field {number} is {read}")
-    return read
-
-
-def _text(message: Message, number: int) -> str:
-    value = _one(message, number) if number in message else b""
-    if not isinstance(value, bytes):
-        raise ParseError(f"the file is damaged: field {number} is no text")
+def _text(value: bytes) -> str:
     return value.decode(errors="replace")
 
 
-def _packed(values: Sequence[int | bytes]) -> list[int]:
-    numbers: list[int] = []
-    for value in values:
-        if isinstance(value, int):
-            numbers.append(value)
-            continue
-        place = 0
-        try:
-            while place < len(value):
-                number, place = _varint(value, place)
-                numbers.append(number)
-        except (ValueError, IndexError) as error:
-            raise ParseError("the file is damaged: a list is cut off") from error
-    return numbers
+def _read(message: str, data: bytes, what: str) -> Any:
+    from google.protobuf.message import DecodeError
+
+    try:
+        return _classes()[message].FromString(data)
+    except DecodeError as error:
+        raise ParseError(f"the {what} is cut off or damaged: {error}") from error
+
+
+@cache
+def _classes() -> dict[str, Any]:
+    from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
+    file = descriptor_pb2.FileDescriptorProto(name="benchmark_tool.proto", syntax="proto2")
+    for message, fields in _SCHEMA.items():
+        descriptor = file.message_type.add(name=message)
+        for name, (number, type_) in fields.items():
+            field = descriptor.field.add(name=name, number=number)
+            field.label = field.LABEL_REPEATED if type_[0] == "*" else field.LABEL_OPTIONAL
+            kind = type_.lstrip("*")
+            if kind in _SCHEMA:
+                field.type, field.type_name = field.TYPE_MESSAGE, kind
+            else:
+                field.type = getattr(field, f"TYPE_{kind.upper()}")
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return {
+        name: message_factory.GetMessageClass(pool.FindMessageTypeByName(name)) for name in _SCHEMA
+    }

@@ -1,4 +1,4 @@
-"""What a run of a benchmark tool told, and whether that may be believed."""
+"""The result of a run of a benchmark tool, and which delegate it belongs to."""
 
 import dataclasses
 import enum
@@ -9,13 +9,15 @@ from typing import Literal
 
 from android_bench.measurement import TargetError
 
+Outcome = Literal["whole", "partial", "declined", "unavailable"]
+
 
 class ParseError(TargetError):
-    """Output that is cut off, damaged or contradicts itself, or that tells of a failure."""
+    """Output that lacks a figure or reports a failure."""
 
 
 class Tool(enum.Enum):
-    """The program that spoke; the value is its name in messages."""
+    """A benchmark tool; the value is its name in messages."""
 
     CLASSIC = "benchmark_model (TFLite)"
     COMPILED_MODEL = "benchmark_model (LiteRT CompiledModel)"
@@ -24,42 +26,41 @@ class Tool(enum.Enum):
 
 @dataclass(frozen=True)
 class Delegate:
-    """What became of a delegate that was asked for."""
+    """What a delegate ran of the model."""
 
     name: str  # "xnnpack", "gpu", "nnapi", "hexagon", ...
-    asked: bool  # the tool lists its flag; False: only its outcome is told
-    outcome: Literal["whole", "partial", "declined", "unavailable"] | None  # None: not told
+    outcome: Outcome | None  # None: not reported
     kernels: int | None  # partitions of the graph that it runs
 
 
 @dataclass(frozen=True)
 class Replacement:
-    """The runtime's own line on a delegate taking nodes of a subgraph."""
+    """The runtime's line on the nodes of a subgraph that a delegate takes."""
 
-    delegate: str  # the runtime's name for it, as "TfLiteXNNPackDelegate"
+    delegate: str  # the runtime's name, as "TfLiteXNNPackDelegate"
     nodes: int
-    of: int | None  # None: an old runtime does not tell
-    partitions: int  # with those that stay with the interpreter
+    of: int | None  # nodes of the subgraph; None: an old runtime does not report them
+    partitions: int  # including those that the interpreter runs
 
 
 @dataclass(frozen=True)
-class Result:
-    """One run of a tool; None: not told.  Footprints are in MB of 2**20 bytes."""
+class ToolResult:
+    """One run of a tool; None: not reported.  Footprints are in MB of 2**20 bytes."""
 
-    tool: Tool | None  # None: read from a result file, which does not tell
-    graph: str | None  # the model's path, as the tool was given it
+    tool: Tool | None  # None: read from a result file, which does not name it
+    graph: str | None  # the model's path, as the tool got it
 
     runs: int  # timed inferences
     avg_ms: float
     min_ms: float
     max_ms: float
     std_ms: float
-    median_ms: float | None  # the percentiles came with TF 2.20
+    median_ms: float | None  # percentiles are reported since TF 2.20
     p5_ms: float | None
     p95_ms: float | None
 
     init_ms: float | None
-    first_ms: float | None  # the first inference, which is the first of the warm-up
+    first_ms: float | None  # the first inference, which is part of the warm-up
     warmup_runs: int | None
     warmup_ms: float | None  # average
 
@@ -70,12 +71,19 @@ class Result:
 
     delegates: tuple[Delegate, ...] = ()
     replacements: tuple[Replacement, ...] = ()
-    default_xnnpack: bool = False  # the runtime made an XNNPACK delegate nobody asked for
-    accelerators: tuple[str, ...] = ()  # litert-benchmark: those it was allowed, as "CPU"
+    default_xnnpack: bool = False  # the runtime made an XNNPACK delegate that no flag requested
+    accelerators: tuple[str, ...] = ()  # litert-benchmark: the permitted ones, as "CPU"
     fully_accelerated: bool | None = None  # litert-benchmark
     unconsumed: tuple[str, ...] = ()  # flags that this version of the tool does not know
     dropped_profile_events: bool = False  # the profile lacks operators
-    errors: tuple[str, ...] = ()  # lines of severity ERROR that did not end the run
+
+    def __post_init__(self) -> None:
+        if self.runs < 1:
+            raise ParseError("the tool timed no inference")
+        for name in _FIGURES:
+            value = getattr(self, name)
+            if value is not None and name.endswith("_ms") and not 0 <= value < math.inf:
+                raise ParseError(f"expected {name} of 0 or more, got {value}")
 
 
 _FIGURES = [
@@ -85,88 +93,81 @@ _FIGURES = [
 ]
 
 
-def check_delegate(result: Result, delegate: str, *, full_required: bool = False) -> Delegate:
-    """The delegate's part in a run; raises ParseError unless the figures are that delegate's.
+def merge(printed: ToolResult, file: ToolResult) -> ToolResult:
+    """Returns the printed result, with missing figures taken from the run's result file.
+
+    Raises:
+      ParseError: The two differ by more than the rounding of the printed figures.
+    """
+    missing = {}
+    for name in _FIGURES:
+        value, in_file = getattr(printed, name), getattr(file, name)
+        if value is None:
+            missing[name] = in_file
+        elif in_file is not None:
+            # Text has six digits; footprints of the CompiledModel tool have two decimals.
+            slack = 0.0051 if printed.tool is Tool.COMPILED_MODEL and "memory" in name else 0.0
+            if not math.isclose(value, in_file, rel_tol=6e-6, abs_tol=slack):
+                raise ParseError(
+                    f"the output has {name} = {value:g}, the result file {in_file:g}:"
+                    " they are of different runs"
+                )
+    return dataclasses.replace(printed, **missing)
+
+
+def check_delegate(result: ToolResult, delegate: str, *, full_required: bool = False) -> Delegate:
+    """Returns the delegate's part in a run.
 
     Args:
       result: The run.
       delegate: "xnnpack", "gpu", "nnapi" or "none", as given to `flags`.
-      full_required: The flags forbade the CPU, so that a run that succeeded proves itself where
-        the tool does not tell (LiteRT's tools).
+      full_required: The flags forbade the CPU, so that success alone proves full delegation
+        where the tool does not report it (LiteRT's tools).
+
+    Raises:
+      ParseError: The figures are not of that delegate.
     """
     unknown = [flag for flag in result.unconsumed if _concerns(flag, delegate)]
     if unknown:
         raise ParseError(f"this version of the tool does not know {' '.join(unknown)}")
+    took_nodes = [delegate_name(one.delegate) for one in result.replacements if one.nodes]
     if delegate == "none":
-        return _check_none(result)
-    others = [name for name in _runtime_names(result) if kind(name) not in ("xnnpack", delegate)]
+        applied = [one.name for one in result.delegates if one.outcome in ("whole", "partial")]
+        applied += took_nodes + ["xnnpack"] * result.default_xnnpack
+        if applied or result.tool is not Tool.CLASSIC:
+            raise ParseError(f"expected no delegate, but {(applied or ['xnnpack'])[0]} ran")
+        return Delegate("none", outcome="whole", kernels=0)
+    others = [name for name in took_nodes if name not in ("xnnpack", delegate)]
     if others:
         raise ParseError(f"expected the delegate {delegate}, but {others[0]} took nodes")
     if result.tool is not Tool.CLASSIC:
         return _check_litert(result, delegate, full_required=full_required)
-    found = next((one for one in result.delegates if one.name == delegate), None)
-    if found is None or found.outcome is None:
-        raise ParseError(f"expected the delegate {delegate}, but nothing says it was applied")
-    if found.outcome in ("declined", "unavailable"):
-        how = "took no node of the model" if found.outcome == "declined" else "is not to be had"
-        raise ParseError(f"the delegate {delegate} {how}: these are the CPU's figures")
-    return found
+    reported = next((one for one in result.delegates if one.name == delegate), None)
+    if reported is None:
+        raise ParseError(f"expected the delegate {delegate}, but the tool does not report it")
+    if reported.outcome in ("declined", "unavailable"):
+        how = "took no node of the model" if reported.outcome == "declined" else "is not available"
+        raise ParseError(f"the delegate {delegate} {how}: the figures are the CPU's")
+    return reported
 
 
-def agree(result: Result, file: Result) -> Result:
-    """The printed result, completed by the result file of the same run.
-
-    Raises:
-      ParseError: They differ by more than the rounding of what is printed.
-    """
-    filled = {}
-    for name in _FIGURES:
-        ours, theirs = getattr(result, name), getattr(file, name)
-        if ours is None:
-            filled[name] = theirs
-        elif theirs is not None:
-            # Text has six digits, and footprints of the CompiledModel tool two decimals.
-            slack = 0.0051 if result.tool is Tool.COMPILED_MODEL and "memory" in name else 0.0
-            if not math.isclose(ours, theirs, rel_tol=6e-6, abs_tol=slack):
-                raise ParseError(
-                    f"the output says {name} = {ours:g}, the result file {theirs:g}:"
-                    " they are not of one run, or one of them is damaged"
-                )
-    return dataclasses.replace(result, **filled)
-
-
-def _check_none(result: Result) -> Delegate:
-    applied = [one.name for one in result.delegates if one.outcome in ("whole", "partial")]
-    applied += _runtime_names(result)
-    if result.default_xnnpack:
-        applied.append("xnnpack")
-    if applied or result.tool is not Tool.CLASSIC:
-        raise ParseError(f"expected no delegate, but {applied[0] if applied else 'xnnpack'} ran")
-    return Delegate("none", asked=True, outcome="whole", kernels=0)
-
-
-def _check_litert(result: Result, delegate: str, *, full_required: bool) -> Delegate:
-    taken = [one for one in result.replacements if kind(one.delegate) == delegate]
-    cpu = [one for one in result.replacements if kind(one.delegate) == "xnnpack"]
-    if delegate != "xnnpack" and cpu:
-        raise ParseError(f"the delegate {delegate} left {cpu[0].nodes} nodes to the CPU")
-    allowed = tuple(name.lower() for name in result.accelerators)
-    by_file = allowed == (("cpu",) if delegate == "xnnpack" else (delegate,))
-    by_cpu = delegate == "xnnpack" and result.default_xnnpack  # the only delegate of the CPU there
-    whole = all(one.nodes == one.of for one in taken) if taken else None
-    if by_file:
+def _check_litert(result: ToolResult, delegate: str, *, full_required: bool) -> Delegate:
+    taken = [one for one in result.replacements if delegate_name(one.delegate) == delegate]
+    whole: bool | None = all(one.nodes == one.of for one in taken) if taken else None
+    if tuple(map(str.lower, result.accelerators)) == (
+        ("cpu",) if delegate == "xnnpack" else (delegate,)
+    ):
         whole = result.fully_accelerated
     elif full_required:
         whole = True
-    elif not (taken or by_cpu):
-        raise ParseError(f"expected the delegate {delegate}, but nothing says it was applied")
-    if delegate != "xnnpack" and not whole:
+    elif not taken and not (delegate == "xnnpack" and result.default_xnnpack):
+        raise ParseError(f"expected the delegate {delegate}, but the tool does not report it")
+    by_cpu = any(delegate_name(one.delegate) == "xnnpack" for one in result.replacements)
+    if delegate != "xnnpack" and (by_cpu or not whole):
         raise ParseError(f"the delegate {delegate} left nodes to the CPU")
-    outcome: Literal["whole", "partial"] | None = None
-    if whole is not None:
-        outcome = "whole" if whole else "partial"
-    kernels = 1 if whole and len(taken) == 1 and taken[0].partitions == 1 else None
-    return Delegate(delegate, asked=True, outcome=outcome, kernels=kernels)
+    outcome: Outcome | None = None if whole is None else "whole" if whole else "partial"
+    one_kernel = whole and len(taken) == 1 and taken[0].partitions == 1
+    return Delegate(delegate, outcome=outcome, kernels=1 if one_kernel else None)
 
 
 def _concerns(flag: str, delegate: str) -> bool:
@@ -176,16 +177,10 @@ def _concerns(flag: str, delegate: str) -> bool:
     return any(word in flag.partition("=")[0] for word in words)
 
 
-def _runtime_names(result: Result) -> list[str]:
-    return [one.delegate for one in result.replacements if one.nodes]
-
-
-def kind(runtime_name: str) -> str:
-    """Our name of a delegate that the runtime names."""
+def delegate_name(runtime_name: str) -> str:
+    """Returns the name in our flags of a delegate that the runtime names."""
     lower = runtime_name.lower()
     if re.search(r"gpu|opencl|opengl|vulkan|metal|litert_cl", lower):
         return "gpu"
-    for kind in ("xnnpack", "nnapi", "hexagon", "coreml"):
-        if kind in lower:
-            return kind
-    return runtime_name
+    known = ("xnnpack", "nnapi", "hexagon", "coreml")
+    return next((name for name in known if name in lower), runtime_name)

@@ -1,208 +1,216 @@
-"""Reads what a benchmark tool prints, as it came: standard output and error, or a logcat."""
+"""Reads the lines that a benchmark tool prints: standard output and error, or a logcat."""
 
+import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
-from android_bench.benchmark_tool.line_patterns import ASKED, Run, read
-from android_bench.benchmark_tool.log_prefixes import strip, unwrap
-from android_bench.benchmark_tool.result import Delegate, ParseError, Result, Tool, kind
-from android_bench.benchmark_tool.stat_line import Statistics, rounding
+from android_bench.benchmark_tool import log_lines
+from android_bench.benchmark_tool.log_lines import Line
+from android_bench.benchmark_tool.result import (
+    Delegate,
+    ParseError,
+    Replacement,
+    Tool,
+    ToolResult,
+)
+
+INTEGER = r"([0-9]{1,15})"
+NUMBER = r"([0-9]{1,15}(?:\.[0-9]{1,12})?(?:e[+-][0-9]{2})?)"
+SIGNED = f"(-?{NUMBER[1:]}"
+STATISTICS = re.compile(  # in us
+    rf"count={INTEGER}(?:"
+    rf" curr={INTEGER}(?:\(all same\))?|"
+    rf" first={INTEGER} curr=[0-9]+ min={INTEGER} max={INTEGER} avg={NUMBER} std={INTEGER}"
+    rf")?(?: p5={INTEGER} median={INTEGER} p95={INTEGER})?"
+)
+BANNER = "========== BENCHMARK RESULTS =========="  # of the CompiledModel tool, as its end:
+BANNER_END = re.compile(r"={30,}")
+_FACTS = [  # (fact, its unit in the printed unit, how it is printed)
+    (name, unit, re.compile(pattern))
+    for name, unit, pattern in (
+        ("headline", 1000, rf"Inference timings in us: Init: {INTEGER},.*"),
+        (  # up to TF 2.3
+            "headline",
+            1000,
+            rf"Average inference timings in us: Warmup: [^,]*, Init: {INTEGER},.*",
+        ),
+        ("session", 1, rf"Initialized session in {NUMBER}ms\.?"),
+        ("banner", 1, rf"Model initialization: +{NUMBER} ms"),
+        ("init_memory_mb", 1, rf"[^:]* footprint[^:]*\(MB\): init={SIGNED} overall=.*"),
+        ("memory_mb", 1, rf"[^:]* footprint[^:]*\(MB\): init=[^ ]+ overall={SIGNED}"),
+        ("init_memory_mb", 1, rf"Init footprint: +{SIGNED} MB"),
+        ("memory_mb", 1, rf"Overall footprint: +{SIGNED} MB"),
+        ("peak_memory_mb", 1, rf"Overall peak memory footprint \(MB\) via[^:]*: {NUMBER}"),
+        ("peak_memory_mb", 1, rf"Peak memory: +{NUMBER} MB"),
+        ("model_size_mb", 1, rf"The input model file size \(MB\): {NUMBER}"),
+    )
+]
+GRAPH = re.compile(r"Graph ?: \[(.+)\]|Loaded model (.+)|Loading model from: (.+)")
+APPLIED = re.compile(
+    r"(?:Explicitly a|A)pplied (\w+) delegate, and the model graph will be"
+    r" (completely|partially) executed (?:by|w/) the delegate"
+    rf"(?: w/ {INTEGER} delegate kernels)?\."
+)
+DECLINED = re.compile(
+    r"Though (\w+) delegate is explicitly applied,"
+    r" the model graph will not be executed by the delegate\."
+)
+UNAVAILABLE = re.compile(
+    r"(?:Could not create |Couldn't load )?(\w+)"
+    r"(?: acceleration is unsupported on this platform\.| delegate: .*"
+    r"| support library from path: .*)"
+)
+REPLACING = re.compile(
+    rf"Replacing {INTEGER}(?: out of {INTEGER})? node\(s\) with delegate \((.*?)\) node,"
+    rf" yielding {INTEGER} partitions.*"
+)
+FAILED = re.compile(
+    r"Benchmarking failed\.|.*failed to invoke|Failed to invoke|Run failed: |Failed to apply \w+"
+    r"|Disallowed CPU fallback|Segmentation fault|Fatal signal|FATAL EXCEPTION|Aborted|Killed"
+)
 
 
-def parse(text: str, *, graph: str | None = None) -> Result:
+@dataclass(frozen=True)
+class Statistics:
+    """A line of statistics, in us."""
+
+    count: int
+    first: int
+    low: int
+    high: int
+    avg: float
+    std: int
+    percentiles: Sequence[int | None]  # 5, 50, 95
+
+
+def parse(text: str, *, graph: str | None = None) -> ToolResult:
     """Reads one run of `benchmark_model`, of either tool and any version since TF 2.2.
 
     Args:
       text: All of standard output and error, or a logcat, with its last newline: a last line
-        without one has been cut off, which may have cost a digit.
-      graph: The model's path as given to the tool; of several runs, as in a logcat, the last with
-        that model is read.
+        without one is cut off, perhaps within a number.
+      graph: The model's path as given to the tool; other apps' runs in a logcat are ignored.
 
     Raises:
-      ParseError: The run failed, or its output is cut off or contradicts itself.
+      ParseError: The run failed, or its output is cut off.
     """
     try:
-        return _result(_choose(_runs(text), graph))
+        return _result(log_lines.split(text, graph=graph), graph)
     except ParseError as error:
         raise ParseError(" ".join(str(error).split())[:500]) from None
 
 
-def _runs(text: str) -> list[Run]:
-    runs = []
-    for lines in unwrap(text):
-        run = Run()
-        for line in map(strip, lines):
-            start = line.text.startswith(("STARTING!", "Log parameter values verbosely"))
-            again = line.text.startswith("Min num runs") and "Min num runs" in run.parameters
-            # Standard error may have come first, and what is of it belongs to this run.
-            if (start or again) and (run.parameters or run.sequence):
-                runs.append(run)
-                run = Run()
-            read(line, run)
-        runs.append(run)
-    return [run for run in runs if run.begun()]
+def statistics(text: str) -> Statistics | None:
+    """Reads a line of statistics; None if it is another line."""
+    match = STATISTICS.fullmatch(text)
+    if match is None:
+        return None
+    count, same, *rest = match.groups()
+    percentiles = [int(value) if value else None for value in rest[5:]]
+    if rest[0] is not None:
+        first, low, high, avg, std = rest[:5]
+        return Statistics(
+            int(count), int(first), int(low), int(high), float(avg), int(std), percentiles
+        )
+    value = int(same or 0)  # count=0 has no value
+    return Statistics(int(count), value, value, value, value, 0, [value] * 3)
 
 
-def _choose(runs: Sequence[Run], graph: str | None) -> Run:
-    if graph is None:
-        if len(runs) > 1:
-            raise ParseError(f"expected one run, found {len(runs)}: say which graph is meant")
-        if not runs:
+def _result(lines: Sequence[Line], graph: str | None) -> ToolResult:
+    texts = [line.text for line in lines]
+    failed = [line for line in lines if line.severity == "FATAL" or FAILED.match(line.text)]
+    errors = [line.text for line in lines if line.severity == "ERROR" and line not in failed]
+    if failed:
+        raise ParseError(f"the tool failed: {_last(errors + [line.text for line in failed])}")
+    if "BENCHMARK RESULTS" in texts:
+        raise ParseError("this is the output of litert-benchmark: read its --result_json instead")
+    facts = _facts(texts)
+    compiled = BANNER in texts
+    if not (any(map(BANNER_END.fullmatch, texts)) if compiled else "headline" in facts):
+        if not any("[" in text or text.startswith(("STARTING", "Load")) for text in texts):
             raise ParseError("expected the output of benchmark_model, got none")
-        return runs[0]
-    if runs and not runs[-1].failures and not runs[-1].graphs():
-        raise ParseError("the output is cut off: the last run does not tell its model")
-    for run in reversed(runs):
-        if graph in run.graphs():
-            return run
-    failures = [line for run in runs for line in run.failures]
-    if failures:
-        raise ParseError(f"the tool failed: {_last(failures)}")
-    raise ParseError(f"found no run of {graph}: did it start?")
-
-
-def _last(lines: Iterable[str]) -> str:
-    return "; ".join(dict.fromkeys(list(lines)[-4:]))
-
-
-def _result(run: Run) -> Result:
-    if run.failures:
-        raise ParseError(f"the tool failed: {_last(run.errors + run.failures)}")
-    if "headline" not in run.facts and not run.banner:
-        why = f"; it said: {_last(run.errors)}" if run.errors else ""
+        why = f"; it said: {_last(errors)}" if errors else ""
         raise ParseError(f"the output is cut off: it holds no inference timings{why}")
-    warmup, regular = _order(run)
-    _check_loop(run, 0, warmup, "Min warmup runs")
-    _check_loop(run, 2, regular, "Min num runs")
-    if regular.count == 0:
-        raise ParseError("the tool timed no inference")
-    if "headline" in run.facts and run.banner:
-        raise ParseError("the output is that of two tools")
-    session = run.facts.get("session")
-    if run.banner:
-        init_ms = _check_block(run, warmup, regular)
-        footprint = [run.block.get(f"{name} footprint", (None,))[0] for name in ("Init", "Overall")]
-        peak = run.block.get("Peak memory", (None,))[0]
-    else:
-        init_ms = _check_headline(run, warmup, regular)
-        footprint = list(run.facts.get("footprint", (None, None)))
-        peak = run.facts.get("peak")
-    if session is not None and init_ms is not None:
-        slack = 0.0051 if run.banner else 0.0
-        if abs(session - init_ms) > rounding(session) + slack + 1e-9:
-            raise ParseError(f"the session took {session:g} ms or {init_ms:g} ms to initialize")
-        init_ms = session if run.banner else init_ms
-    graphs = run.graphs()
-    if len(graphs) > 1:
-        raise ParseError(f"the output is that of two models: {sorted(graphs)}")
-    percentiles: Sequence[float | None] = [None, None, None]
-    if regular.percentiles is not None:
-        percentiles = [value / 1000 for value in regular.percentiles]
-    warm = warmup.count > 0  # without a warm-up the tool prints 0 for its times
-    return Result(
-        tool=Tool.COMPILED_MODEL if run.banner else Tool.CLASSIC,
-        graph=next(iter(graphs), None),
-        runs=regular.count,
-        avg_ms=regular.avg / 1000,
-        min_ms=regular.low / 1000,
-        max_ms=regular.high / 1000,
-        std_ms=regular.std / 1000,
-        median_ms=percentiles[1],
-        p5_ms=percentiles[0],
-        p95_ms=percentiles[2],
-        init_ms=init_ms,
-        first_ms=warmup.first / 1000 if warm else None,
+    named = next((match for text in texts if (match := GRAPH.fullmatch(text))), None)
+    run_graph = next(filter(None, named.groups()), None) if named else None
+    if graph is not None and run_graph != graph:
+        raise ParseError(f"expected a run of {graph}, got one of {run_graph}")
+    phases = [one for one in map(statistics, texts) if one is not None]
+    if len(phases) != 2:
+        raise ParseError(
+            "expected the statistics of the warm-up and of the timed runs, got"
+            f" {len(phases)} lines of statistics"
+        )
+    warmup, timed = phases
+    init_names = ("session", "banner") if compiled else ("headline",)
+    delegates = _delegates(texts)
+    p5, median, p95 = (None if us is None else us / 1000 for us in timed.percentiles)
+    return ToolResult(
+        tool=Tool.COMPILED_MODEL if compiled else Tool.CLASSIC,
+        graph=run_graph,
+        runs=timed.count,
+        avg_ms=timed.avg / 1000,
+        min_ms=timed.low / 1000,
+        max_ms=timed.high / 1000,
+        std_ms=timed.std / 1000,
+        median_ms=median,
+        p5_ms=p5,
+        p95_ms=p95,
+        init_ms=next((facts[name] for name in init_names if name in facts), None),
+        # Without a warm-up the tool prints 0 for its times.
+        first_ms=warmup.first / 1000 if warmup.count else None,
         warmup_runs=warmup.count,
-        warmup_ms=warmup.avg / 1000 if warm else None,
-        init_memory_mb=footprint[0],
-        memory_mb=footprint[1],
-        peak_memory_mb=peak,
-        model_size_mb=run.facts.get("size"),
-        delegates=_delegates(run),
-        replacements=tuple(run.replacements),
-        default_xnnpack=run.default_xnnpack and run.outcomes.get("xnnpack") is None,
-        unconsumed=tuple(run.unconsumed),
-        dropped_profile_events=run.dropped,
-        errors=tuple(run.errors),
+        warmup_ms=warmup.avg / 1000 if warmup.count else None,
+        init_memory_mb=facts.get("init_memory_mb"),
+        memory_mb=facts.get("memory_mb"),
+        peak_memory_mb=facts.get("peak_memory_mb"),
+        model_size_mb=facts.get("model_size_mb"),
+        delegates=delegates,
+        replacements=tuple(_replacements(texts)),
+        default_xnnpack=all(one.name != "xnnpack" for one in delegates)
+        and any("Created TensorFlow Lite XNNPACK delegate for CPU" in text for text in texts),
+        unconsumed=tuple(
+            flag
+            for text in texts
+            if text.startswith("Unconsumed cmdline flags: ")
+            for flag in text.partition(": ")[2].split()
+        ),
+        dropped_profile_events=any("Dropping ProfileBuffer event" in text for text in texts),
     )
 
 
-def _order(run: Run) -> tuple[Statistics, Statistics]:
-    kinds = [isinstance(one, Statistics) for one in run.sequence]
-    if kinds != [False, True, False, True]:
-        raise ParseError(
-            "expected a warm-up and a timed run, each announced and with its statistics, found"
-            f" {kinds.count(False)} announcements and {kinds.count(True)} statistics:"
-            " the output is cut off or mixed up"
-        )
-    _, warmup, _, regular = run.sequence
-    assert isinstance(warmup, Statistics)
-    assert isinstance(regular, Statistics)
-    return warmup, regular
+def _last(lines: Iterable[str]) -> str:
+    return "; ".join(list(dict.fromkeys(lines))[-4:])
 
 
-def _check_loop(run: Run, place: int, done: Statistics, parameter: str) -> None:
-    """Holds the number of runs to the rule by which the tool ends its loop."""
-    announced = run.sequence[place]
-    assert isinstance(announced, tuple)
-    wanted, least_s, most_s = announced
-    if run.parameters.get(parameter, str(wanted)) != str(wanted):
-        raise ParseError(f"{parameter} is {run.parameters[parameter]!r}, but {wanted} announced")
-    total_s = done.avg * done.count / 1e6
-    without_last_s = total_s - done.curr / 1e6
-    if done.count > wanted and without_last_s > least_s + done.rounding * done.count / 1e6 + 1e-5:
-        raise ParseError(f"{done.count} runs of {total_s:.3g} s, though {wanted} were enough")
-    paused = any("delay" in name or "prorated" in name for name in run.parameters)
-    if done.count < wanted and not paused and total_s < 0.2 * most_s:
-        raise ParseError(f"{done.count} runs of {total_s:.3g} s, though {wanted} were announced")
+def _facts(texts: Iterable[str]) -> dict[str, float]:
+    facts: dict[str, float] = {}
+    for text in texts:
+        for name, unit, pattern in _FACTS:
+            if match := pattern.fullmatch(text):
+                facts[name] = float(match[1]) / unit
+    return facts
 
 
-def _check_headline(run: Run, warmup: Statistics, regular: Statistics) -> float:
-    init, first, warmup_avg, avg = run.facts["headline"]
-    if abs(regular.avg - avg) > rounding(avg) + 1e-9:
-        raise ParseError(f"the timed run's average is {regular.avg:g} or {avg:g} us")
-    if abs(warmup.avg - warmup_avg) > rounding(warmup_avg) + 1e-9:
-        raise ParseError(f"the warm-up's average is {warmup.avg:g} or {warmup_avg:g} us")
-    if first is not None and first != warmup.first:
-        raise ParseError(f"the first inference took {warmup.first} or {first} us")
-    return init / 1000
+def _replacements(texts: Iterable[str]) -> Iterable[Replacement]:
+    for match in filter(None, map(REPLACING.fullmatch, texts)):
+        nodes, of, name, partitions = match.groups()
+        yield Replacement(name, int(nodes), int(of) if of else None, int(partitions))
 
 
-def _check_block(run: Run, warmup: Statistics, regular: Statistics) -> float:
-    if not run.closed:
-        raise ParseError("the output is cut off within its results")
-    expected: dict[str, tuple[float, int | None]] = {
-        "Warmup (first)": (warmup.first / 1000, None),
-        "Warmup (avg)": (warmup.avg / 1000, warmup.count),
-        "Inference (avg)": (regular.avg / 1000, regular.count),
-        "Inference (min)": (regular.low / 1000, None),
-        "Inference (max)": (regular.high / 1000, None),
-        "Inference (std)": (regular.std / 1000, None),
-    }
-    missing = [name for name in ("Model initialization", *expected) if name not in run.block]
-    if missing:
-        raise ParseError(f"the results lack {missing[0]}: the output is cut off or mixed up")
-    for name, (value_ms, count) in expected.items():
-        told_ms, told_count = run.block[name]
-        slack = 0.0051 + rounding(value_ms)
-        if abs(told_ms - value_ms) > slack or told_count not in (count, None):
-            raise ParseError(f"{name} is {value_ms:g} or {told_ms:g} ms")
-    return run.block["Model initialization"][0]
-
-
-def _delegates(run: Run) -> tuple[Delegate, ...]:
-    asked = {}
-    for name, value in run.parameters.items():
-        if found := ASKED.fullmatch(name):
-            asked[found[1].lower()] = value == "1"
-        elif name == "External delegate path":
-            asked["external"] = bool(value)
-    told = []
-    for name in sorted({name for name in asked if asked[name]} | set(run.outcomes)):
-        outcome, kernels = run.outcomes.get(name, (None, None))
-        if outcome is not None and not asked.get(name, True):
-            raise ParseError(f"the {name} delegate was not asked for, but is said to be {outcome}")
-        taken = [one for one in run.replacements if kind(one.delegate) == name]
-        if outcome == "whole" and any(one.nodes != (one.of or one.nodes) for one in taken):
-            raise ParseError(f"the {name} delegate is said to take the model whole and in part")
-        told.append(Delegate(name, asked.get(name, False), outcome, kernels))
-    return tuple(told)
+def _delegates(texts: Iterable[str]) -> tuple[Delegate, ...]:
+    delegates = {}
+    for text in texts:
+        delegate = None
+        if match := APPLIED.fullmatch(text):
+            name, extent, kernels = match.groups()
+            whole = extent == "completely"
+            count = 1 if whole else int(kernels) if kernels else None
+            delegate = Delegate(name.lower(), "whole" if whole else "partial", count)
+        elif match := DECLINED.fullmatch(text):
+            delegate = Delegate(match[1].lower(), "declined", 0)
+        elif match := UNAVAILABLE.fullmatch(text):
+            delegate = Delegate(match[1].lower(), "unavailable", None)
+        if delegate is not None:
+            delegates[delegate.name] = delegate
+    return tuple(delegates[name] for name in sorted(delegates))

@@ -198,25 +198,25 @@ class ApkTarget(ShellTarget):
         if there and self.options.benchmark_binary is None:
             return
         remote = f"{self.folder}/benchmark.apk"
-        self.push(self.tool.path, remote)
+        self.push(self.binary.path, remote)
         self._install = not there
-        output = self.again(lambda: self.shell.run(f"pm install -r -d -g {remote}", timeout_s=300))
+        output = self.retry(lambda: self.shell.run(f"pm install -r -d -g {remote}", timeout_s=300))
         if "Success" not in output.text:
             raise TargetError(
-                f"{self.name}: expected Android to install {self.tool.path.name}, got"
+                f"{self.name}: expected Android to install {self.binary.path.name}, got"
                 f" {last_line(output.text)}"
             )
         self.forget(remote)
 
     def execute(self, words: Sequence[str]) -> Output:
         """Starts the app with these flags, and reads what it says from the log."""
-        return self.again(lambda: self._start_app(words), before=self._stop_app)
+        return self.retry(lambda: self._start_app(words), before=self._stop_app)
 
     def clean_up(self) -> None:
         """Removes the app, if it was not there before."""
         self._stop_app()
         if self._install and "package:" in self.shell.run(f"pm path {PACKAGE}").text:
-            self.ask(f"pm uninstall {PACKAGE}")
+            self.check_output(f"pm uninstall {PACKAGE}")
 
     def end_run(self) -> None:
         """Ends the app, if the device can be reached."""
@@ -229,15 +229,15 @@ class ApkTarget(ShellTarget):
     def _start_app(self, words: Sequence[str]) -> Output:
         # A line of our own in the log: clearing it would take what others need.
         token = f"begins-{time.monotonic_ns():x}"
-        self.ask(f"log -t shufflelite {token}")
+        self.check_output(f"log -t shufflelite {token}")
         # The app divides its flags at blanks.
         start = ["am", "start", "-S", "-n", ACTIVITY, "--es", "args", shlex.join(words)]
-        said = self.ask(f"{device_info.quote(start)} 2>&1")
-        if "Error" in said:
-            raise TargetError(f"{self.name}: the app does not start: {last_line(said)}")
+        output = self.check_output(f"{device_info.quote(start)} 2>&1")
+        if "Error" in output:
+            raise TargetError(f"{self.name}: the app does not start: {last_line(output)}")
         end, gone = time.monotonic() + remote_target.RUN_S, False
         while True:
-            text = self.ask(
+            text = self.check_output(
                 "logcat -d -v threadtime -s tflite:V litert:V shufflelite:V AndroidRuntime:E"
                 " libc:F DEBUG:F"
             ).rpartition(token)[2]

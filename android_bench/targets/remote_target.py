@@ -1,7 +1,7 @@
 """A device with a shell, on which the benchmark tool runs: phones by adb and boards by ssh.
 
-A private folder there holds the tool and the models; it goes when the target is closed, and so
-does a run that a broken connection left behind.
+A private folder there holds the tool and the models.  Closing the target removes it, and ends a
+run that a broken connection left behind.
 """
 
 import contextlib
@@ -19,12 +19,12 @@ from android_bench.targets.remote_shell import DroppedError, Output, Shell, last
 from android_bench.targets.tool_session import ToolSession
 from shufflelite.errors import InputError
 
-ATTEMPTS = 3  # of whatever a broken connection ended
+ATTEMPTS = 3  # of an action that a broken connection ended
 RETURN_S = 60.0  # for a device to come back
 RUN_S = 600.0  # for one start of the tool; its own limit is 150 s for warming up and for measuring
 LITERT_BENCHMARK = "litert-benchmark"  # a script of the ai-edge-litert package
 
-# The file shows whether programs can be run there; the end tells the absolute path.
+# The file shows whether programs can be run there; `pwd` prints the absolute path.
 _MAKE = (
     "find {base} -maxdepth 1 -name 'shufflelite-????????????????' -mtime +1 -exec rm -rf {{}} +"
     " 2>/dev/null; mkdir -p {folder} && echo '#!/bin/sh' > {folder}/test &&"
@@ -37,45 +37,46 @@ _T = TypeVar("_T")
 class ShellTarget:
     """The native program of the benchmark tool on a device."""
 
-    writes_files = True  # where they can be read
+    writes_files = True  # files that the tool writes can be read
 
     def __init__(self, shell: Shell, *, options: Options, system: str | None = None) -> None:
         self.shell = shell
         self.options = options
         self.name = shell.name
-        self.folder = ""  # there, once there is one
+        self.folder = ""  # on the device, once it is made
         self.program = ""
         self._prepared = False
-        self._files: dict[str, Path] = {}  # there: here
+        self._files: dict[str, Path] = {}  # path on the device: path on this machine
         self._loaded = 0
         try:
-            self.layout = device_info.parse_layout(self.ask(device_info.LAYOUT))
+            self.layout = device_info.parse_layout(self.check_output(device_info.LAYOUT))
             self.identity = self.layout.identity or shell.name.partition(":")[2]
             self.choice = self.choose_cores()
-            self.tool, self.kind = self._find_tool(system or shell.system)
+            self.binary, self.tool = self._find_tool(system or shell.system)
             self.start = self.state()
         except BaseException:
             shell.close()
             raise
 
-    def _find_tool(self, system: str) -> tuple[binaries.Tool, Tool]:
-        """The program, and which tool it is as far as can be known before it speaks."""
-        given = self.options.benchmark_binary
-        if given == LITERT_BENCHMARK and system == "linux":
+    def _find_tool(self, system: str) -> tuple[binaries.ToolBinary, Tool]:
+        """Returns the program and the tool that it most likely is, before its first run."""
+        binary = self.options.benchmark_binary
+        if binary == LITERT_BENCHMARK and system == "linux":
             if self.options.profile:
-                raise InputError(f"--profile: {given} has none; use benchmark_model")
-            if self.shell.run(f"command -v {given}").code:
+                raise InputError(f"--profile: {binary} has none; use benchmark_model")
+            if self.shell.run(f"command -v {binary}").code:
                 raise InputError(
-                    f"{self.name}: has no {given} in its PATH; install it there with"
+                    f"{self.name}: has no {binary} in its PATH; install it there with"
                     " `pip install ai-edge-litert`"
                 )
-            return binaries.Tool(Path(given), ""), Tool.LITERT_BENCHMARK
-        return binaries.find(system=system, abis=self.layout.abis, given=given), Tool.CLASSIC
+            return binaries.ToolBinary(Path(binary), ""), Tool.LITERT_BENCHMARK
+        tool_binary = binaries.find(system=system, abis=self.layout.abis, path=binary)
+        return tool_binary, Tool.CLASSIC
 
     def choose_cores(self) -> device_info.Choice:
-        """The cores to keep to."""
+        """Chooses the cores to run on."""
         options = self.options
-        return device_info.choose(self.layout, wanted=options.cores, threads=options.threads)
+        return device_info.choose(self.layout, requested=options.cores, threads=options.threads)
 
     def machine(self) -> Machine:
         """The device as it is now."""
@@ -91,7 +92,7 @@ class ShellTarget:
 
     def state(self) -> device_info.State:
         """Temperature, clocks and load as they are now."""
-        return device_info.parse_state(self.ask(device_info.STATE))
+        return device_info.parse_state(self.check_output(device_info.STATE))
 
     def load(self, path: Path, *, warmup: int, seed: int) -> ToolSession:
         """Pushes the model and runs it once.
@@ -105,12 +106,12 @@ class ShellTarget:
             try:
                 self.prepare()
             except BaseException:
-                with contextlib.suppress(TargetError):  # what went wrong first is told
+                with contextlib.suppress(TargetError):  # report the first error
                     undisturbed(self._remove)
                 raise
             self._prepared = True
         self._loaded += 1
-        remote = f"{self.folder}/{self._loaded}.tflite"  # no name of the user's gets there
+        remote = f"{self.folder}/{self._loaded}.tflite"  # the user's file name is not used there
         session = ToolSession(self, remote, warmup=warmup, seed=seed)
         try:
             self.push(path, remote)
@@ -123,57 +124,57 @@ class ShellTarget:
     def prepare(self) -> None:
         """Makes the folder and pushes the tool."""
         self.make_folder()
-        self.program = str(self.tool.path)
-        if self.kind is not Tool.LITERT_BENCHMARK:  # which is the device's own
+        self.program = str(self.binary.path)
+        if self.tool is not Tool.LITERT_BENCHMARK:  # which is installed on the device
             self.program = f"{self.folder}/benchmark_model"
-            self.push(self.tool.path, self.program)
-            self.ask(device_info.quote(["chmod", "755", self.program]))
+            self.push(self.binary.path, self.program)
+            self.check_output(device_info.quote(["chmod", "755", self.program]))
 
     def make_folder(self) -> None:
-        """Makes a private folder in which programs can be run, and removes forgotten ones."""
+        """Makes a private folder in which programs can be run, and removes old ones."""
         self._remove()  # of an attempt that failed
         name = f"shufflelite-{secrets.token_hex(8)}"
-        why = ""
+        reason = ""
         for base in self.shell.folders:
             self.folder = folder = f"{base}/{name}"
-            made = self.again(partial(self.shell.run, _MAKE.format(base=base, folder=folder)))
-            if not made.code:
-                self.folder = last_line(made.text)
+            output = self.retry(partial(self.shell.run, _MAKE.format(base=base, folder=folder)))
+            if not output.code:
+                self.folder = last_line(output.text)
                 return
-            why = last_line(made.text)
-            self.ask(f"rm -rf {folder}")
+            reason = last_line(output.text)
+            self.check_output(f"rm -rf {folder}")
         self.folder = ""
         raise TargetError(
             f"{self.name}: found no folder to run programs in ({', '.join(self.shell.folders)}):"
-            f" {why}"
+            f" {reason}"
         )
 
     def push(self, path: Path, to: str) -> None:
-        """Copies a file to the device, whole, however often the connection breaks."""
+        """Copies a file to the device and checks its size there."""
         size = path.stat().st_size
         self._files[to] = path
 
         def push() -> None:
             self.shell.push(path, to)
-            there = self.shell.run(f"wc -c < {device_info.quote([to])}").text.strip()
-            if there != str(size):
+            arrived = self.shell.run(f"wc -c < {device_info.quote([to])}").text.strip()
+            if arrived != str(size):
                 raise TargetError(
-                    f"{self.name}: pushed {size} bytes of {path.name}, {there!r} arrived; is its"
+                    f"{self.name}: pushed {size} bytes of {path.name}, {arrived!r} arrived; is its"
                     " disk full?"
                 )
 
-        self.again(push)
+        self.retry(push)
 
     def execute(self, words: Sequence[str]) -> Output:
-        """Runs the tool with these flags, anew where the connection breaks."""
+        """Runs the tool with these flags, again if the connection breaks."""
         command = device_info.pinned([self.program, *words], self.choice.cores)
         pid = device_info.quote([f"{self.folder}/pid"])
         started = device_info.quote(["sh", "-c", f'echo $$ > {pid}; exec "$@"', "sh", *command])
-        there = device_info.quote(["cd", self.folder])
+        change_folder = device_info.quote(["cd", self.folder])
         try:
-            return self.again(
+            return self.retry(
                 lambda: self.shell.run(
-                    f"{there} && ({started} 2>&1; c=$?; rm -f {pid}; exit $c)",
+                    f"{change_folder} && ({started} 2>&1; c=$?; rm -f {pid}; exit $c)",
                     timeout_s=RUN_S,
                 ),
                 before=self._restore,
@@ -182,9 +183,9 @@ class ShellTarget:
             undisturbed(self.end_run)
             raise
 
-    def ask(self, command: str) -> str:
-        """What a command prints that must succeed."""
-        output = self.again(lambda: self.shell.run(command))
+    def check_output(self, command: str) -> str:
+        """Runs a command that must succeed, and returns its output."""
+        output = self.retry(lambda: self.shell.run(command))
         if output.code:
             raise TargetError(
                 f"{self.name}: expected success, got exit code {output.code} and"
@@ -193,22 +194,22 @@ class ShellTarget:
         return output.text
 
     def read_bytes(self, path: str) -> bytes | None:
-        """A small file of the device; None where there is none."""
-        # As text: the shells of old phones change line ends in what passes through them.
+        """Reads a small file of the device; None if there is none."""
+        # As text: the shells of old phones change line ends in their output.
         file = device_info.quote([path])
         command = f"[ ! -f {file} ] || {{ echo 'a file'; od -An -v -tx1 {file} 2>/dev/null; }}"
-        heading, _, digits = self.ask(command).partition("\n")
+        heading, _, digits = self.check_output(command).partition("\n")
         try:
             return bytes.fromhex(digits) if heading else None
         except ValueError as error:
-            raise TargetError(f"{self.name}: {path} came back damaged: {error}") from error
+            raise TargetError(f"{self.name}: {path} arrived damaged: {error}") from error
 
-    def again(self, action: Callable[[], _T], *, before: Callable[[], None] | None = None) -> _T:
-        """Does `action`; where the connection breaks, waits for the device and does it anew.
+    def retry(self, action: Callable[[], _T], *, before: Callable[[], None] | None = None) -> _T:
+        """Calls `action`; if the connection breaks, waits for the device and calls it again.
 
         Args:
           action: What to do.
-          before: What to do first, each time after the first.
+          before: Called before each attempt but the first.
         """
         for attempt in range(1, ATTEMPTS + 1):
             if self.shell.stopping.is_set():
@@ -224,16 +225,16 @@ class ShellTarget:
         raise AssertionError
 
     def stop(self) -> None:
-        """Ends what runs there; to the thread that waits for it, Ctrl-C seems to have come."""
+        """Ends the run there; the thread that waits for it gets a KeyboardInterrupt."""
         self.shell.stopping.set()
         self.end_run()
 
     def end_run(self) -> None:
-        """Ends the tool, if it runs and the device can be reached."""
+        """Ends the tool if it runs and the device can be reached."""
         self._try(self._kill_command())
 
     def close(self) -> None:
-        """Removes everything from the device; waits for it if the connection is broken."""
+        """Removes all files from the device; waits for it if the connection is broken."""
         undisturbed(self._close)
 
     def _close(self) -> None:
@@ -247,18 +248,18 @@ class ShellTarget:
         if not self.folder:
             return
         try:
-            self.ask(self._kill_command())
+            self.check_output(self._kill_command())
             self.clean_up()
-            self.ask(device_info.quote(["rm", "-rf", self.folder]))
+            self.check_output(device_info.quote(["rm", "-rf", self.folder]))
         except TargetError as error:
             raise TargetError(f"{error}; {self.folder} stays on the device: remove it") from error
         self.folder = ""
 
     def clean_up(self) -> None:
-        """Removes what is not in the folder."""
+        """Removes what is not in the folder: nothing, by default."""
 
     def forget(self, remote: str) -> None:
-        """Removes a model; a device that is gone is left to `close`."""
+        """Removes a model and its files; if the device is gone, `close` does it."""
         self._files.pop(remote, None)
         files = [remote, f"{remote}.csv", f"{remote}.result"]
         undisturbed(partial(self._try, device_info.quote(["rm", "-f", *files])))
@@ -268,7 +269,7 @@ class ShellTarget:
             self.shell.run(command, timeout_s=10)
 
     def _kill_command(self) -> str:
-        # The number may be another process's by now, after a restart of the device.
+        # After a restart of the device the PID may be another process's.
         pid = device_info.quote([f"{self.folder}/pid"])
         name = self.folder.rpartition("/")[2]
         return (
@@ -277,11 +278,11 @@ class ShellTarget:
         )
 
     def _restore(self) -> None:
-        """Ends what still runs, and pushes what a restart took with it."""
-        self.ask(self._kill_command())
+        """Ends what still runs, and pushes files that a restart removed."""
+        self.check_output(self._kill_command())
         for to, path in list(self._files.items()):
-            found = self.ask(f"wc -c < {device_info.quote([to])} 2>/dev/null || true").strip()
-            if found != str(path.stat().st_size):
-                self.ask(device_info.quote(["mkdir", "-p", self.folder]))
+            command = f"wc -c < {device_info.quote([to])} 2>/dev/null || true"
+            if self.check_output(command).strip() != str(path.stat().st_size):
+                self.check_output(device_info.quote(["mkdir", "-p", self.folder]))
                 self.push(path, to)
-                self.ask(device_info.quote(["chmod", "755", to]))
+                self.check_output(device_info.quote(["chmod", "755", to]))

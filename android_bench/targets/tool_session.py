@@ -1,75 +1,105 @@
-"""One model on a device: each round is a start of the benchmark tool there."""
+"""One model on a device: each round is one start of the benchmark tool there."""
 
 import signal
 import statistics
+from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import Literal, Protocol
 
 from android_bench import benchmark_tool, device_info
-from android_bench.benchmark_tool import ParseError, Result, Tool
-from android_bench.measurement import Facts, OperatorTime, Round, TargetError
+from android_bench.benchmark_tool import ParseError, StartOptions, Tool, ToolResult
+from android_bench.binaries import ToolBinary
+from android_bench.measurement import Facts, OperatorTime, Options, Round, TargetError
 from android_bench.targets.remote_shell import Output, last_line
 from android_bench.targets.temperatures import Temperatures
-
-if TYPE_CHECKING:
-    from android_bench.targets.remote_target import ShellTarget
 
 PROFILED_RUNS = 20
 
 
-class ToolSession:
-    """A model on the device; each round is a start of the tool."""
+class ToolDevice(Protocol):
+    """A device on which the tool can be started."""
 
-    def __init__(self, target: "ShellTarget", remote: str, *, warmup: int, seed: int) -> None:
-        self.target = target
+    name: str
+    options: Options
+    binary: ToolBinary
+    tool: Tool  # of the last model; a session corrects it
+    choice: device_info.Choice
+    start: device_info.State
+    writes_files: bool  # whether files that the tool writes can be read
+
+    def state(self) -> device_info.State:
+        """Temperature, clocks and load as they are now."""
+
+    def execute(self, words: Sequence[str]) -> Output:
+        """Runs the tool with these flags."""
+
+    def check_output(self, command: str) -> str:
+        """Runs a command that must succeed, and returns its output."""
+
+    def read_bytes(self, path: str) -> bytes | None:
+        """Reads a small file; None if there is none."""
+
+    def forget(self, remote: str) -> None:
+        """Removes a model and the files that belong to it."""
+
+
+class ToolSession:
+    """A model on the device."""
+
+    def __init__(self, device: ToolDevice, remote: str, *, warmup: int, seed: int) -> None:
+        self.device = device
         self.remote = remote
         self.warmup = warmup
-        self.tool = target.kind
-        self._done: list[Result] = []
-        self._notes: dict[str, None] = dict.fromkeys(target.choice.notes)  # each once, in order
+        self.tool = device.tool
+        self._results: list[ToolResult] = []
+        self._notes: dict[str, None] = dict.fromkeys(device.choice.notes)  # each once, in order
         if seed:
             self._notes["the seed has no effect: the tool there fills the inputs by itself"] = None
-        self._temperatures = Temperatures(target.start.temperature_c)
-        self._alone = False  # each inference needs a start of its own
+        self._temperatures = Temperatures(device.start.temperature_c)
+        self._one_run_per_start = False
 
     def first(self) -> None:
-        """Runs the model once, which shows what the tool can tell."""
+        """Runs the model once, which shows which tool it is."""
         self._first, _ = self._run(runs=1, peak_memory=True)
         if self._first.tool is not None and self._first.tool is not self.tool:
             self.tool = self._first.tool  # a namesake, with flags of its own
             self._first, _ = self._run(runs=1, peak_memory=True)
-            self.target.kind = self.tool
+            self.device.tool = self.tool
 
     def measure(self, *, runs: int) -> Round:
-        """One round.  Old tools tell no median, so that each inference is a start of its own."""
-        self._temperatures.before_round(lambda: self.target.state().temperature_c)
-        done = [] if self._alone else [self._run(runs=runs)[0]]
-        if self._alone or done[0].median_ms is None:
-            self._alone = True
+        """Measures one round.
+
+        Old tools do not report a median: each inference is then one start of the tool.
+        """
+        self._temperatures.before_round(lambda: self.device.state().temperature_c)
+        results = [] if self._one_run_per_start else [self._run(runs=runs)[0]]
+        if self._one_run_per_start or results[0].median_ms is None:
+            self._one_run_per_start = True
             self._notes["one start of the tool for each inference"] = None
-            done = [self._run(runs=1)[0] for _ in range(runs)]
-        self._done += done
-        state = self.target.state()
-        self._notes.update(dict.fromkeys(device_info.throttling(state, self.target.choice.cores)))
+            results = [self._run(runs=1)[0] for _ in range(runs)]
+        self._results += results
+        state = self.device.state()
+        self._notes.update(dict.fromkeys(device_info.throttling(state, self.device.choice.cores)))
         self._temperatures.after_round(state.temperature_c)
-        return _round(done)
+        return _round(results)
 
     def finish(self) -> Facts:
-        """What the runs told."""
-        profile = self._profile() if self.target.options.profile else []
+        """Returns what the runs reported."""
+        profile = self._profile() if self.device.options.profile else []
         undelegated = None
         if profile and all(row.delegated is not None for row in profile):
-            outside = [row for row in profile if not row.delegated]
-            undelegated = {row.type: 0 for row in outside}
-            for row in outside:
-                undelegated[row.type] += row.calls
-        done = self._done or [self._first]
-        version = self.target.tool.sha256[:12]
+            calls = Counter[str]()
+            for row in profile:
+                if not row.delegated:
+                    calls[row.type] += row.calls
+            undelegated = dict(calls)
+        results = self._results or [self._first]
+        version = self.device.binary.sha256[:12]
         return Facts(
-            init_ms=_median([one.init_ms for one in done]),
-            first_ms=_median([one.first_ms for one in done]),
-            peak_memory_mb=_median([one.memory_mb for one in done]),
-            process_peak_mb=self._first.peak_memory_mb,  # watching it disturbs what is timed
+            init_ms=_median([one.init_ms for one in results]),
+            first_ms=_median([one.first_ms for one in results]),
+            peak_memory_mb=_median([one.memory_mb for one in results]),
+            process_peak_mb=self._first.peak_memory_mb,  # monitoring it disturbs the times
             delegate_partitions=self._partitions,
             undelegated_operators=undelegated,
             runtime_version=self.tool.value + (f", SHA-256 {version}" if version else ""),
@@ -79,7 +109,7 @@ class ToolSession:
 
     def close(self) -> None:
         """Removes the model from the device."""
-        self.target.forget(self.remote)
+        self.device.forget(self.remote)
 
     def _run(
         self,
@@ -87,95 +117,90 @@ class ToolSession:
         runs: int,
         profile: Literal["text", "csv"] | None = None,
         peak_memory: bool = False,
-    ) -> tuple[Result, str]:
-        """Starts the tool; returns what it told, and its output."""
-        target, options = self.target, self.target.options
+    ) -> tuple[ToolResult, str]:
+        """Starts the tool; returns its result and its output."""
+        device, delegate = self.device, self.device.options.delegate
         litert = self.tool is Tool.LITERT_BENCHMARK
-        result_file = f"{self.remote}.result" if litert or target.writes_files else None
-        words = benchmark_tool.flags(
-            self.tool,
-            self.remote,
+        options = StartOptions(
             runs=runs,
-            warmup=self.warmup + 1,  # the first inference is no warm one
-            # Clocks rise within the tool's own half second, not within a few short inferences.
-            warmup_seconds=None,
-            threads=options.threads,
-            delegate=options.delegate,
+            warmup=self.warmup + 1,  # the first inference is cold
+            threads=device.options.threads,
+            delegate=delegate,
             profile=profile,
             profile_file=f"{self.remote}.csv" if profile == "csv" else None,
-            result_file=result_file,
+            result_file=f"{self.remote}.result" if litert or device.writes_files else None,
             peak_memory=peak_memory and not litert,
         )
-        output = target.execute(words)
+        words = benchmark_tool.flags(self.tool, self.remote, options)
+        output = device.execute(words)
         if output.code:
-            raise TargetError(f"{target.name}: {_failure(output)}")
-        result = self._result(output.text, result_file)
+            raise TargetError(f"{device.name}: {_failure(output)}")
+        result = self._result(output.text, options.result_file)
         self._partitions = None
-        if options.delegate is not None and result.tool in (None, self.tool):
-            found = benchmark_tool.check_delegate(
+        if delegate is not None and result.tool in (None, self.tool):
+            part = benchmark_tool.check_delegate(
                 result,
-                options.delegate,
+                delegate,
                 full_required=any("require_full_delegation" in word for word in words),
             )
-            self._partitions = found.kernels
-            if found.outcome == "partial":
-                parts = "a part" if found.kernels is None else f"{found.kernels} parts"
-                self._notes[f"{found.name} ran {parts} of the model, the CPU the rest"] = None
+            self._partitions = part.kernels
+            if part.outcome == "partial":
+                extent = "a part" if part.kernels is None else f"{part.kernels} parts"
+                self._notes[f"{part.name} ran {extent} of the model, the CPU the rest"] = None
         return result, output.text
 
-    def _result(self, text: str, file: str | None) -> Result:
-        """What a run told; its output is held against the result file where there is one."""
-        if file is not None and self.tool is Tool.LITERT_BENCHMARK:
-            return benchmark_tool.parse_result_json(self._read(file))
+    def _result(self, text: str, result_file: str | None) -> ToolResult:
+        if result_file is not None and self.tool is Tool.LITERT_BENCHMARK:
+            return benchmark_tool.parse_result_json(self._read(result_file))
         printed = benchmark_tool.parse(text, graph=self.remote)
-        data = None if file is None else self.target.read_bytes(file)
-        if data is None:  # before LiteRT 2.1 the tool knows no such file
+        data = None if result_file is None else self.device.read_bytes(result_file)
+        if data is None:  # before LiteRT 2.1 the tool writes no such file
             return printed
-        return benchmark_tool.agree(printed, benchmark_tool.parse_result_proto(data))
+        return benchmark_tool.merge(printed, benchmark_tool.parse_result_proto(data))
 
     def _profile(self) -> Sequence[OperatorTime]:
-        # CSV has more digits, but an app may not write where we can read.
-        csv = self.tool is Tool.CLASSIC and self.target.writes_files
+        # CSV has more digits, but an app's files cannot be read.
+        csv = self.tool is Tool.CLASSIC and self.device.writes_files
         result, text = self._run(runs=PROFILED_RUNS, profile="csv" if csv else "text")
         if result.dropped_profile_events:
-            raise TargetError(f"{self.target.name}: the tool's profile lacks operators")
+            raise TargetError(f"{self.device.name}: the tool's profile lacks operators")
         if csv:
-            return benchmark_tool.parse_profile_csv(self._read(f"{self.remote}.csv")).operators
-        return benchmark_tool.parse_profile(text).operators
+            return benchmark_tool.parse_profile_csv(self._read(f"{self.remote}.csv"))
+        return benchmark_tool.parse_profile(text)
 
     def _read(self, remote: str) -> str:
-        return self.target.ask(device_info.quote(["cat", remote])).replace("\r", "")
+        return self.device.check_output(device_info.quote(["cat", remote])).replace("\r", "")
 
 
 def _failure(output: Output) -> str:
-    said = last_line(output.text)
+    last = last_line(output.text)
     if output.code in (126, 127):
-        return f"the tool cannot be run there ({said}): is it for this system and processor?"
+        return f"the tool cannot be run there ({last}): is it for this system and processor?"
     try:
         benchmark_tool.parse(output.text)
-        why = f"it left with {output.code}"
+        reason = "the tool failed"
     except ParseError as error:
-        why = str(error)
+        reason = str(error)
     if output.code <= 128:
-        return f"{why} (exit code {output.code})"
+        return f"{reason} (exit code {output.code})"
     try:
         name = signal.Signals(output.code - 128).name
     except ValueError:
         name = f"signal {output.code - 128}"
     how = "was killed by SIGKILL; memory may be short" if name == "SIGKILL" else f"died of {name}"
-    return f"the tool {how}; it last said: {said or 'nothing'}"
+    return f"the tool {how}; last output: {last or 'none'}"
 
 
-def _round(done: Sequence[Result]) -> Round:
-    one = done[0]
+def _round(results: Sequence[ToolResult]) -> Round:
+    one = results[0]
     median, p5, p95 = one.median_ms, one.p5_ms, one.p95_ms
-    if len(done) == 1 and median is not None and p5 is not None and p95 is not None:
+    if len(results) == 1 and median is not None and p5 is not None and p95 is not None:
         return Round(median, p5, p95, one.min_ms, one.runs)
-    times = sorted(each.avg_ms for each in done)  # of one inference each
-    p5, p95 = (times[len(times) * percent // 100] for percent in (5, 95))  # as the tool counts
+    times = sorted(result.avg_ms for result in results)  # of one inference each
+    p5, p95 = (times[len(times) * percent // 100] for percent in (5, 95))  # as the tool does
     return Round(statistics.median(times), p5, p95, times[0], len(times))
 
 
 def _median(values: Sequence[float | None]) -> float | None:
-    told = [value for value in values if value is not None]
-    return statistics.median(told) if told else None
+    reported = [value for value in values if value is not None]
+    return statistics.median(reported) if reported else None

@@ -139,7 +139,10 @@ def test_a_run_that_is_killed_is_no_result(
     ("behaviour", "message"),
     [
         ("", ""),
-        ("garbles", "the output says median_ms = 1, the result file 1.01: they are not of one run"),
+        (
+            "garbles",
+            "the output has median_ms = 1, the result file 1.01: they are of different runs",
+        ),
         ("cuts", "the result file is cut off or damaged"),
     ],
 )

@@ -1,8 +1,6 @@
-"""Profiles of operators in the tools' output and CSV files: read as meant, or refused."""
+"""Profiles of operators in the tools' output and CSV files."""
 
 import random
-import re
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -31,7 +29,7 @@ def test_parse_profile_reads_the_corpus(name: str) -> None:
     csv = name.endswith(".csv")
     read = benchmark_tool.parse_profile_csv if csv else benchmark_tool.parse_profile
     true = [tuple(row) for row in TRUTH[name]["profile"]]
-    check_operators(read(text).operators, true, sum(row[2] for row in true), csv=csv)
+    check_operators(read(text), true, sum(row[2] for row in true), csv=csv)
 
 
 @pytest.mark.parametrize("name", CLASSIC)
@@ -39,8 +37,7 @@ def test_the_tables_hold_what_was_printed(name: str) -> None:
     rng, version = random.Random(name), printer.VERSIONS[name]
     for _ in range(60):
         profile, run = profile_printer.random_profile(rng), printer.random_run(rng)
-        shown = replace(profile, initial=()) if version.compiled else profile
-        check_profile(benchmark_tool.parse_profile(text_with(shown, run, version)), shown)
+        check_profile(benchmark_tool.parse_profile(text_with(profile, run, version)), profile)
 
 
 @pytest.mark.parametrize("name", CLASSIC)
@@ -61,10 +58,8 @@ def test_the_sums_of_the_compiled_model_tool_become_times_of_an_inference(name: 
         profile = profile_printer.random_profile(rng, runs=runs)
         text = text_with(profile, run, version)
         check_profile(benchmark_tool.parse_profile(text), profile)
-        tables = text[text.index("=== Run Order") :]
-        with pytest.raises(ParseError, match="does not tell how many these were"):
-            benchmark_tool.parse_profile(tables)
-        check_profile(benchmark_tool.parse_profile(tables, runs=runs), profile)
+    with pytest.raises(ParseError, match="expected a multiple of 0 runs"):
+        benchmark_tool.parse_profile(text[text.index("=== Run Order") :])
 
 
 @pytest.mark.parametrize("name", ["tf2.8", "litert1.1"])
@@ -85,17 +80,17 @@ def test_lines_of_the_runtime_between_the_rows_do_not_count() -> None:
 
 
 def test_a_type_that_ends_in_a_number_keeps_it() -> None:
-    operator = profile_printer.Operator(
+    printed = profile_printer.Operator(
         "Delegate/depth_to_space 5:3", "depth_to_space 5", [[7], [9]]
     )
     for name in ("tf2.8", "litert1.1"):
         text = "\n".join(
             profile_printer.profile_lines(
-                profile_printer.Profile([operator], 2), printer.VERSIONS[name]
+                profile_printer.Profile([printed], 2), printer.VERSIONS[name]
             )
         )
-        (told,) = benchmark_tool.parse_profile(text + "\n").operators
-        assert told == OperatorTime(
+        (operator,) = benchmark_tool.parse_profile(text + "\n")
+        assert operator == OperatorTime(
             "Delegate/depth_to_space 5:3", "depth_to_space 5", 0.008, 1, True
         )
 
@@ -106,10 +101,9 @@ def test_operators_of_one_name_in_several_partitions_count_with_all_their_calls(
     text = profile_printer.csv(
         profile_printer.Profile([merged, alone], 4), printer.VERSIONS["litert1.1"]
     )
-    told = benchmark_tool.parse_profile_csv(text)
-    assert [one.ms for one in told.operators] == pytest.approx([0.663, 0.1])
-    assert [one.calls for one in told.operators] == [13, 1]
-    assert told.total_ms == pytest.approx(0.763)
+    operators = benchmark_tool.parse_profile_csv(text)
+    assert [one.ms for one in operators] == pytest.approx([0.663, 0.1])
+    assert [one.calls for one in operators] == [13, 1]
 
 
 def test_a_profile_of_one_run_among_many_is_that_run() -> None:
@@ -135,11 +129,8 @@ Timings (microseconds): count=50 first=8000 curr=8100 min=7900 max=8100 avg=8000
 Memory (bytes): count=0
 2 nodes observed
 """  # noqa: E501
-    told = benchmark_tool.parse_profile(text)
-    assert [(one.ms, one.calls) for one in told.operators] == [(6, 1), (2, 1)]
-    assert told.total_ms == 8
-    with pytest.raises(ParseError):  # without the first run's time nothing tells what the rows are
-        benchmark_tool.parse_profile(text.replace("first=8000", "first=8050"))
+    operators = benchmark_tool.parse_profile(text)
+    assert [(one.ms, one.calls) for one in operators] == [(6, 1), (2, 1)]
 
 
 @pytest.mark.parametrize(
@@ -156,140 +147,48 @@ Memory (bytes): count=0
         ("ModifyGraphWithDelegate/0", "ModifyGraphWithDelegate", None),
     ],
 )
-def test_names_and_types_tell_who_ran_an_operator(
+def test_names_and_types_show_who_ran_an_operator(
     name: str, type_: str, delegated: bool | None
 ) -> None:
     profile = profile_printer.Profile([profile_printer.Operator(name, type_, [[5]])], 1)
     version = replace(printer.VERSIONS["tf2.12"], profile="new")
     text = profile_printer.csv(profile, version)
-    (told,) = benchmark_tool.parse_profile_csv(text).operators
-    assert told.delegated is delegated
+    (operator,) = benchmark_tool.parse_profile_csv(text)
+    assert operator.delegated is delegated
 
 
-def test_a_profile_that_lost_events_is_refused() -> None:
+def test_a_profile_that_lost_events_is_reported() -> None:
     rng, version = random.Random(5), printer.VERSIONS["litert1.1"]
     run = printer.random_run(rng)
     run = replace(run, noise=("Warning: Dropping ProfileBuffer event.",))
     text = text_with(profile_printer.random_profile(rng), run, version)
     assert benchmark_tool.parse(text).dropped_profile_events
-    with pytest.raises(ParseError, match="buffer was too small, so that operators are missing"):
-        benchmark_tool.parse_profile(text)
 
 
 @pytest.mark.parametrize("text", ["", "INFO: STARTING!\n", "no profile here\n"])
 def test_output_without_a_profile_is_an_error(text: str) -> None:
     for read in (benchmark_tool.parse_profile, benchmark_tool.parse_profile_csv):
-        with pytest.raises(ParseError, match="expected one profile of regular runs, found 0"):
+        with pytest.raises(ParseError, match="expected the tables of the regular runs, got none"):
             read(text)
 
 
-# Damage
-
-
-def drop_row(rng: random.Random, lines: list[str]) -> list[str]:
-    index = rng.randrange(len(lines))
-    return lines[:index] + lines[index + 1 :]
-
-
-def double_row(rng: random.Random, lines: list[str]) -> list[str]:
-    index, place = rng.randrange(len(lines)), rng.randrange(len(lines))
-    return [*lines[:place], lines[index], *lines[place:]]
-
-
-def swap_rows(rng: random.Random, lines: list[str]) -> list[str]:
-    one, other = rng.randrange(len(lines)), rng.randrange(len(lines))
-    lines = lines[:]
-    lines[one], lines[other] = lines[other], lines[one]
-    return lines
-
-
-def truncate(rng: random.Random, lines: list[str]) -> list[str]:
-    text = "".join(lines)
-    return text[: rng.randrange(len(text))].splitlines(keepends=True)
-
-
-def damage_figure(rng: random.Random, lines: list[str]) -> list[str]:
-    """Any digit outside of a name or type."""
-    text = "".join(lines)
-    places = [
-        place
-        for figure in re.finditer(r"(?<=[\t ])[0-9]+\.?[0-9]*(?=[\t,%\n ])", text)
-        for place in range(*figure.span())
-    ]
-    if not places:
-        return lines
-    place = rng.choice(places)
-    return (text[:place] + rng.choice("0123456789.") + text[place + 1 :]).splitlines(keepends=True)
-
-
-def sprinkle(rng: random.Random, lines: list[str]) -> list[str]:
-    text = "".join(lines)
-    place = rng.randrange(len(text) + 1)
-    return (text[:place] + rng.choice("\0 \t,:%=\u0663x\n\r") + text[place:]).splitlines(True)
-
-
-DAMAGES: list[Callable[..., list[str]]] = [
-    *(drop_row, double_row, swap_rows, truncate, damage_figure, damage_figure, sprinkle)
-]
-
-
-def harm(cases: int, seed: int) -> int:
-    rng = random.Random(seed)
-    survived = 0
-    for _ in range(cases):
-        name = rng.choice([*CLASSIC, *LITERT])
-        version, run = printer.VERSIONS[name], printer.random_run(rng)
-        runs = len(run.warmup_us) + len(run.regular_us)
-        litert, csv = name in LITERT, name in CLASSIC and rng.random() < 0.5
-        profile = profile_printer.random_profile(rng, runs=runs if litert else None)
-        if csv:
-            text = profile_printer.csv(profile, version)
-        else:
-            text = "\n".join(profile_printer.profile_lines(profile, version)) + "\n"
-        lines = text.splitlines(keepends=True)
-        for _ in range(rng.choice([1, 1, 2])):
-            lines = rng.choice(DAMAGES)(rng, lines) or ["\n"]
-        try:
-            if csv:
-                told = benchmark_tool.parse_profile_csv("".join(lines))
-            else:
-                told = benchmark_tool.parse_profile("".join(lines), runs=runs if litert else None)
-        except ParseError:
-            continue
-        survived += 1
-        true = profile_printer.expected(profile.operators, profile.runs)
-        total_ms = sum(ms for _, _, ms, _ in true)
-        assert len(told.operators) == len(true)
-        known: dict[str, list[float]] = {}
-        for row_name, _, ms, _ in true:
-            known.setdefault(row_name, []).append(ms)
-        nameless = sum(one.name not in known for one in told.operators)
-        assert nameless <= 2  # names are not figures: their damage is not found
-        for one in told.operators:
-            # A damaged figure may be off by what its second copy is rounded to.
-            slack = max(one.calls, 1) * 0.002 + 4e-5 * total_ms
-            near = [ms for ms in known.get(one.name, [one.ms]) if abs(ms - one.ms) <= slack]
-            assert near, f"{one.name}: {one.ms} in place of {known[one.name]}"
-        assert told.total_ms == pytest.approx(total_ms, rel=1e-5, abs=0.001 * len(true))
-    return survived
-
-
-def test_a_damaged_profile_is_right_or_an_error() -> None:
-    assert harm(400, seed=1) > 20
-
-
-@pytest.mark.slow
-def test_many_damaged_profiles_are_right_or_an_error() -> None:
-    assert harm(6000, seed=2) > 300
-
-
 @pytest.mark.parametrize("name", ["tf2.8", "litert1.1", *LITERT])
-def test_a_profile_cut_off_before_its_end_is_refused(name: str) -> None:
+def test_a_profile_cut_off_within_its_tables_is_refused(name: str) -> None:
     rng, version = random.Random(6), printer.VERSIONS[name]
     profile = profile_printer.random_profile(rng, runs=5 if name in LITERT else None)
     profile = replace(profile, subgraph=(), internal=())
     text = "\n".join(profile_printer.profile_lines(profile, version)) + "\n"
-    end = text.rindex(" nodes observed\n")
-    for length in range(0, end, 7):
+    for length in range(0, text.rindex("Timings (microseconds)"), 7):
         with pytest.raises(ParseError):
-            benchmark_tool.parse_profile(text[:length], runs=5)
+            benchmark_tool.parse_profile(text[:length])
+
+
+def test_a_profile_that_lacks_a_row_is_refused() -> None:
+    profile = profile_printer.random_profile(random.Random(2))
+    lines = profile_printer.csv(profile, printer.VERSIONS["litert1.1"]).splitlines(keepends=True)
+    regular = next(i for i, line in enumerate(lines) if "Regular" in line)
+    row = next(
+        i for i, line in enumerate(lines) if i > regular and "%, " in line and "cdf" not in line
+    )
+    with pytest.raises(ParseError, match=f"expected {len(profile.operators)} operators"):
+        benchmark_tool.parse_profile_csv("".join(lines[:row] + lines[row + 1 :]))

@@ -74,10 +74,10 @@ def test_the_proto_holds_what_was_measured_exactly() -> None:
     rng = random.Random(7)
     for _ in range(100):
         profile = ordinary(profile_printer.random_profile(rng))
-        told = benchmark_tool.parse_profile_proto(profile_proto(profile))
-        check_profile(told, profile, csv=True)
-        true = profile_printer.expected(profile.operators, profile.runs)
-        assert [one.ms for one in told.operators] == pytest.approx([row[2] for row in true])
+        operators = benchmark_tool.parse_profile_proto(profile_proto(profile))
+        check_profile(operators, profile, csv=True)
+        expected = profile_printer.expected(profile.operators, profile.runs)
+        assert [one.ms for one in operators] == pytest.approx([row[2] for row in expected])
 
 
 def test_a_proto_cut_off_anywhere_is_refused() -> None:
@@ -85,26 +85,6 @@ def test_a_proto_cut_off_anywhere_is_refused() -> None:
     for length in range(len(data)):
         with pytest.raises(ParseError):
             benchmark_tool.parse_profile_proto(data[:length])
-
-
-def test_random_bytes_are_a_parse_error_or_a_profile_and_nothing_else() -> None:
-    rng = random.Random(9)
-    for _ in range(1500):
-        data = bytearray(profile_proto(ordinary(profile_printer.random_profile(rng))))
-        for _ in range(rng.randint(1, 4)):
-            data[rng.randrange(len(data))] = rng.randrange(256)
-        noise = bytes(rng.randrange(256) for _ in range(rng.randrange(40)))
-        for damaged in (bytes(data), noise):
-            for read in (
-                benchmark_tool.parse_profile_proto,
-                benchmark_tool.parse_result_proto,
-                benchmark_tool.parse_runtime_info_proto,
-            ):
-                try:
-                    read(damaged)
-                except ParseError as error:
-                    if "\n" in str(error):
-                        raise AssertionError("expected one line") from error
 
 
 def runtime_info(names: Sequence[str], taken: Sequence[Sequence[int]]) -> bytes:
@@ -129,9 +109,9 @@ def runtime_info(names: Sequence[str], taken: Sequence[Sequence[int]]) -> bytes:
 
 def test_the_runtime_info_counts_partitions_and_what_no_delegate_took() -> None:
     names = ["CONV_2D", "CONV_2D", "TRANSPOSE", "CONV_2D", "TRANSPOSE", "SOFTMAX"] + ["ADD"] * 300
-    told = benchmark_tool.parse_runtime_info_proto(runtime_info(names, [[0, 1], [3]]))
-    assert told.partitions == {"TfLiteXNNPackDelegate": 2}
-    assert told.undelegated_operators == {"TRANSPOSE": 2, "SOFTMAX": 1, "ADD": 300}
+    info = benchmark_tool.parse_runtime_info_proto(runtime_info(names, [[0, 1], [3]]))
+    assert info.partitions == {"TfLiteXNNPackDelegate": 2}
+    assert info.undelegated_operators == {"TRANSPOSE": 2, "SOFTMAX": 1, "ADD": 300}
     whole = benchmark_tool.parse_runtime_info_proto(runtime_info(names, [range(len(names))]))
     assert (whole.partitions, whole.undelegated_operators) == ({"TfLiteXNNPackDelegate": 1}, {})
 

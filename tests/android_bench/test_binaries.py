@@ -60,9 +60,9 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
         thread.join()
 
 
-def find(folder: Path, *, given: object = None, abis: str = "arm64-v8a") -> binaries.Tool:
-    given = None if given is None else str(given)
-    return binaries.find(system="android", abis=abis.split(","), given=given, folder=folder)
+def find(folder: Path, *, path: object = None, abis: str = "arm64-v8a") -> binaries.ToolBinary:
+    path = None if path is None else str(path)
+    return binaries.find(system="android", abis=abis.split(","), path=path, folder=folder)
 
 
 def test_the_official_tool_is_fetched_once_and_its_hash_recorded(
@@ -152,25 +152,25 @@ def test_a_program_for_another_device_is_refused(data: bytes, message: str, tmp_
     path = tmp_path / "tool"
     path.write_bytes(data)
     with pytest.raises(InputError, match=message):
-        find(tmp_path, given=path)
+        find(tmp_path, path=path)
 
 
 def test_what_the_user_gives_is_taken(tmp_path: Path) -> None:
     for name, data in (("tool", AARCH64), ("script", b"#!/bin/sh\n")):
         (tmp_path / name).write_bytes(data)
-        assert find(tmp_path, given=tmp_path / name).path == tmp_path / name
+        assert find(tmp_path, path=tmp_path / name).path == tmp_path / name
     with pytest.raises(InputError, match=r"nowhere: expected the benchmark tool's file, found no"):
-        find(tmp_path, given=tmp_path / "nowhere")
+        find(tmp_path, path=tmp_path / "nowhere")
 
 
 def test_the_app_is_an_apk(tmp_path: Path) -> None:
     path = tmp_path / "tool.apk"
     with zipfile.ZipFile(path, "w") as file:
         file.writestr("AndroidManifest.xml", "")
-    assert binaries.find(system="apk", abis=["arm64-v8a"], given=str(path)).path == path
+    assert binaries.find(system="apk", abis=["arm64-v8a"], path=str(path)).path == path
     path.write_bytes(AARCH64)
     with pytest.raises(InputError, match="expected an APK, as target adb-apk needs, got a file"):
-        binaries.find(system="apk", abis=["arm64-v8a"], given=str(path))
+        binaries.find(system="apk", abis=["arm64-v8a"], path=str(path))
 
 
 @pytest.mark.parametrize("machine", ["aarch64", "arm", "x86_64"])

@@ -63,8 +63,8 @@ def test_a_phone_is_told_by_its_properties() -> None:
         assert found.cores[0] == Core(0, 1803000, None, "0xd05")
         assert found.cores[7] == Core(7, 2802000, None, "0xd44")
         # As a benchmark rig keeps its runs to one kind on this phone: masks c0, 30 and 0f.
-        assert device_info.choose(found, wanted=None, threads=1).cores == (6, 7)
-        assert device_info.choose(found, wanted=None, threads=4).cores == (0, 1, 2, 3)
+        assert device_info.choose(found, requested=None, threads=1).cores == (6, 7)
+        assert device_info.choose(found, requested=None, threads=4).cores == (0, 1, 2, 3)
 
 
 def test_a_board_is_told_by_its_device_tree() -> None:
@@ -82,7 +82,7 @@ def test_a_board_is_told_by_its_device_tree() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "threads", "cores"),
+    ("requested", "threads", "cores"),
     [
         (None, 1, (7,)),
         ("big", 1, (7,)),
@@ -94,10 +94,10 @@ def test_a_board_is_told_by_its_device_tree() -> None:
     ],
 )
 def test_cores_of_one_kind_are_chosen_that_hold_all_threads(
-    wanted: str | None, threads: int, cores: tuple[int, ...]
+    requested: str | None, threads: int, cores: tuple[int, ...]
 ) -> None:
     pixel_8 = of_kinds((4, 1704), (3, 2367), (1, 2914))
-    assert device_info.choose(pixel_8, wanted=wanted, threads=threads).cores == cores
+    assert device_info.choose(pixel_8, requested=requested, threads=threads).cores == cores
 
 
 def test_equal_clocks_do_not_make_one_kind_of_different_cores() -> None:
@@ -110,41 +110,41 @@ def test_equal_clocks_do_not_make_one_kind_of_different_cores() -> None:
 
 def test_what_a_choice_means_is_noted() -> None:
     phone = of_kinds((4, 1704), (4, 2367))
-    assert device_info.choose(phone, wanted="3-4", threads=1).notes == (
+    assert device_info.choose(phone, requested="3-4", threads=1).notes == (
         "cores of 2 kinds: 0-3, 4-7",
     )
-    assert device_info.choose(phone, wanted="7", threads=2).notes == ("2 threads share 1 cores",)
-    assert device_info.choose(phone, wanted=None, threads=8).notes == (
+    assert device_info.choose(phone, requested="7", threads=2).notes == ("2 threads share 1 cores",)
+    assert device_info.choose(phone, requested=None, threads=8).notes == (
         "cores of 2 kinds: 0-3, 4-7",
     )
-    assert device_info.choose(phone, wanted=None, threads=4) == device_info.Choice((4, 5, 6, 7))
+    assert device_info.choose(phone, requested=None, threads=4) == device_info.Choice((4, 5, 6, 7))
 
 
 def test_a_board_of_one_kind_needs_no_taskset() -> None:
     board = Layout(tuple(Core(n, 1500000) for n in range(4)), "", "", ("aarch64",), taskset=False)
-    assert device_info.choose(board, wanted=None, threads=1) == device_info.Choice()
+    assert device_info.choose(board, requested=None, threads=1) == device_info.Choice()
     with pytest.raises(InputError, match="--cores=2: the device has no taskset; leave --cores"):
-        device_info.choose(board, wanted="2", threads=1)
+        device_info.choose(board, requested="2", threads=1)
 
 
 def test_a_phone_without_taskset_is_noted() -> None:
     phone = layout(Core(0, 1000), Core(1, 2000), taskset=False)
-    assert device_info.choose(phone, wanted=None, threads=1).notes == (
+    assert device_info.choose(phone, requested=None, threads=1).notes == (
         "not kept to cores of one kind: the device has no taskset",
     )
 
 
-@pytest.mark.parametrize("wanted", ["8", "7-4", "0-", "big,little", "-1", "", "0-99999", "bog"])
-def test_cores_that_are_not_there_are_refused(wanted: str) -> None:
+@pytest.mark.parametrize("requested", ["8", "7-4", "0-", "big,little", "-1", "", "0-99999", "bog"])
+def test_cores_that_are_not_there_are_refused(requested: str) -> None:
     with pytest.raises(InputError, match="expected big, little or numbers of 0-3, which are"):
-        device_info.choose(of_kinds((4, 1000)), wanted=wanted, threads=1)
+        device_info.choose(of_kinds((4, 1000)), requested=requested, threads=1)
 
 
 def test_an_offline_core_is_not_chosen() -> None:
     told = PIXEL_6 + "/sys/devices/system/cpu/online=0-5\n"
-    assert device_info.choose(device_info.parse_layout(told), wanted=None, threads=1).cores == ()
+    assert device_info.choose(device_info.parse_layout(told), requested=None, threads=1).cores == ()
     told += "taskset=yes\n"
-    assert device_info.choose(device_info.parse_layout(told), wanted=None, threads=1).cores == (
+    assert device_info.choose(device_info.parse_layout(told), requested=None, threads=1).cores == (
         4,
         5,
     )
