@@ -1,0 +1,80 @@
+"""The header of a file in configs/ promises figures: each is compared with what it describes."""
+
+import itertools
+import json
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from keras_models import counts, registry
+from keras_models.checkpoints import bundled
+from shufflelite.config import tomllib
+from tests.docs.commands import ROOT
+from tests.forkserver import run
+
+CONFIGS = {path.stem: path for path in sorted((ROOT / "configs").glob("*.toml"))}
+NUMBERS = {"five": 5}
+
+
+def header(name: str) -> str:
+    lines = itertools.takewhile(lambda line: line[:1] == "#", CONFIGS[name].open())
+    return " ".join(line.removeprefix("#").strip() for line in lines)
+
+
+def promised(name: str, pattern: str) -> float:
+    match = re.search(pattern, header(name))
+    assert match, (name, pattern)
+    return float(NUMBERS.get(match[1], match[1]))
+
+
+def settings(name: str) -> Mapping[str, Any]:
+    return tomllib.loads(CONFIGS[name].read_text())
+
+
+@pytest.mark.parametrize("name", [name for name in CONFIGS if name.endswith("_cifar10")])
+def test_a_training_promises_the_multiply_adds_and_the_accuracy_of_its_weights(name: str) -> None:
+    network = settings(name)["network"]
+    weights = bundled.find(network["name"])
+    assert weights is not None
+    model = registry.create(
+        network["name"], input_shape=(32, 32, 3), num_classes=10, **network["options"]
+    )
+    _, multiply_adds = counts.total(counts.count(model))
+    assert promised(name, r"\(([\d.]+) M multiply-adds\)") == round(multiply_adds / 1e6, 1)
+    top1 = weights.trained.origin["trained_accuracy"]["top1"]
+    assert promised(name, r"top-1 ([\d.]+) %") == pytest.approx(top1, abs=0.005)
+
+
+@pytest.mark.parametrize("name", ["paper_claims", "shufflenet_vs_mobilenet"])
+def test_a_sweep_promises_the_number_of_its_networks(name: str) -> None:
+    def choices(grid: Mapping[str, Any]) -> int:
+        values = [grid.get("resolution"), *grid.get("options", {}).values()]
+        return math.prod(len(value) for value in values if isinstance(value, list))
+
+    networks = sum(map(choices, settings(name)["grid"]))
+    assert promised(name, r"(\d+) networks") == networks
+    if name == "shufflenet_vs_mobilenet":  # of eight, the first of which is always the reference
+        assert promised(name, r"measured in (\w+) batches") == math.ceil((networks - 1) / 7)
+
+
+def test_a_gate_is_the_one_in_the_file() -> None:
+    name = "mobilenet_v1_025_imagenet_int8"
+    gate = settings(name)["verification"]["min_agreement"]
+    assert promised(name, r"fewer than (\d+) %") == gate
+
+
+@pytest.mark.slow
+def test_the_int8_file_has_the_operators_that_are_promised(tmp_path: Path) -> None:
+    name = "shufflenet_v2_int8"
+    command = ["-m", "convert", "--config", CONFIGS[name], "--calibration", ROOT / "examples"]
+    run([*map(str, command), "--json", f"--out={tmp_path}"], cwd=tmp_path, check=True)
+    (report,) = tmp_path.glob("*/report.json")
+    audit = json.loads(report.read_text())["audit"]
+    assert promised(name, r"(\d+) operators") == sum(audit["operators"].values())
+    assert "one XNNPACK partition" in header(name)
+    assert audit["delegate_partitions"] == 1
+    assert "QUANTIZE" not in audit["operators"]
