@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from android_bench import sweep
 from keras_models import counts, registry
 from keras_models.checkpoints import bundled
 from shufflelite.config import tomllib
@@ -52,11 +53,7 @@ def test_a_training_promises_the_multiply_adds_and_the_accuracy_of_its_weights(n
 
 @pytest.mark.parametrize("name", ["paper_claims", "shufflenet_vs_mobilenet"])
 def test_a_sweep_promises_the_number_of_its_networks(name: str) -> None:
-    def choices(grid: Mapping[str, Any]) -> int:
-        values = [grid.get("resolution"), *grid.get("options", {}).values()]
-        return math.prod(len(value) for value in values if isinstance(value, list))
-
-    networks = sum(map(choices, settings(name)["grid"]))
+    networks = len(sweep.networks(sweep.load(CONFIGS[name])))
     assert promised(name, r"(\d+) networks") == networks
     if name == "shufflenet_vs_mobilenet":  # of eight, the first of which is always the reference
         assert promised(name, r"measured in (\w+) batches") == math.ceil((networks - 1) / 7)
