@@ -112,7 +112,7 @@ def rows(report: Report) -> list[tuple[str, str]]:
     audit, fidelity = report.audit, report.fidelity
     requantized = f"{audit.requantizations} QUANTIZE inside"
     found = [
-        ("network", _network(report)),
+        ("network", network_name(report)),
         ("size", f"{audit.size_bytes:,} bytes"),
         ("parameters", f"{report.params:,}"),
         ("multiply-adds", f"{report.multiply_adds / 1e6:.1f} M"),
@@ -168,7 +168,8 @@ def output_name(report: Report) -> str:
     return "scores" if report.settings.quantization.scores else "logits"
 
 
-def _network(report: Report) -> str:
+def network_name(report: Report) -> str:
+    """The network with the options of its builder, as `mobilenet_v1 width=0.25`."""
     options = (f"{name}={value}" for name, value in sorted(report.options.items()))
     return " ".join([report.settings.model.name, *options])
 

@@ -64,11 +64,11 @@ def try_folder(folder: Path, *, flag: str) -> None:
         pass  # permissions, mounts and quotas are best known by trying
 
 
-def alone(folder: Path, *, flag: str) -> AbstractContextManager[None]:
-    """Refuses, by an InputError, a second process that would write the folder meanwhile."""
+def exclusive(folder: Path, *, flag: str) -> AbstractContextManager[None]:
+    """Raises InputError in a second process that wants to write the folder at the same time."""
     folder = Path(os.path.realpath(folder))
-    busy = lock.refusing(folder, f"choose another --{flag}")
-    return lock.alone(folder.with_name(f".{folder.name}.lock"), busy)
+    on_busy = lock.refuse(folder, f"choose another --{flag}")
+    return lock.exclusive(folder.with_name(f".{folder.name}.lock"), on_busy=on_busy)
 
 
 def write(bundle: Path, data: bytes, report: "Report", class_names: tuple[str, ...] | None) -> None:

@@ -1,108 +1,84 @@
-"""Puts a bundle's README.md together."""
+"""Renders a bundle's README.md, its model card, from `templates/`."""
+
+import jinja2
 
 from convert import command_line
-from convert.bundle.card import sections, snippets
-from convert.bundle.card.languages import LANGUAGES
-from convert.bundle.report import Report, output_name, rows
+from convert.bundle.card import snippets
+from convert.bundle.report import Report, network_name, output_name, rows
+from convert.settings import Estimator, Precision
+from keras_models import registry
+from keras_models.checkpoints import bundled
 
-RANDOM = (
-    "> **RANDOM WEIGHTS: this file is good for measuring speed and size only. What it answers "
-    "means nothing.**"
-)
-MISSED = "> **This file missed a gate that was set for it: see Measured.**"
-CODE = """### {name}
-
-{needs}
-
-```{fence}
-{code}```
-"""
-CARD = """# {title}
-{warnings}
-{network}
-
-**Weights.** {weights}
-
-**Quantized.** {quantized}
-
-## Input
-
-{source}
-
-## Output
-
-{result}
-
-## Measured
-
-{gates}
-
-| | |
-|---|---|
-{table}
-
-`report.json` has all figures, every layer's fidelity, settings, versions and hashes.
-
-## Limits
-
-{limits}
-
-## Code
-
-Each takes pixels that were scaled and cropped as above; the lines in Python do that too. An Android
-app that does it byte for byte is made by `python -m convert ... --android_app DIR`.
-
-{codes}
-## To make it again
-
-    {command}
-
-with {versions}: the same inputs give the same bytes, SHA-256 {sha256}.
-"""
+FAMILIES = {  # module of the builder: what the network is
+    "alexnet": "AlexNet, the winner of the ImageNet challenge of 2012; a baseline",
+    "augshufflenet": "AugShuffleNet: ShuffleNet V2's units, whose halves exchange channels before "
+    "the last convolution",
+    "efficientnet_v2": "EfficientNetV2: inverted bottlenecks, fused ones first, found by a search "
+    "for fast training",
+    "mobilenet_v1": "MobileNet V1: a chain of depthwise separable convolutions",
+    "mobilenet_v2": "MobileNet V2: inverted residuals with linear bottlenecks",
+    "mobilenet_v3": "MobileNet V3: inverted bottlenecks with squeeze-excite and hard swish, found "
+    "by a search for low latency",
+    "shufflenet_v1": "ShuffleNet V1: grouped pointwise convolutions, with channel shuffles between "
+    "them",
+    "shufflenet_v2": "ShuffleNet V2: half of the channels bypasses each unit, and a channel "
+    "shuffle mixes both halves",
+    "structure_units": "A plain network, to compare ShuffleNet with at equal cost",
+}
+RANGES = {
+    Estimator.MINMAX: "holds all observed values",
+    Estimator.PERCENTILE: "leaves out the outermost 0.01 % of the observed values on either side",
+    Estimator.MSE: "minimizes the squared error of rounding and clipping",
+}
+PRECISIONS = {
+    Precision.FLOAT32: "Nothing: weights and activations are float32.",
+    Precision.FLOAT16: "Weights are stored in float16; everything computes in float32.",
+    Precision.DYNAMIC: "Weights are int8; activations are float32 and quantized at run time.",
+    Precision.INT8: "Full int8: weights and activations are int8, sums int32.",
+    Precision.INT16X8: "Weights are int8, activations int16.",
+}
 
 
 def to_markdown(report: Report, *, title: str, has_labels: bool) -> str:
     """The bundle's README; the same report gives the same text."""
-    warnings = [
-        text
-        for text, holds in (
-            (RANDOM, report.weights.origin == "random"),
-            (MISSED, not report.passed),
+    model, quantization = report.settings.model, report.settings.quantization
+    entry = registry.find(model.name)
+    return (
+        environment()
+        .get_template("README.md.j2")
+        .render(
+            snippets.variables(
+                report.audit.input, report.audit.output, report.preprocessing, output_name(report)
+            ),
+            title=title,
+            report=report,
+            entry=entry,
+            family=FAMILIES[entry.builder.partition(":")[0].rpartition(".")[2]],
+            network=network_name(report),
+            published=registry.published(
+                model.name, report.options, resolution=model.side, num_classes=model.classes
+            ),
+            bundled_license=bundled.LICENSE,
+            precision=PRECISIONS[quantization.precision],
+            ranges=RANGES[quantization.ranges],
+            has_labels=has_labels,
+            rows=rows(report),
+            command=command_line.line(report.settings),
         )
-        if holds
-    ]
-    return CARD.format(
-        title=title,
-        warnings="".join(f"\n{text}\n" for text in warnings),
-        network=sections.network(report),
-        weights=sections.weights(report),
-        quantized=sections.quantization(report),
-        source=sections.source(report),
-        result=sections.result(report, has_labels=has_labels),
-        gates=sections.gates(report),
-        table="\n".join(f"| {what} | {_cell(much)} |" for what, much in rows(report)),
-        limits="\n".join(f"- {limit}" for limit in sections.limits(report)),
-        codes="\n".join(_codes(report)),
-        command=command_line.line(report.settings),
-        versions=", ".join(f"{name} {version}" for name, version in report.versions.items()),
-        sha256=report.sha256,
     )
 
 
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|")
-
-
-def _codes(report: Report) -> list[str]:
-    audit, name = report.audit, output_name(report)
-    return [
-        CODE.format(
-            name=language.name,
-            needs=language.needs,
-            fence=language.fence,
-            code=snippets.code(
-                language, audit.input, audit.output, report.preprocessing, name=name
-            ),
-        )
-        for language in LANGUAGES
-    ]
+def environment() -> jinja2.Environment:
+    """The templates, with the filters that they use."""
+    made = jinja2.Environment(
+        loader=jinja2.PackageLoader("convert.bundle.card"),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        keep_trailing_newline=True,
+    )
+    made.filters |= {
+        "float32": snippets.float32,
+        "signed": snippets.signed,
+        "paragraph": lambda text: " ".join(text.split()) + "\n",  # one line of Markdown
+    }
+    return made

@@ -4,8 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from convert.bundle.card import snippets
-from convert.bundle.card.languages import Language
+from convert.bundle.card import render, snippets
 from convert.quantization import quantize
 from convert.verification import runner
 from convert.verification.runner import Tensor
@@ -18,6 +17,9 @@ UNIT = Preprocessing((0.0,) * 3, (255.0,) * 3)
 IMAGENET = Preprocessing((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
 ODD = Preprocessing((0.4, 127.5, 254.6), (50.0, 60.0, 70.0), "bgr", 0.8, "bicubic")
 DTYPES = ("int8", "uint8", "float32")
+KOTLIN, JAVA, SWIFT = "classifier.kt.j2", "classifier.java.j2", "classifier.swift.j2"
+CPP, PYTHON = "classifier.cc.j2", "classify.py.j2"
+TEMPLATES = (KOTLIN, JAVA, SWIFT, CPP, PYTHON)
 
 
 @dataclass(frozen=True)
@@ -28,8 +30,9 @@ class Case:
     result: Tensor
     preprocessing: Preprocessing
 
-    def code(self, language: Language) -> str:
-        return snippets.code(language, self.source, self.result, self.preprocessing, name="logits")
+    def code(self, template: str) -> str:
+        variables = snippets.variables(self.source, self.result, self.preprocessing, "logits")
+        return render.environment().get_template(template).render(variables)
 
     @property
     def stored(self) -> bytes:

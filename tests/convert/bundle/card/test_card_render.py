@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from convert.bundle.card import render, sections
+from convert.bundle.card import render
 from convert.bundle.report import Report
 from convert.network import WeightsOrigin
 from convert.quantization.mixed_precision import Mixed, Precise
@@ -19,10 +19,20 @@ def card(report: Report, *, has_labels: bool = True) -> str:
     return render.to_markdown(report, title="net_int8", has_labels=has_labels)
 
 
+def paragraph(text: str, start: str) -> str:
+    """The only line that starts so."""
+    (line,) = (line for line in text.splitlines() if line.startswith(start))
+    return line
+
+
 def quantized(quantization: Quantization, **changes: object) -> str:
     report = make_report()
     settings = replace(report.settings, quantization=quantization, qat=Qat(epochs=2, data="photos"))
-    return sections.quantization(replace(report, settings=settings, **changes))
+    return paragraph(card(replace(report, settings=settings, **changes)), "**Quantized.** ")
+
+
+def weights(report: Report) -> str:
+    return paragraph(card(report), "**Weights.** ")
 
 
 def test_random_weights_are_told_before_anything_else() -> None:
@@ -30,25 +40,25 @@ def test_random_weights_are_told_before_anything_else() -> None:
     title, blank, warning = random.splitlines()[:3]
     assert (title, blank) == ("# net_int8", "")
     assert "RANDOM WEIGHTS" in warning
-    assert "means nothing" in warning
+    assert "predictions mean nothing" in warning
     assert "RANDOM" not in card(make_report())
 
 
 def test_a_gate_that_was_missed_is_told_before_anything_else() -> None:
     assert card(make_report(passed=False)).splitlines()[2].startswith("> **This file missed a gate")
     assert "missed a gate" not in card(make_report())
-    told = sections.gates(make_report(passed=False))
+    told = paragraph(card(make_report(passed=False)), "Gates: ")
     assert "passed min_agreement 90 (92.50)" in told
     assert "**MISSED** min_sqnr_db 15 (21.25)" in told
 
 
 def test_counts_stand_beside_the_published_ones() -> None:
-    told = sections.network(make_report())
+    told = paragraph(card(make_report()), "MobileNet V1: ")
     assert "470,072 parameters and 41.0 M multiply-adds" in told
     assert "(https://arxiv.org/abs/1704.04861)" in told
     assert "Published for it: 470,072 parameters, 41 M multiply-adds, 49.8 % top-1" in told
     other = replace(make_report(), options={"width": 0.25, "stem": "cifar"})
-    assert "Nothing was published" in sections.network(other)
+    assert "No figures are published" in paragraph(card(other), "MobileNet V1: ")
 
 
 def test_every_network_of_the_registry_is_told_in_a_line() -> None:
@@ -57,19 +67,19 @@ def test_every_network_of_the_registry_is_told_in_a_line() -> None:
         report = make_report()
         report = replace(report, options={}, settings=replace(report.settings, model=model))
         if "like" not in name:
-            assert registry.find(name).paper in sections.network(report)
+            assert f"([paper]({registry.find(name).paper}))" in card(report)
     builders = {registry.find(name).builder.partition(":")[0] for name in registry.names()}
-    assert {f"keras_models.{family}" for family in sections.FAMILIES} == builders
+    assert {f"keras_models.{family}" for family in render.FAMILIES} == builders
 
 
 def test_weights_are_told_with_licence_hash_and_accuracy() -> None:
-    found = sections.weights(make_report())
+    found = weights(make_report())
     assert "keras_applications" in found
     assert f"SHA-256 {'ab' * 32}" in found
     assert "licence is not known" in found
     accuracy = Accuracy(10_000, 0.4, 86.95, 99.58, (86.28, 87.6))
     bundled = WeightsOrigin("bundled", "shufflelite shufflenet_v2", "cd" * 32, accuracy)
-    found = sections.weights(replace(make_report(), weights=bundled))
+    found = weights(replace(make_report(), weights=bundled))
     assert "Licence: Apache-2.0" in found
     assert "86.95 % top-1 (95 % interval 86.28 to 87.60) and 99.58 % top-5 on the 10,000" in found
 
@@ -77,15 +87,18 @@ def test_weights_are_told_with_licence_hash_and_accuracy() -> None:
 @pytest.mark.parametrize(
     ("quantization", "expected"),
     [
-        (Quantization(precision=Precision.INT8), "a scale for each output channel"),
-        (Quantization(precision=Precision.INT8, per_channel=False), "a scale for each tensor"),
-        (Quantization(precision=Precision.INT8, ranges=Estimator.MINMAX), "holds all values"),
+        (Quantization(precision=Precision.INT8), "one scale per output channel"),
+        (Quantization(precision=Precision.INT8, per_channel=False), "one scale per tensor"),
+        (
+            Quantization(precision=Precision.INT8, ranges=Estimator.MINMAX),
+            "holds all observed values",
+        ),
         (Quantization(precision=Precision.INT8), "Calibrated on 200 inputs: photos"),
         (Quantization(precision=Precision.INT8), "Biases were corrected"),
         (Quantization(precision=Precision.INT8, bias_correction=False), "were not corrected"),
         (Quantization(precision=Precision.INT8, equalization=True), "evened out"),
         (Quantization(precision=Precision.INT16X8), "Weights are int8, activations int16."),
-        (Quantization(precision=Precision.DYNAMIC), "rounded as they come"),
+        (Quantization(precision=Precision.DYNAMIC), "quantized at run time"),
         (Quantization(precision=Precision.FLOAT16), "stored in float16"),
         (Quantization(), "weights and activations are float32"),
     ],
@@ -97,36 +110,40 @@ def test_it_is_told_how_the_file_was_quantized(quantization: Quantization, expec
 def test_training_and_layers_at_higher_precision_are_told() -> None:
     int8 = Quantization(precision=Precision.INT8)
     epochs = (Epoch(2.0, 30.0), Epoch(1.0, 60.0))
-    assert "for 2 epochs on photos, with 50%" in quantized(int8, training=epochs)
+    assert "for 2 epochs on photos; the float network's logits have a weight of 50%" in quantized(
+        int8, training=epochs
+    )
     mixed = Mixed((Precise("conv1", "CONV_2D", "float32", None),), 2, 1)
     assert "higher precision: conv1 (float32)" in quantized(int8, mixed=mixed)
     assert "higher precision" not in quantized(int8)
 
 
 def test_the_input_is_told_to_the_pixel() -> None:
-    told = sections.source(make_report())
+    told = card(make_report())
     assert "its shorter side has 256 pixels: bilinear" in told
-    assert "Keep the 224 x 224 pixels in its middle" in told
+    assert "Keep the central 224 x 224 pixels" in told
     assert "`uint8` [1, 224, 224, 3] (scale 0.007843138, zero point 128)" in told
-    assert "red, green, blue. The stored value is that of the pixel, 0 to 255." in told
+    assert "red, green, blue. The stored value is the pixel value, 0 to 255.\n" in told
 
 
 def test_the_output_is_told_with_what_its_numbers_stand_for() -> None:
-    told = sections.result(make_report(), has_labels=True)
+    told = paragraph(card(make_report()), "`uint8` [1, 1000]")
     assert "`uint8` [1, 1000] (scale 0.1, zero point 100)" in told
     assert "`(q - 100) * 0.1`" in told
     assert "logits" in told
     assert "labels.txt" in told
-    assert "no names" in sections.result(make_report(), has_labels=False)
+    assert "no names" not in told
+    assert "no names" in card(make_report(), has_labels=False)
 
 
 def test_limits_say_what_was_not_measured() -> None:
     report = make_report()
-    assert not any("was not measured" in limit for limit in sections.limits(report))
+    assert "was not measured" not in card(report)
     unlabelled = replace(report, fidelity=replace(report.fidelity, top1=None))
-    assert any("was not measured" in limit for limit in sections.limits(unlabelled))
+    assert "was not measured" in card(unlabelled)
     circular = replace(report, verified_on=report.calibration)
-    assert any("of its calibration alone" in limit for limit in sections.limits(circular))
+    assert "only on the inputs of its calibration" in card(circular)
+    assert "only on the inputs of its calibration" not in card(report)
 
 
 def test_the_command_and_the_versions_make_it_again() -> None:

@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from convert.bundle.card.languages import CPP, JAVA, KOTLIN
-from tests.convert.bundle.card.cases import CASES, picture
+from tests.convert.bundle.card.cases import CASES, CPP, JAVA, KOTLIN, picture
 from tests.convert.bundle.test_android_app import KOTLIN as KOTLIN_HOME
 from tests.convert.bundle.test_android_app import needs_kotlin
 
@@ -41,12 +40,12 @@ def check(place: Path) -> None:
         np.testing.assert_array_equal(found, case.values, str(case))
 
 
-def write_packages(place: Path, language: object, suffix: str, end: str) -> Sequence[Path]:
+def write_packages(place: Path, template: str, suffix: str, end: str) -> Sequence[Path]:
     files = []
     for number, case in enumerate(CASES):
         files.append(place / f"case{number}" / f"Classifier{suffix}")
         files[-1].parent.mkdir()
-        files[-1].write_text(f"package case{number}{end}\n\n{case.code(language)}")
+        files[-1].write_text(f"package case{number}{end}\n\n{case.code(template)}")
     return files
 
 

@@ -11,12 +11,22 @@ import pytest
 from PIL import ExifTags, Image
 
 from convert.bundle import writer
-from convert.bundle.card.languages import LANGUAGES, PYTHON, SWIFT
+from convert.bundle.card import render
 from convert.bundle.report import Report
 from convert.settings import Precision, Quantization
 from convert.verification import runner
 from keras_models.images.decode import Preprocessing, load_picture
-from tests.convert.bundle.card.cases import ALIKE, CASES, CLASSES, IMAGENET, ODD, SIDE, Case
+from tests.convert.bundle.card.cases import (
+    ALIKE,
+    CASES,
+    CLASSES,
+    IMAGENET,
+    ODD,
+    SIDE,
+    SWIFT,
+    TEMPLATES,
+    Case,
+)
 from tests.convert.bundle.test_writer import make_report
 from tflite_file import io_ops
 
@@ -117,18 +127,18 @@ def test_swift_has_the_numbers_of_the_file(case: Case) -> None:
     assert ("rgb[i + 2 - 2 * channel]" in code) == (case.preprocessing.channel_order == "bgr")
 
 
-@pytest.mark.parametrize("language", LANGUAGES, ids=lambda language: language.name)
-def test_pixels_go_in_as_they_are_where_all_channels_are_alike(language: object) -> None:
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_pixels_go_in_as_they_are_where_all_channels_are_alike(template: str) -> None:
     for case in CASES:
         is_plain = case.preprocessing not in (IMAGENET, ODD) and case.source.scale
         is_plain = is_plain or case.preprocessing.std == (1.0, 1.0, 1.0)
-        assert ("mean" in case.code(language)) != is_plain, case
+        assert ("mean" in case.code(template)) != is_plain, case
 
 
 def test_no_line_of_code_is_wider_than_a_page() -> None:
-    for language in LANGUAGES:
+    for template in TEMPLATES:
         for case in CASES:
-            for line in case.code(language).splitlines():
+            for line in case.code(template).splitlines():
                 assert len(line) <= 100, line
                 assert line == line.rstrip()
-    assert PYTHON in LANGUAGES
+    assert {*TEMPLATES, "README.md.j2"} == {*render.environment().list_templates()}
