@@ -9,7 +9,7 @@ from pathlib import Path
 
 from shufflelite import download
 from shufflelite.atomic import replacing
-from shufflelite.download import Official
+from shufflelite.download import RemoteFile
 from shufflelite.errors import InputError
 
 _NIGHTLY = (  # https://www.tensorflow.org/lite/performance/measurement; no hashes are published
@@ -77,7 +77,7 @@ def find(
     if not program.is_file():
         record.unlink(missing_ok=True)
         try:
-            download.download(Official(url), folder=folder)
+            download.download(RemoteFile(url), folder=folder)
         except InputError as error:
             raise InputError(
                 f"{str(error).rstrip('.')}, or pass --benchmark_binary=FILE."

@@ -123,7 +123,7 @@ def build(network: Wanted, made_with: Recipe, *, cache: Path, timeout_s: float =
       OSError: the cache cannot be written.
     """
     place = entry(network, made_with, cache=cache)
-    with lock.alone(cache / f".{place.name}.lock"):
+    with lock.exclusive(cache / f".{place.name}.lock"):
         # Another process may have made it meanwhile.
         return find(place) or _build(network, made_with, place, cache, timeout_s)
 

@@ -204,7 +204,7 @@ def append(path: Path, new: Sequence[Row]) -> None:
     """
     lines = [json.dumps(dataclasses.asdict(row)).encode() + b"\n" for row in new]
     with _APPENDING, named(path), path.open("a+b", buffering=0) as file:
-        lock.wait_for(file)
+        lock.lock_file(file)
         end = file.seek(0, os.SEEK_END)
         last = _last_line(file) if end else b""
         if last and _is_whole(last):

@@ -109,7 +109,7 @@ def main(argv: list[str]) -> int:
         progress.tell(f"weights {model.weights}: {words}")
     with contextlib.ExitStack() as locks:
         for flag, place in places.items():
-            locks.enter_context(writer.alone(place, flag=flag))
+            locks.enter_context(writer.exclusive(place, flag=flag))
         import tensorflow as tf  # not for --help and wrong flags
 
         from convert.pipeline import run

@@ -1,104 +1,81 @@
-"""Locks against other processes, which end with the process that holds them, however it ends."""
+"""Locks between processes. A lock ends with the process that holds it, however that ends."""
 
 import contextlib
-import os
-import platform
-import re
+import errno
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+import filelock
+
 from shufflelite.errors import InputError
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)  # of a file system, as some networks'
 
 
 @contextlib.contextmanager
-def alone(path: Path, busy: Callable[[str], None] = lambda holder: None) -> Iterator[None]:
-    """Holds `path`, a file that is there meanwhile; the folders made for it go too, if empty.
+def exclusive(path: Path, *, on_busy: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Holds the lock file `path`, and removes it afterwards with the folders made for it, if empty.
 
-    A killed process leaves the file, and the next one takes it over.  Where the file system has no
-    locks, as some networks', nobody is kept out.
+    A killed process leaves the file, and the next one takes it over. On a file system without
+    locks nobody is kept out.
 
     Args:
-      path: Of the lock file; whatever it stands for need not be there.
-      busy: Called where another process holds it, with its name; then waits, unless that raises.
+      path: The lock file.
+      on_busy: Called if another process holds it; the wait for that begins when it returns.
 
     Raises:
-      OSError: it cannot be made.
+      OSError: the file cannot be made.
     """
-    handle, made = _acquire(path, busy)
+    lock = filelock.FileLock(path)
+    created = _acquire(lock, path, on_busy)
     try:
         yield
     finally:
-        # Locked to the end: who waits for it sees then that it is gone, and begins anew.
-        path.unlink(missing_ok=True)
+        # Still locked: a process that waits for the file sees that it is gone, and makes a new one.
+        with contextlib.suppress(OSError):  # Windows removes no open file
+            path.unlink()
         with contextlib.suppress(OSError):  # not empty: something was written
-            for folder in made:
+            for folder in created:
                 folder.rmdir()
-        os.close(handle)
+        lock.release()
 
 
-def refusing(place: Path, remedy: str) -> Callable[[str], None]:
-    """For `alone`: does not wait, but says who writes to `place` and what to do."""
+def refuse(folder: Path, remedy: str) -> Callable[[], None]:
+    """For `on_busy`: raises an InputError instead of waiting."""
 
-    def busy(holder: str) -> None:
-        raise InputError(f"{place}: {holder} writes there: wait until it is done, or {remedy}.")
+    def on_busy() -> None:
+        raise InputError(
+            f"{folder}: another process writes there: wait until it is done, or {remedy}."
+        )
 
-    return busy
-
-
-def wait_for(file: BinaryIO | int) -> None:
-    """Waits until no other process has locked that open file; closing it ends the lock."""
-    if fcntl is not None:
-        with contextlib.suppress(OSError):  # a file system without locks
-            fcntl.flock(file, fcntl.LOCK_EX)
+    return on_busy
 
 
-def _acquire(path: Path, busy: Callable[[str], None]) -> tuple[int, list[Path]]:
-    """Returns the file, open and locked, and the folders that were made for it."""
+def lock_file(file: BinaryIO | int) -> None:
+    """Waits until no other process has locked this open file; closing it ends the lock."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return
+    with contextlib.suppress(OSError):  # a file system without locks
+        fcntl.flock(file, fcntl.LOCK_EX)
+
+
+def _acquire(lock: filelock.BaseFileLock, path: Path, on_busy: Callable[[], None]) -> list[Path]:
+    """Returns the folders that were made for the lock file."""
     while True:
-        made = [folder for folder in path.parents if not folder.exists()]
+        created = [folder for folder in path.parents if not folder.exists()]
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+            try:
+                lock.acquire(timeout=0)
+            except filelock.Timeout:
+                on_busy()
+                lock.acquire()
         except FileNotFoundError:  # another process has just removed the folder
             continue
-        try:
-            if _is_held(handle):
-                busy(_holder(handle))
-                wait_for(handle)
-            with contextlib.suppress(FileNotFoundError):  # whoever held it has removed it
-                if os.path.samestat(os.fstat(handle), path.stat()):
-                    _sign(handle)
-                    return handle, made
-        except BaseException:
-            os.close(handle)
-            raise
-        os.close(handle)
-
-
-def _is_held(handle: int) -> bool:
-    """Locks the file, unless another process has."""
-    try:
-        if fcntl is not None:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:  # else: a file system without locks
-        return isinstance(error, BlockingIOError)
-    return False
-
-
-def _sign(handle: int) -> None:
-    with contextlib.suppress(OSError):  # a full disk
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, f"{os.getpid()} {platform.node()}".encode(), 0)
-
-
-def _holder(handle: int) -> str:
-    said = re.fullmatch(r"(\d+) ([\w.-]*)", os.pread(handle, 999, 0).decode(errors="replace"))
-    if not said:
-        return "another process"
-    return f"process {said[1]}" + ("" if said[2] == platform.node() else f" on {said[2]}")
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+        return created

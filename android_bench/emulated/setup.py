@@ -18,8 +18,7 @@ from pathlib import Path
 
 from android_bench.emulated import cores, process
 from android_bench.measurement import TargetError
-from shufflelite import atomic
-from shufflelite.download import alone_in, cache_folder
+from shufflelite import atomic, download
 from shufflelite.errors import InputError
 
 SUITE = "bookworm"  # Debian 12: the release with Python 3.11, which LiteRT's wheel is for
@@ -78,7 +77,8 @@ def setup(progress: Progress) -> Path:
             _install_qemu(progress)
         version = qemu_version()
         folder = _folder(version)
-        with alone_in(folder.parent, lambda holder: progress(f"waits for {holder}")):
+        waiting = "waits for another process that sets it up"
+        with download.exclusive(folder.parent, on_busy=lambda: progress(waiting)):
             if folder.is_dir():
                 progress(f"already set up: {folder}")
             else:
@@ -162,7 +162,7 @@ def _install_qemu(progress: Progress) -> None:
 def _folder(version: str) -> Path:
     parts = (SUITE, PACKAGES, sorted(WHEELS.items()), SOURCE.read_text(), version)
     key = hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
-    return cache_folder() / "emulated" / key
+    return download.cache_folder() / "emulated" / key
 
 
 def _make(folder: Path, version: str, progress: Progress) -> None:

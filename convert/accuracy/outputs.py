@@ -25,7 +25,7 @@ def write(folder: Path, report: Report) -> list[Path]:
     }
     for name, form in zip(pictures, report.forms, strict=True):
         files[name] = confusion.picture(report, form)
-    with lock.alone(folder / ".lock"):  # they belong together
+    with lock.exclusive(folder / ".lock"):  # they belong together
         for name, content in files.items():
             atomic.write(folder / name, content)
     return [folder / name for name in files]

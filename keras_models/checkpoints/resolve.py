@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_models.checkpoints import Weights, bundled, read_weights
+from keras_models.checkpoints import Weights, bundled, official, read_weights
 from keras_models.registry import NAMED_WEIGHTS
 from shufflelite import atomic, download
 from shufflelite.errors import InputError
@@ -57,7 +57,7 @@ def _find(
     weights: str, model: str, options: Mapping[str, Any], resolution: int, setting: str
 ) -> Path:
     if weights == "imagenet":
-        return download.download(download.find(model, options=options, resolution=resolution))
+        return download.download(official.find(model, options=options, resolution=resolution))
     if weights == "bundled":
         if ours := bundled.find(model):
             return ours.path

@@ -36,7 +36,7 @@ def own(folder: Path) -> Iterator[None]:
     Raises:
       InputError: another process writes there.
     """
-    with lock.alone(folder / ".lock", lock.refusing(folder, "choose another 'out'")):
+    with lock.exclusive(folder / ".lock", on_busy=lock.refuse(folder, "choose another 'out'")):
         for part in folder.glob("*.part"):
             part.unlink()
         yield

@@ -73,7 +73,7 @@ def ship(path: Path, overrides: list[str], to: Path, progress: Progress) -> Path
     }
     weights = to / f"{path.stem}.safetensors"
     shipped = dataclasses.replace(ours, origin=origin)
-    with lock.alone(to / ".lock"):  # the table is of all that are there
+    with lock.exclusive(to / ".lock"):  # the table is of all that are there
         native.save(weights, stored, shipped)
         _write(weights.with_suffix(".md"), card.card(weights, shipped))
         others = {p: d for p in to.glob("*.safetensors") if (d := native.describe(p))}

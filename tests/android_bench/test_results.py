@@ -218,7 +218,7 @@ def test_another_process_waits_until_a_row_is_whole(tmp_path: Path) -> None:
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-c", APPENDER, str(path)]
     with path.open("w") as file:
-        lock.wait_for(file.fileno())
+        lock.lock_file(file.fileno())
         file.write(line[:100])
         file.flush()
         process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE)

@@ -283,7 +283,7 @@ def test_a_folder_that_another_run_writes_is_refused_at_once(
 ) -> None:
     place = make_place(tmp_path, pictures)
     folder = {"out": place / "build" / NAME, "android_app": place / "app"}[flag]
-    with writer.alone(folder, flag=flag):
+    with writer.exclusive(folder, flag=flag):
         before = contents(place)
         ran = subprocess.run(
             [*COMMAND, *WORDS, "--android_app=app"],
@@ -294,7 +294,7 @@ def test_a_folder_that_another_run_writes_is_refused_at_once(
             timeout=300,
         )
         assert contents(place) == before
-    line = f"{folder}: process {os.getpid()} writes there: wait until it is done, or choose another"
+    line = f"{folder}: another process writes there: wait until it is done, or choose another"
     assert (ran.returncode, ran.stdout) == (1, "")
     assert ran.stderr == f"convert: {line} --{flag}.\n"
 
