@@ -19,7 +19,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from tflite_file import delegation
+from tflite_file.model import count_delegation
 
 PACKAGES = {"litert": "ai_edge_litert", "tflite-runtime": "tflite_runtime"}  # --runtime: module
 
@@ -59,7 +59,7 @@ class Worker:
     def finish(self) -> dict[str, Any]:
         """What is known of the model after its last run; see `measurement.Facts`."""
         before, peak = self.peak_before_kb, _peak_kb()  # read before the list below takes memory
-        partitions, outside = delegation(self.interpreter._get_ops_details())
+        partitions, outside = count_delegation(self.interpreter._get_ops_details())
         return {
             "init_ms": self.init_ns / 1e6,
             "first_ms": self.first_ns / 1e6,

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import tflite_file
 from shufflelite import model_paths
 from shufflelite.errors import InputError
+from tflite_file.model import read_operators
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def _read(path: Path, *, name: str) -> ModelFile:
         raise InputError(f"{path}: expected a .tflite file, found no such file")
     data = path.read_bytes()
     try:
-        types = [operator.type for operator in tflite_file.operators(data)]
+        types = [operator.type for operator in read_operators(data)]
     except ValueError as error:
         raise InputError(f"{path}: {error}") from error
     operators = dict(Counter(types).most_common())

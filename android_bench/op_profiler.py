@@ -54,7 +54,7 @@ def profile(data: bytes, bench: Bench) -> list[OperatorCost]:
       TargetError: the runtime refuses an operator, or the process has died.
       ValueError: the file is damaged, or has several subgraphs.
     """
-    parts = extract_ops.parts(data)
+    parts = extract_ops.list_ops(data)
     firsts: dict[str, int] = {}
     for part in parts:
         firsts.setdefault(part.kind, part.index)
@@ -65,7 +65,7 @@ def profile(data: bytes, bench: Bench) -> list[OperatorCost]:
     with tempfile.TemporaryDirectory(prefix="operators-") as folder:
         files = [Path(folder) / f"{number}.tflite" for number in range(len(wanted))]
         for file, operators in zip(files, wanted, strict=True):
-            file.write_bytes(extract_ops.cut(data, operators))
+            file.write_bytes(extract_ops.extract(data, operators))
         found = bench.alone(files)
     alone = dict(zip(firsts, found[: len(firsts)], strict=True))
     starts = [

@@ -22,10 +22,10 @@ def finish(
     """Gives a file, which makes logits of what its preprocessing gives, its ends and metadata."""
     data, seen = file.data, file.preprocessing
     if settings.quantization.scores:
-        data = io_ops.give_probabilities(data)
+        data = io_ops.append_softmax(data)
         if not _takes_pixels(seen):
             reverse = seen.channel_order == "bgr"
-            data = io_ops.take_pixels(data, seen.mean, seen.std, reverse=reverse)
+            data = io_ops.prepend_normalization(data, seen.mean, seen.std, reverse=reverse)
             seen = replace(seen, mean=(0.0,) * 3, std=(1.0,) * 3, channel_order="rgb")
     told = _metadata(network, seen, class_names, settings)
     return replace(file, data=metadata.add(data, told), preprocessing=seen)

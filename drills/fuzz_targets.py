@@ -17,7 +17,6 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from PIL import Image
 
-import tflite_file
 from android_bench import benchmark_tool, bundle_info, results, sweep
 from android_bench.benchmark_tool import ParseError
 from convert import settings as conversion
@@ -30,6 +29,7 @@ from keras_models.train import settings as training
 from shufflelite import config
 from shufflelite.errors import InputError
 from tflite_file import extract_ops, io_ops, metadata, serialize
+from tflite_file.model import read_operators
 
 ROOT = Path(__file__).resolve().parent.parent
 PRINTED = ROOT / "tests" / "android_bench" / "outputs"  # what the tools print
@@ -122,20 +122,22 @@ def _tflite(folder: Path) -> Iterator[Reader]:
     seeds = [_network(TYPE.FLOAT32), _network(TYPE.INT8)]
 
     def run(content: bytes) -> None:
-        tflite_file.operators(content)
+        read_operators(content)
         try:
             sandbox.run(content)
         except (ValueError, RuntimeError) as error:  # the commands join its lines
             raise ValueError from error
 
     def cut_up(content: bytes) -> object:
-        return [extract_ops.cut(content, [part.index]) for part in extract_ops.parts(content)]
+        return [
+            extract_ops.extract(content, [part.index]) for part in extract_ops.list_ops(content)
+        ]
 
     def of_bundle(report: Path) -> object:
         path = report.with_name("model.tflite")
         return bundle_info.of(path), models.read_all([str(path)], preprocessing=None, labels=None)
 
-    yield Reader("tflite_operators", tflite_file.operators, seeds, ValueError)
+    yield Reader("tflite_operators", read_operators, seeds, ValueError)
     yield Reader("tflite_metadata", metadata.read, seeds, ValueError)
     yield Reader("tflite_parts", cut_up, seeds, ValueError)
     yield Reader("tflite_runtime", run, seeds, ValueError, may_crash=True)
@@ -306,7 +308,7 @@ def _network(dtype: int) -> bytes:
         subgraphs=[graph],
         buffers=[schema.BufferT(), schema.BufferT(data=content)],
     )
-    whole = io_ops.take_pixels(serialize.pack(model), RGB.mean, RGB.std, reverse=False)
+    whole = io_ops.prepend_normalization(serialize.pack(model), RGB.mean, RGB.std, reverse=False)
     told = metadata.Metadata(
         name="net",
         description="Classifies.",
@@ -322,7 +324,7 @@ def _network(dtype: int) -> bytes:
         output=metadata.PROBABILITY,
         class_names=NAMES,
     )
-    return metadata.add(io_ops.give_probabilities(whole), told)
+    return metadata.add(io_ops.append_softmax(whole), told)
 
 
 def _rows() -> bytes:

@@ -1,4 +1,4 @@
-"""Makes files of single operators out of a .tflite file, so that each can be run alone."""
+"""Extracts operators of a .tflite file into files of their own, to run each of them alone."""
 
 import hashlib
 from collections.abc import Sequence
@@ -8,56 +8,56 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-import tflite_file
+from tflite_file.model import damage_as_value_error, read_operators
 from tflite_file.serialize import indices, pack
 
 _INDICES = (schema.TensorType.INT32, schema.TensorType.INT64)
 
 
 @dataclass(frozen=True)
-class Part:
-    """One operator that an inference runs."""
+class GraphOp:
+    """One operator that each inference runs."""
 
-    index: int  # in the order in which they run
+    index: int  # in execution order
     type: str  # "CONV_2D", or a custom operator's own name
     tensor: str  # name of its first output
-    kind: str  # the same for operators that do the same work on other values
+    kind: str  # equal for operators that do the same work on other values
 
 
-def parts(data: bytes) -> list[Part]:
-    """The operators of a file, without those that read constants alone: they run when it is loaded.
+def list_ops(data: bytes) -> list[GraphOp]:
+    """The operators of a file, except those that only read constants: they run once, at loading.
 
-    Two are of one kind when type, version, options, shapes and dtypes are equal, as well as the
-    constants that are indices (axes, paddings), and which of the tensors share their quantization.
+    Two operators are of one kind if type, version, options, shapes and dtypes are equal, as well as
+    constants that are indices (axes, paddings), and which of their tensors share a quantization.
 
     Raises:
       ValueError: the file is damaged, or does not hold exactly one subgraph.
     """
-    types = [operator.type for operator in tflite_file.operators(data)]
-    network = _Network(data)
-    with tflite_file.damage_told(data):
+    types = [operator.type for operator in read_operators(data)]
+    graph = _Graph(data)
+    with damage_as_value_error(data):
         return [
-            Part(index, type_, network.name(index), network.kind(index))
+            GraphOp(index, type_, graph.name(index), graph.kind(index))
             for index, type_ in enumerate(types)
-            if index not in network.folded
+            if index not in graph.folded
         ]
 
 
-def cut(data: bytes, operators: Sequence[int]) -> bytes:
-    """A .tflite file of some operators, by their indices in the order in which they run.
+def extract(data: bytes, operators: Sequence[int]) -> bytes:
+    """Returns a .tflite file of some operators, given by their indices in execution order.
 
-    Its inputs are the tensors that they read and do not make themselves, its outputs what they make
-    for others; constants and quantization are kept.
+    Its inputs are the tensors that they read from others, its outputs the tensors that others read
+    from them; constants and quantization are kept.
 
     Raises:
       ValueError: the file is damaged, or does not hold exactly one subgraph.
     """
-    network = _Network(data)
-    with tflite_file.damage_told(data):
-        return pack(network.part(operators))
+    graph = _Graph(data)
+    with damage_as_value_error(data):
+        return pack(graph.submodel(operators))
 
 
-class _Network:
+class _Graph:
     """A file's only subgraph."""
 
     def __init__(self, data: bytes) -> None:
@@ -67,53 +67,55 @@ class _Network:
             raise ValueError(f"expected one subgraph, got {self.model.SubgraphsLength()}")
         self.graph = self.model.Subgraphs(0)
         self.operators = list(map(self.graph.Operators, range(self.graph.OperatorsLength())))
-        self.folded: dict[int, set[int]] = {}  # operators on constants: what they need before them
-        self.made_of: dict[int, set[int]] = {}  # constant tensors that such operators make
-        with tflite_file.damage_told(data):
+        self.folded: dict[int, set[int]] = {}  # operators on constants: all that they depend on
+        self.folded_tensors: dict[int, set[int]] = {}  # what they write: its operators
+        with damage_as_value_error(data):
             self._fold()
 
     def _fold(self) -> None:
         for index, operator in enumerate(self.operators):
             read = indices(operator.InputsAsNumpy())
-            if read and all(tensor in self.made_of or self._is_constant(tensor) for tensor in read):
-                needed = {index}.union(*(self.made_of.get(tensor, ()) for tensor in read))
+            if read and all(
+                tensor in self.folded_tensors or self._is_constant(tensor) for tensor in read
+            ):
+                needed = {index}.union(*(self.folded_tensors.get(tensor, ()) for tensor in read))
                 self.folded[index] = needed
-                self.made_of |= dict.fromkeys(indices(operator.OutputsAsNumpy()), needed)
+                self.folded_tensors |= dict.fromkeys(indices(operator.OutputsAsNumpy()), needed)
 
     def name(self, operator: int) -> str:
         outputs = indices(self.operators[operator].OutputsAsNumpy())
         return str(self.graph.Tensors(outputs[0]).Name().decode()) if outputs else ""
 
     def kind(self, operator: int) -> str:
-        """A digest of the operator's own file, without names and values that change no cost."""
-        part = self.part([operator])
-        known: list[object] = []  # quantizations, in the order in which they appear
-        for tensor in part.subgraphs[0].tensors:
+        """A hash of the operator's own file, without what does not change its cost."""
+        model = self.submodel([operator])
+        quantizations: list[object] = []  # in order of appearance
+        for tensor in model.subgraphs[0].tensors:
             tensor.name = None
             quantization = tensor.quantization
             scales = (
                 () if quantization is None or quantization.scale is None else quantization.scale
             )
             if tensor.buffer and not (tensor.type in _INDICES and not len(scales)):
-                part.buffers[tensor.buffer].data = np.zeros(1, np.uint8)
+                model.buffers[tensor.buffer].data = np.zeros(1, np.uint8)
             if len(scales):
                 values = (tuple(scales), tuple(quantization.zeroPoint))
-                if values not in known:
-                    known.append(values)
-                quantization.scale = np.full(len(scales), known.index(values), np.float32)
+                if values not in quantizations:
+                    quantizations.append(values)
+                quantization.scale = np.full(len(scales), quantizations.index(values), np.float32)
                 quantization.zeroPoint = quantization.min = quantization.max = None
-        return hashlib.sha256(pack(part)).hexdigest()
+        return hashlib.sha256(pack(model)).hexdigest()
 
-    def part(self, operators: Sequence[int]) -> Any:
-        """The model that holds these operators, and what they need."""
+    def submodel(self, operators: Sequence[int]) -> Any:
+        """A model of these operators and those that compute their constants."""
         chosen = self._with_folded(operators)
-        outer = self._read_by_others(chosen)
-        taken = [schema.OperatorT.InitFromObj(self.operators[index]) for index in chosen]
-        made = [tensor for one in taken for tensor in indices(one.outputs)]
-        read = [tensor for one in taken for tensor in indices(one.inputs)]
-        numbers = {-1: -1}  # of a tensor in the file: in the part; -1 is one left out
+        read_by_others = self._read_by_others(chosen)
+        copies = [schema.OperatorT.InitFromObj(self.operators[index]) for index in chosen]
+        written = [tensor for op in copies for tensor in indices(op.outputs)]
+        read = [tensor for op in copies for tensor in indices(op.inputs)]
+        numbers = {-1: -1}  # tensor in the file -> in the submodel; -1 is an omitted optional one
         tensors, buffers = [], [schema.BufferT()]  # the first buffer is the empty one
-        for number, old in enumerate(dict.fromkeys(read + made)):
+        for number, old in enumerate(dict.fromkeys(read + written)):
             numbers[old] = number
             tensor = schema.TensorT.InitFromObj(self.graph.Tensors(old))
             content = self._content(tensor.buffer)
@@ -124,20 +126,20 @@ class _Network:
         inputs = [
             old
             for old in dict.fromkeys(read)
-            if old not in made and not tensors[numbers[old]].buffer
+            if old not in written and not tensors[numbers[old]].buffer
             if not tensors[numbers[old]].isVariable
         ]
-        outputs = [old for old in made if old in outer or old not in read]
-        codes = [self.model.OperatorCodes(one.opcodeIndex) for one in taken]
-        for number, one in enumerate(taken):
-            one.opcodeIndex = number
-            one.inputs = [numbers[int(tensor)] for tensor in one.inputs]
-            one.outputs = [numbers[int(tensor)] for tensor in one.outputs]
+        outputs = [old for old in written if old in read_by_others or old not in read]
+        codes = [self.model.OperatorCodes(op.opcodeIndex) for op in copies]
+        for number, op in enumerate(copies):
+            op.opcodeIndex = number
+            op.inputs = [numbers[int(tensor)] for tensor in op.inputs]
+            op.outputs = [numbers[int(tensor)] for tensor in op.outputs]
         graph = schema.SubGraphT(
             tensors=tensors,
             inputs=[numbers[old] for old in inputs],
             outputs=[numbers[old] for old in outputs],
-            operators=taken,
+            operators=copies,
         )
         return schema.ModelT(
             version=self.model.Version(),
@@ -148,10 +150,12 @@ class _Network:
 
     def _with_folded(self, operators: Sequence[int]) -> list[int]:
         read = (t for index in operators for t in indices(self.operators[index].InputsAsNumpy()))
-        return sorted(set(operators).union(*(self.made_of.get(tensor, ()) for tensor in read)))
+        return sorted(
+            set(operators).union(*(self.folded_tensors.get(tensor, ()) for tensor in read))
+        )
 
     def _read_by_others(self, chosen: Sequence[int]) -> set[int]:
-        if len(chosen) == 1:  # reads nothing that it makes
+        if len(chosen) == 1:  # all that it writes is for others
             return set()
         others = set(range(len(self.operators))) - set(chosen) - set(self.folded)
         read = (t for index in others for t in indices(self.operators[index].InputsAsNumpy()))
@@ -161,7 +165,7 @@ class _Network:
         return self._content(self.graph.Tensors(tensor).Buffer()) is not None
 
     def _content(self, buffer: int) -> np.ndarray | None:
-        found = self.model.Buffers(buffer)
-        if found.Size():  # large weights lie behind the tables
-            return np.frombuffer(self.data, np.uint8, int(found.Size()), int(found.Offset()))
-        return found.DataAsNumpy() if found.DataLength() else None
+        content = self.model.Buffers(buffer)
+        if content.Size():  # large weights lie behind the tables
+            return np.frombuffer(self.data, np.uint8, int(content.Size()), int(content.Offset()))
+        return content.DataAsNumpy() if content.DataLength() else None

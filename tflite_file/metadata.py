@@ -1,7 +1,7 @@
-"""TFLite metadata: what a classifier's input and output mean, told by the file itself.
+"""TFLite metadata: describes the input and output of a classifier inside its file.
 
 The schema is metadata_schema.fbs of TFLite Support ("M001"), which MediaPipe Tasks, the Task
-Library and ML Kit read.  Names of classes are a file in a ZIP archive behind the model.
+Library and ML Kit read.  Class names are a file in a ZIP archive that follows the model.
 """
 
 import io
@@ -16,38 +16,38 @@ from ai_edge_litert import schema_py_generated as schema
 from flatbuffers import number_types
 from flatbuffers.table import Table
 
-from tflite_file import DAMAGE
-from tflite_file.serialize import pack
+from tflite_file.model import DAMAGE
+from tflite_file.serialize import pack, unpack
 
 LOGITS, PROBABILITY = "logits", "probability"  # names of outputs
-NAME = "TFLITE_METADATA"  # of the model's buffer that holds it
+BUFFER_NAME = "TFLITE_METADATA"
 IDENTIFIER = b"M001"
-PARSER_VERSION = "1.0.0"  # the least that knows all fields used here
+PARSER_VERSION = "1.0.0"  # the lowest that knows all fields used here
 LABELS = "labels.txt"
-MOST_LABEL_BYTES = 1 << 24
-EARLIEST = (1980, 1, 1, 0, 0, 0)  # that a ZIP archive can tell: the same file on any day
-UNIX = 3  # of the systems that ZIP knows: the same file on any of them
+MAX_LABEL_BYTES = 1 << 24
+ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date in ZIP: the same file on any day
+ZIP_UNIX = 3  # ZIP's number of a system: the same file on all systems
 FEATURE, IMAGE, NORMALIZATION, AXIS_LABELS, RGB = 1, 2, 1, 2, 1  # of the schema's unions and enums
 
 
 @dataclass(frozen=True)
 class Metadata:
-    """What a classifier of pictures is, and how a picture becomes its input.
+    """Describes an image classifier, and how a picture becomes its input.
 
     Attributes:
-      name: Of the model.
-      description: The same in sentences.
-      author: Who made the file.
-      version: Of what made it; None: unknown.
-      license: Of the file; None: unknown.
-      image: What the input holds, in a sentence.
-      is_rgb: Whether readers may be told that the input is RGB: they refuse a file that is not.
-      height: Of the input, in pixels.
-      width: Likewise.
-      mean: Of each channel, or of all, in pixel units 0..255; rounded to float32 in the file.
-      std: Likewise; a pixel becomes (pixel - mean) / std, and is quantized then where the input is.
-      output: What the output's numbers are: LOGITS or PROBABILITY.
-      class_names: In the order of the output; None: unknown.
+      name: Name of the model.
+      description: Description of the model, in sentences.
+      author: Author of the file.
+      version: Version of the program that made it; None: unknown.
+      license: License of the file; None: unknown.
+      image: Description of the input, in a sentence.
+      is_rgb: Whether to declare the input as RGB: readers refuse a file without it.
+      height: Height of the input in pixels.
+      width: Width of the input in pixels.
+      mean: Per channel, or one for all, in pixel units 0..255; rounded to float32 in the file.
+      std: Likewise; the input is (pixel - mean) / std, then quantized if the input is.
+      output: What the output's values are: LOGITS or PROBABILITY.
+      class_names: Class names in the order of the output; None: unknown.
     """
 
     name: str
@@ -66,40 +66,40 @@ class Metadata:
 
 
 def add(data: bytes, metadata: Metadata) -> bytes:
-    """Returns the file with `metadata`, in place of what it has; of one input and one output."""
-    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(data, 0))
+    """Returns the file with `metadata` instead of its own; it has one input and one output."""
+    model = unpack(data)
     buffer = schema.BufferT(data=np.frombuffer(_packed(metadata), np.uint8))
     entries = model.metadata or []
     for entry in entries:
-        if entry.name == NAME.encode():
+        if entry.name == BUFFER_NAME.encode():
             model.buffers[entry.buffer] = buffer
             break
     else:
-        model.metadata = [*entries, schema.MetadataT(name=NAME, buffer=len(model.buffers))]
+        model.metadata = [*entries, schema.MetadataT(name=BUFFER_NAME, buffer=len(model.buffers))]
         model.buffers.append(buffer)
     archive = io.BytesIO(pack(model))
     if metadata.class_names is not None:
-        info = zipfile.ZipInfo(LABELS, EARLIEST)
-        info.create_system = UNIX
+        info = zipfile.ZipInfo(LABELS, ZIP_EPOCH)
+        info.create_system = ZIP_UNIX
         with zipfile.ZipFile(archive, "a", zipfile.ZIP_STORED) as file:  # readers do not inflate
             file.writestr(info, ("\n".join(metadata.class_names) + "\n").encode())
     return archive.getvalue()
 
 
 def read(data: bytes) -> Metadata | None:
-    """Reads what a TFLite file tells of its first input and output; None: it has no metadata.
+    """Reads the metadata of a TFLite file's first input and output; None: it has none.
 
-    What it does not tell is "", 0 or empty.
+    Absent fields are "", 0 or empty.
 
     Raises:
-      ValueError: its metadata is of another kind, or damaged.
+      ValueError: its metadata is of another kind or damaged.
     """
     try:
         content = _content(data)
         return None if content is None else _read(content, data)
     except (*DAMAGE, zipfile.BadZipFile, EOFError, OSError, RuntimeError) as error:
         raise ValueError(
-            f"expected TFLite metadata (identifier M001), got other or damaged ones ({error}): "
+            f"expected TFLite metadata (identifier M001), got other or damaged metadata ({error}): "
             "convert again"
         ) from error
 
@@ -107,7 +107,7 @@ def read(data: bytes) -> Metadata | None:
 def _content(data: bytes) -> bytes | None:
     model = schema.Model.GetRootAs(data, 0)
     for entry in map(model.Metadata, range(model.MetadataLength())):
-        if entry.Name() == NAME.encode():
+        if entry.Name() == BUFFER_NAME.encode():
             content = model.Buffers(entry.Buffer()).DataAsNumpy()
             return b"" if isinstance(content, int) else bytes(content.tobytes())
     return None
@@ -145,72 +145,72 @@ def _read(content: bytes, data: bytes) -> Metadata:
 def _class_names(data: bytes, name: str | None) -> tuple[str, ...]:
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         info = archive.getinfo(name or "")
-        if info.compress_type != zipfile.ZIP_STORED or info.file_size > MOST_LABEL_BYTES:
+        if info.compress_type != zipfile.ZIP_STORED or info.file_size > MAX_LABEL_BYTES:
             raise ValueError(f"{info.filename} is compressed, or of {info.file_size} bytes")
         return tuple(archive.read(info).decode().removesuffix("\n").split("\n"))
 
 
 class _Reader:
-    """A table of a flatbuffer; fields go by their places in the schema, and can all be absent."""
+    """A table of a flatbuffer; fields are numbered as in the schema, and each can be absent."""
 
     def __init__(self, table: Any) -> None:
-        self.at = table
+        self._table = table
 
-    def byte(self, place: int) -> int:
-        return self._number(number_types.Uint8Flags, place)
+    def byte(self, field: int) -> int:
+        return self._number(number_types.Uint8Flags, field)
 
-    def uint32(self, place: int) -> int:
-        return self._number(number_types.Uint32Flags, place)
+    def uint32(self, field: int) -> int:
+        return self._number(number_types.Uint32Flags, field)
 
-    def text(self, place: int) -> str | None:
-        field = self._field(place)
-        return None if field is None else self.at.String(field).decode()
+    def text(self, field: int) -> str | None:
+        position = self._position(field)
+        return None if position is None else self._table.String(position).decode()
 
-    def table(self, place: int) -> "_Reader":
-        field = self._field(place)
-        return _Reader(None if field is None else self._at(field))
+    def table(self, field: int) -> "_Reader":
+        position = self._position(field)
+        return _Reader(None if position is None else self._child(position))
 
-    def tables(self, place: int) -> "list[_Reader]":
-        return [_Reader(self._at(item)) for item in self._items(place)]
+    def tables(self, field: int) -> "list[_Reader]":
+        return [_Reader(self._child(item)) for item in self._items(field)]
 
-    def first(self, place: int) -> "_Reader":
-        return next(iter(self.tables(place)), _Reader(None))
+    def first(self, field: int) -> "_Reader":
+        return next(iter(self.tables(field)), _Reader(None))
 
-    def floats(self, place: int) -> tuple[float, ...]:
+    def floats(self, field: int) -> tuple[float, ...]:
         flags = number_types.Float32Flags
-        return tuple(float(self.at.Get(flags, item)) for item in self._items(place))
+        return tuple(float(self._table.Get(flags, item)) for item in self._items(field))
 
-    def _at(self, field: int) -> Table:
-        return Table(self.at.Bytes, self.at.Indirect(field))
+    def _child(self, position: int) -> Table:
+        return Table(self._table.Bytes, self._table.Indirect(position))
 
-    def _field(self, place: int) -> int | None:
-        offset = self.at.Offset(4 + 2 * place) if self.at else 0
-        return self.at.Pos + offset if offset else None
+    def _position(self, field: int) -> int | None:
+        offset = self._table.Offset(4 + 2 * field) if self._table else 0
+        return self._table.Pos + offset if offset else None
 
-    def _number(self, flags: Any, place: int) -> int:
-        field = self._field(place)
-        return 0 if field is None else int(self.at.Get(flags, field))
+    def _number(self, flags: Any, field: int) -> int:
+        position = self._position(field)
+        return 0 if position is None else int(self._table.Get(flags, position))
 
-    def _items(self, place: int) -> range:
-        field = self._field(place)
-        if field is None:
+    def _items(self, field: int) -> range:
+        position = self._position(field)
+        if position is None:
             return range(0)
-        offset = field - self.at.Pos
-        start, length = self.at.Vector(offset), self.at.VectorLen(offset)
-        if start + 4 * length > len(self.at.Bytes):
-            raise ValueError("a list in it ends behind it")
+        offset = position - self._table.Pos
+        start, length = self._table.Vector(offset), self._table.VectorLen(offset)
+        if start + 4 * length > len(self._table.Bytes):
+            raise ValueError("a list ends beyond its end")
         return range(start, start + 4 * length, 4)
 
 
 def _packed(metadata: Metadata) -> bytes:
-    """The flatbuffer; numbers are the fields' places in their tables."""
+    """The flatbuffer; integers number the fields of their tables."""
     builder = flatbuffers.Builder()
     size = _table(builder, 2, uint32={0: metadata.width, 1: metadata.height})
     colours = {0: RGB} if metadata.is_rgb else {}
     picture = _table(builder, 2, offsets={1: size}, byte=colours)
     statistics = {
-        place: builder.CreateNumpyVector(np.asarray(values, np.float32))
-        for place, values in enumerate((metadata.mean, metadata.std))
+        field: builder.CreateNumpyVector(np.asarray(values, np.float32))
+        for field, values in enumerate((metadata.mean, metadata.std))
     }
     normalize = _table(builder, 2, offsets=statistics)
     units = [_table(builder, 2, offsets={1: normalize}, byte={0: NORMALIZATION})]
@@ -218,13 +218,13 @@ def _packed(metadata: Metadata) -> bytes:
     image = _tensor(builder, "image", metadata.image, content, {4: _vector(builder, units)})
     files = {}
     if metadata.class_names is not None:
-        named = _texts(builder, {0: LABELS, 1: "Names of the classes, one a line."})
-        labels = _table(builder, 4, offsets=named, byte={2: AXIS_LABELS})
+        label_file = _texts(builder, {0: LABELS, 1: "Names of the classes, one a line."})
+        labels = _table(builder, 4, offsets=label_file, byte={2: AXIS_LABELS})
         files = {6: _vector(builder, [labels])}
     content = _table(builder, 3, offsets={1: _table(builder, 0)}, byte={0: FEATURE})
     meaning = f"{metadata.output.capitalize()} of each class."
     output = _tensor(builder, metadata.output, meaning, content, files)
-    ends = {place: _vector(builder, [end]) for place, end in ((2, image), (3, output))}
+    tensors = {2: _vector(builder, [image]), 3: _vector(builder, [output])}
     texts = {
         0: metadata.name,
         1: metadata.description,
@@ -233,7 +233,7 @@ def _packed(metadata: Metadata) -> bytes:
         5: metadata.license,
         7: PARSER_VERSION,
     }
-    graphs = {3: _vector(builder, [_table(builder, 5, offsets=ends)])}
+    graphs = {3: _vector(builder, [_table(builder, 5, offsets=tensors)])}
     builder.Finish(_table(builder, 8, offsets=graphs | _texts(builder, texts)), IDENTIFIER)
     return bytes(builder.Output())
 
@@ -243,14 +243,14 @@ def _tensor(
     name: str,
     description: str,
     content: int,
-    more: Mapping[int, int],
+    fields: Mapping[int, int],
 ) -> int:
     texts = _texts(builder, {0: name, 1: description})
-    return _table(builder, 7, offsets={**texts, 3: content, **more})
+    return _table(builder, 7, offsets={**texts, 3: content, **fields})
 
 
 def _texts(builder: flatbuffers.Builder, texts: Mapping[int, str | None]) -> dict[int, int]:
-    return {place: builder.CreateString(text) for place, text in texts.items() if text is not None}
+    return {field: builder.CreateString(text) for field, text in texts.items() if text is not None}
 
 
 def _table(
@@ -262,12 +262,12 @@ def _table(
     uint32: Mapping[int, int] | None = None,
 ) -> int:
     builder.StartObject(fields)
-    for place, offset in (offsets or {}).items():
-        builder.PrependUOffsetTRelativeSlot(place, offset, 0)
-    for place, value in (byte or {}).items():
-        builder.PrependUint8Slot(place, value, 0)
-    for place, value in (uint32 or {}).items():
-        builder.PrependUint32Slot(place, value, 0)
+    for field, offset in (offsets or {}).items():
+        builder.PrependUOffsetTRelativeSlot(field, offset, 0)
+    for field, value in (byte or {}).items():
+        builder.PrependUint8Slot(field, value, 0)
+    for field, value in (uint32 or {}).items():
+        builder.PrependUint32Slot(field, value, 0)
     return int(builder.EndObject())
 
 

@@ -1,4 +1,4 @@
-"""Has some operators of an int8 file compute in float32 or int16; the others stay as they are."""
+"""Converts some operators of an int8 file to float32 or int16 and leaves the others unchanged."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -9,12 +9,19 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from tflite_file.serialize import indices, operator_code, pack
+from tflite_file.serialize import (
+    add_buffer,
+    indices,
+    operator_code,
+    pack,
+    quantization,
+    unpack,
+)
 
 TYPE = schema.TensorType
 BUILTIN = schema.BuiltinOperator
 DTYPES = {"float32": TYPE.FLOAT32, "int16": TYPE.INT16}
-INT16_VERSIONS = {  # of the operators that int16 can be asked of
+INT16_VERSIONS = {  # of the operators with int16 kernels
     "ADD": 3,
     "CONV_2D": 4,
     "DEPTHWISE_CONV_2D": 5,
@@ -33,154 +40,154 @@ _CONVERSIONS = {  # from, to: operator and version
 
 
 @dataclass(frozen=True, eq=False)
-class Change:
-    """How an operator computes.
+class OpOverride:
+    """The dtype in which an operator computes instead of int8.
 
     Attributes:
-      dtype: "float32", or "int16": activations alone, its weights stay int8.
-      constants: Of float32: what stands for the operator's quantized constants, in their order and
-        shapes; float32.
-      clips: Whether the range of what it gives does the work of an activation: what others read of
-        it, whatever their dtype, has gone through int8.
+      dtype: "float32", or "int16" for activations (weights stay int8).
+      constants: For float32: the values of the operator's quantized constants, in their order and
+        shapes.
+      range_is_activation: Whether the output's int8 range clips like an activation (ReLU). Then
+        all readers get the output through int8, whatever their dtype.
     """
 
     dtype: str
     constants: Sequence[np.ndarray] = ()
-    clips: bool = False
+    range_is_activation: bool = False
 
 
-def change(data: bytes, changes: Mapping[int, Change]) -> bytes:
-    """Returns the file with some operators, by their index, changed.
+def apply_overrides(data: bytes, overrides: Mapping[int, OpOverride]) -> bytes:
+    """Returns the file with the operators at some indices overridden; it has one subgraph.
 
-    What they read is converted for them, what they give for others; between two operators of the
-    same dtype there is no conversion.  Of a file's one subgraph.
+    Their inputs are converted to their dtype, and their outputs for other readers; there is no
+    conversion between two operators of the same dtype.
     """
-    return _Changing(data, changes).changed()
+    return _Rewriter(data, overrides).rewrite()
 
 
-def constants(data: bytes, operator: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """The quantized constants of an operator: their values in float64, and the size of a step."""
+def quantized_constants(data: bytes, operator: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The quantized constants of an operator: their values in float64, and their scales."""
     model = schema.Model.GetRootAs(data, 0)
     graph = model.Subgraphs(0)
-    found = []
+    constants = []
     for number in indices(graph.Operators(operator).InputsAsNumpy()):
         tensor = graph.Tensors(number)
-        quantization, content = tensor.Quantization(), model.Buffers(tensor.Buffer())
-        if not (content.DataLength() and quantization and quantization.ScaleLength()):
+        tensor_quantization, content = tensor.Quantization(), model.Buffers(tensor.Buffer())
+        if not (content.DataLength() and tensor_quantization and tensor_quantization.ScaleLength()):
             continue
         dtype = np.int32 if tensor.Type() == TYPE.INT32 else np.int8
         shape = tensor.ShapeAsNumpy()
-        steps = quantization.ScaleAsNumpy().astype(np.float64)
-        along = np.ones(len(shape), int)
-        along[quantization.QuantizedDimension()] = len(steps)
-        steps = steps.reshape(along)
-        found.append((content.DataAsNumpy().view(dtype).reshape(shape) * steps, steps))
-    return found
+        scales = tensor_quantization.ScaleAsNumpy().astype(np.float64)
+        broadcast = np.ones(len(shape), int)
+        broadcast[tensor_quantization.QuantizedDimension()] = len(scales)
+        scales = scales.reshape(broadcast)
+        constants.append((content.DataAsNumpy().view(dtype).reshape(shape) * scales, scales))
+    return constants
 
 
-def tensors(data: bytes) -> list[str]:
-    """The name of what each operator gives, in the order in which they run."""
+def output_names(data: bytes) -> list[str]:
+    """The name of each operator's first output, in execution order."""
     graph = schema.Model.GetRootAs(data, 0).Subgraphs(0)
     operators = map(graph.Operators, range(graph.OperatorsLength()))
-    return [graph.Tensors(one.Outputs(0)).Name().decode() for one in operators]
+    return [graph.Tensors(op.Outputs(0)).Name().decode() for op in operators]
 
 
-class _Changing:
-    def __init__(self, data: bytes, changes: Mapping[int, Change]) -> None:
-        self.model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(data, 0))
+class _Rewriter:
+    def __init__(self, data: bytes, overrides: Mapping[int, OpOverride]) -> None:
+        self.model = unpack(data)
         (self.graph,) = self.model.subgraphs
-        self.changes = changes
+        self.overrides = overrides
         self.operators: list[Any] = []
-        self.versions: dict[tuple[int, int], int] = {}  # tensor, dtype: tensor of its values in it
-        self.wanted = self._wanted()
+        self.converted: dict[tuple[int, int], int] = {}  # tensor, dtype -> its copy in that dtype
+        self.requested = self._requested()
 
-    def changed(self) -> bytes:
+    def rewrite(self) -> bytes:
         for tensor in indices(self.graph.inputs):
             self.convert(tensor, tensor)
         for number, operator in enumerate(self.graph.operators):
-            change = self.changes.get(number)
-            if change:
-                self.change_inputs(operator, change)
-                self.set_code(operator, change)
+            override = self.overrides.get(number)
+            if override:
+                self.override_inputs(operator, override)
+                self.set_code(operator, override)
             self.operators.append(operator)
-            given = indices(operator.outputs)
-            if change:
-                operator.outputs = [self.give(tensor, change) for tensor in given]
+            outputs = indices(operator.outputs)
+            if override:
+                operator.outputs = [self.override_output(t, override) for t in outputs]
             else:
-                for tensor in given:
+                for tensor in outputs:
                     self.convert(tensor, tensor)
         self.graph.operators = self.operators
         self.drop_unused()
         return pack(self.model)
 
-    def _wanted(self) -> Mapping[int, set[int]]:
-        """Tensor: the dtypes in which it is read."""
-        found: dict[int, set[int]] = defaultdict(set)
+    def _requested(self) -> Mapping[int, set[int]]:
+        """Tensor -> the dtypes in which it is read."""
+        requested: dict[int, set[int]] = defaultdict(set)
         for number, operator in enumerate(self.graph.operators):
-            change = self.changes.get(number)
+            override = self.overrides.get(number)
             for tensor in indices(operator.inputs):
-                as_it_is = self.graph.tensors[tensor].type
-                found[tensor].add(DTYPES[change.dtype] if change else as_it_is)
+                own = self.graph.tensors[tensor].type
+                requested[tensor].add(DTYPES[override.dtype] if override else own)
         for tensor in indices(self.graph.outputs):
-            found[tensor].add(self.graph.tensors[tensor].type)
-        return found
+            requested[tensor].add(self.graph.tensors[tensor].type)
+        return requested
 
-    def give(self, tensor: int, change: Change) -> int:
-        """The tensor that a changed operator gives, once others have theirs of it."""
-        dtype = DTYPES[change.dtype]
-        given = self.add_version(tensor, dtype)
-        if change.clips or TYPE.INT8 in self.wanted[tensor]:
-            self.operators.append(self.conversion(given, tensor))
-        if not change.clips:
-            self.versions[tensor, dtype] = given
-        self.convert(tensor, tensor if change.clips else given)
-        return given
+    def override_output(self, tensor: int, override: OpOverride) -> int:
+        """Returns an overridden operator's output, and adds its conversions for other readers."""
+        dtype = DTYPES[override.dtype]
+        output = self.add_copy(tensor, dtype)
+        if override.range_is_activation or TYPE.INT8 in self.requested[tensor]:
+            self.operators.append(self.conversion(output, tensor))
+        if not override.range_is_activation:
+            self.converted[tensor, dtype] = output
+        self.convert(tensor, tensor if override.range_is_activation else output)
+        return output
 
-    def convert(self, tensor: int, given: int) -> None:
-        """Makes what is still wanted of a tensor from `given`, which holds its values."""
+    def convert(self, tensor: int, source: int) -> None:
+        """Converts `source`, which holds the tensor's values, to all requested dtypes."""
         own = self.graph.tensors[tensor].type
         if own != TYPE.INT8 or self.is_constant(tensor):
             return
-        for dtype in sorted(self.wanted[tensor] - {own}):
-            if (tensor, dtype) not in self.versions:
-                self.versions[tensor, dtype] = self.add_version(tensor, dtype)
-                self.operators.append(self.conversion(given, self.versions[tensor, dtype]))
+        for dtype in sorted(self.requested[tensor] - {own}):
+            if (tensor, dtype) not in self.converted:
+                self.converted[tensor, dtype] = self.add_copy(tensor, dtype)
+                self.operators.append(self.conversion(source, self.converted[tensor, dtype]))
 
-    def conversion(self, read: int, given: int) -> Any:
-        types = self.graph.tensors[read].type, self.graph.tensors[given].type
-        operator = schema.OperatorT(inputs=[read], outputs=[given])
+    def conversion(self, source: int, result: int) -> Any:
+        types = self.graph.tensors[source].type, self.graph.tensors[result].type
+        operator = schema.OperatorT(inputs=[source], outputs=[result])
         operator.opcodeIndex = operator_code(self.model, *_CONVERSIONS[types])
         return operator
 
-    def change_inputs(self, operator: Any, change: Change) -> None:
-        dtype = DTYPES[change.dtype]
-        constants = iter(change.constants)
-        scale = 1.0  # of an int16 convolution's sums
-        read = []
+    def override_inputs(self, operator: Any, override: OpOverride) -> None:
+        dtype = DTYPES[override.dtype]
+        constants = iter(override.constants)
+        scale = 1.0  # of an int16 convolution's accumulators
+        inputs = []
         for tensor in map(int, operator.inputs):
             old = self.graph.tensors[tensor] if tensor >= 0 else None
             if old is None or old.quantization is None or old.quantization.scale is None:
-                read.append(tensor)
+                inputs.append(tensor)
                 continue
             if not self.is_constant(tensor):
-                read.append(self.versions[tensor, dtype])
+                inputs.append(self.converted[tensor, dtype])
             elif dtype == TYPE.FLOAT32:
                 values = next(constants).astype(np.float32).reshape(old.shape)
-                read.append(self.add(old, dtype, None, values))
+                inputs.append(self.add(old, dtype, None, values))
             elif old.type == TYPE.INT32:
                 real = self.values(old, np.int32) * old.quantization.scale
-                read.append(
+                inputs.append(
                     self.add(old, TYPE.INT64, scale, np.round(real / scale).astype(np.int64))
                 )
             else:
-                read.append(tensor)
+                inputs.append(tensor)
             if dtype == TYPE.INT16:
-                scale = scale * self.graph.tensors[read[-1]].quantization.scale
-        operator.inputs = read
+                scale = scale * self.graph.tensors[inputs[-1]].quantization.scale
+        operator.inputs = inputs
 
-    def set_code(self, operator: Any, change: Change) -> None:
-        if change.dtype != "int16":
-            return  # what computes int8 computes float32
+    def set_code(self, operator: Any, override: OpOverride) -> None:
+        if override.dtype != "int16":
+            return  # int8 kernels' versions also compute float32
         code = self.model.operatorCodes[operator.opcodeIndex]
         builtin = max(code.builtinCode, code.deprecatedBuiltinCode)
         (type_,) = (name for name in INT16_VERSIONS if getattr(BUILTIN, name) == builtin)
@@ -196,7 +203,7 @@ class _Changing:
     def values(self, tensor: Any, dtype: type) -> np.ndarray:
         return np.frombuffer(self.model.buffers[tensor.buffer].data.tobytes(), dtype)
 
-    def add_version(self, tensor: int, dtype: int) -> int:
+    def add_copy(self, tensor: int, dtype: int) -> int:
         old = self.graph.tensors[tensor]
         scale = None
         if dtype == TYPE.INT16:
@@ -205,7 +212,7 @@ class _Changing:
         return self.add(old, dtype, scale, None)
 
     def add(self, old: Any, dtype: int, scale: Any, values: np.ndarray | None) -> int:
-        """A tensor like `old`; one with a scale has its zero at 0."""
+        """Adds a tensor like `old`; with a scale, its zero point is 0."""
         tensor = copy(old)
         tensor.type, tensor.buffer = dtype, 0
         tensor.quantization = None
@@ -213,39 +220,33 @@ class _Changing:
             old.name + b";" + {v: k for k, v in vars(TYPE).items()}[dtype].lower().encode()
         )
         if scale is not None:
-            scales = np.atleast_1d(np.asarray(scale, np.float32))
-            tensor.quantization = schema.QuantizationParametersT(
-                scale=scales, zeroPoint=np.zeros(len(scales), np.int64)
-            )
+            tensor.quantization = quantization(scale)
         if values is not None:
-            tensor.buffer = len(self.model.buffers)
-            self.model.buffers.append(
-                schema.BufferT(data=np.frombuffer(values.tobytes(), np.uint8))
-            )
+            tensor.buffer = add_buffer(self.model, values)
         self.graph.tensors.append(tensor)
         return len(self.graph.tensors) - 1
 
     def drop_unused(self) -> None:
-        """Leaves out the tensors and buffers that nothing refers to any more."""
+        """Removes the tensors and buffers that nothing refers to any more."""
         graph, model = self.graph, self.model
-        signatures = [
-            end
-            for one in model.signatureDefs or ()
-            for end in (one.inputs or []) + (one.outputs or [])
+        signature_tensors = [
+            tensor
+            for signature in model.signatureDefs or ()
+            for tensor in (signature.inputs or []) + (signature.outputs or [])
         ]
         lists = [graph.inputs, graph.outputs]
-        lists += [tensors for one in graph.operators for tensors in (one.inputs, one.outputs)]
+        lists += [tensors for op in graph.operators for tensors in (op.inputs, op.outputs)]
         used = sorted({t for tensors in lists for t in indices(tensors)})
         number = {-1: -1, **{old: new for new, old in enumerate(used)}}
         graph.tensors = [graph.tensors[old] for old in used]
         graph.inputs = [number[int(t)] for t in graph.inputs]
         graph.outputs = [number[int(t)] for t in graph.outputs]
-        for one in graph.operators:
-            one.inputs, one.outputs = (
-                [number[int(t)] for t in ts] for ts in (one.inputs, one.outputs)
+        for op in graph.operators:
+            op.inputs, op.outputs = (
+                [number[int(t)] for t in tensors] for tensors in (op.inputs, op.outputs)
             )
-        for end in signatures:
-            end.tensorIndex = number[end.tensorIndex]
+        for tensor in signature_tensors:
+            tensor.tensorIndex = number[tensor.tensorIndex]
         holders = [*graph.tensors, *(model.metadata or ())]
         buffers = {0: 0}  # the first is the empty one
         for holder in holders:

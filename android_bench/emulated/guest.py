@@ -15,7 +15,7 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
 from android_bench.host_worker import Verbs, answer, fill_inputs
-from tflite_file import delegation
+from tflite_file.model import count_delegation
 
 SETTLED = 32  # intervals after which Python has adapted its bytecode to them
 
@@ -45,7 +45,7 @@ class Worker:
 
     def finish(self) -> dict[str, Any]:
         """How the model is divided."""
-        partitions, outside = delegation(self.interpreter._get_ops_details())
+        partitions, outside = count_delegation(self.interpreter._get_ops_details())
         return {"delegate_partitions": partitions, "undelegated_operators": outside}
 
     def outputs(self, *, path: str, inputs: Sequence[str], results: Sequence[str]) -> list[int]:

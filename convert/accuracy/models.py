@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-import tflite_file
 from convert.verification import runner, sandbox
 from keras_models import registry
 from keras_models.accuracy import Classifier
@@ -21,6 +20,7 @@ from keras_models.images.decode import Preprocessing
 from shufflelite import config, model_paths
 from shufflelite.errors import InputError, one_line
 from tflite_file import metadata
+from tflite_file.model import read_operators
 
 REPORT, LABELS = "report.json", "labels.txt"
 
@@ -155,7 +155,7 @@ def _read_tflite(
     sha256 = hashlib.sha256(content).hexdigest()
     precision, report, beside = None, path.with_name(REPORT), path.with_name(LABELS)
     with _naming(path):
-        tflite_file.operators(content)  # a damaged file may crash the runtime
+        read_operators(content)  # a damaged file may crash the runtime
     if is_ours := report.is_file():
         preprocessing, precision = _told(path, report, sha256=sha256)
     elif preprocessing is None:

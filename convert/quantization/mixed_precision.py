@@ -8,12 +8,12 @@ from fnmatch import fnmatchcase
 import numpy as np
 import tf_keras as keras
 
-import tflite_file
 from convert import keras_graph
 from convert.quantization.quantize import shared_ranges
 from shufflelite.errors import InputError
 from tflite_file import mixed_precision
-from tflite_file.mixed_precision import Change
+from tflite_file.mixed_precision import OpOverride
+from tflite_file.model import read_operators
 
 FLAGS = {"float32": "keep_float", "int16": "int16"}  # the dtypes that a layer may have
 MOVES = ("RESHAPE", "QUANTIZE", "DEQUANTIZE")  # that carry a layer's name beside its own operator
@@ -98,8 +98,8 @@ def apply(data: bytes, deployed: keras.Model, chosen: Mapping[str, str]) -> byte
             raise InputError(f"--int16 {name}: TFLite has no int16 {found.type}: leave it out.")
         layer = deployed.get_layer(found.layer)
         constants = _constants(data, found.index, layer) if dtype == "float32" else []
-        changes[found.index] = Change(dtype, constants, clips=found.layer != name)
-    return mixed_precision.change(data, changes)
+        changes[found.index] = OpOverride(dtype, constants, range_is_activation=found.layer != name)
+    return mixed_precision.apply_overrides(data, changes)
 
 
 @dataclass(frozen=True)
@@ -113,9 +113,9 @@ class Found:
 
 def operators_of(data: bytes, deployed: keras.Model, names: Collection[str]) -> dict[str, Found]:
     """Layer -> its operator, for those of the layers that have one."""
-    operators = tflite_file.operators(data)
+    operators = read_operators(data)
     by_layer = {}
-    for number, tensor in enumerate(mixed_precision.tensors(data)):
+    for number, tensor in enumerate(mixed_precision.output_names(data)):
         operator = operators[number]
         for layer in tensor.split(";")[0].split("/")[1:2]:
             if operator.type not in MOVES and operator.dtypes == ("int8",):
@@ -135,7 +135,7 @@ def operators_of(data: bytes, deployed: keras.Model, names: Collection[str]) -> 
 
 def _constants(data: bytes, operator: int, layer: keras.layers.Layer) -> list[np.ndarray]:
     """The layer's float weights as the operator has them."""
-    stored = mixed_precision.constants(data, operator)
+    stored = mixed_precision.quantized_constants(data, operator)
     floats = []
     for (values, step), weights in zip(stored, layer.get_weights(), strict=False):
         # outputs are the last axis in Keras and the first in TFLite; a bias has no other

@@ -12,12 +12,12 @@ import numpy as np
 import tf_keras as keras
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-import tflite_file
 from convert.calibration_data import Inputs
 from convert.quantization.quantize import shared_ranges
 from convert.verification.runner import Tensor, dequantize, ends, load, quantize, run
 from keras_models.accuracy import Difference, Interval, agreement, best_classes, compare, judge
 from shufflelite.errors import InputError
+from tflite_file.model import count_delegation, read_operators
 
 PROBED = 4  # inputs whose every tensor is compared: without XNNPACK, inference takes long
 ANOTHER_RUNTIME = """
@@ -74,9 +74,9 @@ class Fidelity:
 
 def audit(data: bytes) -> Audit:
     """Reads the file, and loads it in the runtimes that are here."""
-    operators = tflite_file.operators(data)
+    operators = read_operators(data)
     interpreter = load(data)
-    partitions, undelegated = tflite_file.delegation(interpreter._get_ops_details())
+    partitions, undelegated = count_delegation(interpreter._get_ops_details())
     source, result = ends(interpreter)
     inside = [op for op in operators if op.type not in ("QUANTIZE", "DEQUANTIZE")]
     at_ends = (source.dtype != "int8") + (result.dtype == "uint8")  # float ones: DEQUANTIZE

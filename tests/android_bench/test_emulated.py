@@ -19,7 +19,7 @@ from android_bench.measurement import TargetError
 from android_bench.op_profiler import profile
 from android_bench.targets.emulated import EmulatedTarget
 from tests.android_bench.arm_bits import expose, verify
-from tflite_file import operators
+from tflite_file.model import read_operators
 
 NETWORKS = {
     "mobilenet_v1_x0.25": ("mobilenet_v1", "0.25"),
@@ -258,7 +258,7 @@ def test_a_networks_operators_sum_to_the_whole(networks: Mapping[str, Path], cor
     path = networks["shufflenet_v2_x0.5"]
     data = path.read_bytes()
     found = profile(data, EmulatedTarget(core))
-    assert [one.type for one in found] == [one.type for one in operators(data)]
+    assert [one.type for one in found] == [one.type for one in read_operators(data)]
     whole = sum(count(core, path).values())
     assert sum(one.cost for one in found) == pytest.approx(whole, rel=0.005)
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import tflite_file
 from android_bench import host_worker
 from android_bench.measurement import Facts, TargetError
 from android_bench.targets.host import HostSession, HostTarget
+from tflite_file.model import count_delegation
 
 
 @contextlib.contextmanager
@@ -130,8 +130,8 @@ def test_delegation_follows_each_delegate_back_to_its_inputs() -> None:
         node(4, "DELEGATE", [0], [1]),
         node(5, "DELEGATE", [2, 1], [4]),
     ]
-    assert tflite_file.delegation(nodes) == (2, {"RELU": 1})
-    assert tflite_file.delegation(nodes[:4]) == (0, {"CONV_2D": 2, "RELU": 1, "ADD": 1})
+    assert count_delegation(nodes) == (2, {"RELU": 1})
+    assert count_delegation(nodes[:4]) == (0, {"CONV_2D": 2, "RELU": 1, "ADD": 1})
 
 
 @pytest.mark.parametrize(

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
 
-import tflite_file
 from android_bench import op_profiler
 from android_bench.host_worker import random_input
 from android_bench.measurement import Options, TargetError
 from android_bench.op_profiler import Alone
 from android_bench.targets import open_target
 from tflite_file import extract_ops
+from tflite_file.model import read_operators
 
 START = 100.0
 COSTS = {"CONV_2D": 7.0, "DEPTHWISE_CONV_2D": 5.0, "MEAN": 0.0, "FULLY_CONNECTED": 1.0}
@@ -33,9 +33,7 @@ class Scripted:
         self.folder = files[0].parent
         if self.refuses:
             raise TargetError("the runtime refuses it")
-        self.measured = [
-            [one.type for one in tflite_file.operators(file.read_bytes())] for file in files
-        ]
+        self.measured = [[one.type for one in read_operators(file.read_bytes())] for file in files]
         return [Alone(START + sum(map(COSTS.__getitem__, one)), True) for one in self.measured]
 
 
@@ -88,15 +86,15 @@ def test_single_operators_one_after_the_other_compute_what_the_whole_does(
     rng = np.random.default_rng(0)
     tensors = {source["name"]: random_input(source["shape"], source["dtype"], rng)}
     expected = run(data, tensors)
-    parts = extract_ops.parts(data)
+    parts = extract_ops.list_ops(data)
     for part in parts:
-        found = run(extract_ops.cut(data, [part.index]), tensors)
+        found = run(extract_ops.extract(data, [part.index]), tensors)
         assert list(found) == [part.tensor]
         tensors |= found
     for tensor, values in expected.items():
         assert np.unique(values).size > 1
         np.testing.assert_array_equal(tensors[tensor], values)
-    again = run(extract_ops.cut(data, [part.index for part in parts]), tensors)
+    again = run(extract_ops.extract(data, [part.index for part in parts]), tensors)
     for tensor, values in expected.items():
         np.testing.assert_array_equal(again[tensor], values)
 
@@ -110,7 +108,7 @@ def test_the_host_measures_each_operator_and_tells_which_are_delegated(
         facts = session.finish()
     data = toys["int8"].read_bytes()
     assert [(one.name, one.type) for one in facts.profile] == [
-        (part.tensor, part.type) for part in extract_ops.parts(data)
+        (part.tensor, part.type) for part in extract_ops.list_ops(data)
     ]
     assert all(one.delegated and one.calls == 1 for one in facts.profile)
     (note,) = facts.notes

@@ -9,7 +9,6 @@ import pytest
 import tf_keras as keras
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-import tflite_file
 from convert import export, keras_graph
 from convert.calibration_data import Inputs
 from convert.quantization import quantize
@@ -18,6 +17,7 @@ from convert.settings import Estimator, Precision, Quantization
 from convert.verification import runner, verify
 from keras_models.images.decode import Preprocessing
 from shufflelite.errors import InputError
+from tflite_file.model import read_operators
 
 NEAR_DB = {  # least signal to noise of a shallow network's logits
     Precision.FLOAT32: 100,  # float32 has 24 bits of 6 dB
@@ -167,7 +167,7 @@ def test_a_shufflenet_has_no_operator_that_only_changes_scales(shufflenet: Any) 
 @pytest.mark.parametrize("precision", list(Precision))
 def test_shapes_are_static_and_batch_one(files: Callable[..., bytes], precision: Precision) -> None:
     data = files(Quantization(precision=precision))
-    kinds = {operator.type for operator in tflite_file.operators(data)}
+    kinds = {operator.type for operator in read_operators(data)}
     assert not kinds & {"SHAPE", "PACK"}
     audit = verify.audit(data)
     assert (audit.input.shape, audit.output.shape) == ((1, 16, 16, 3), (1, 10))

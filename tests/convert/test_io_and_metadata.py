@@ -84,7 +84,7 @@ def test_probabilities_are_the_softmax_of_the_logits(
     x = fresh.values if dtype != "int8" else (fresh.values.astype(int) - 128).astype(np.int8)
     x = next(fresh.batches(len(fresh))) if dtype == "float32" else x
     expected = softmax(outputs(plain, x))
-    given = io_ops.give_probabilities(plain)
+    given = io_ops.append_softmax(plain)
     found = outputs(given, x)
     result = runner.ends(runner.load(given))[1]
     if result.dtype == "float32":
@@ -117,7 +117,9 @@ def test_a_file_that_takes_pixels_gives_what_it_gave_for_its_own_inputs(
     plain = export.to_tflite(ready, settings, inputs)
     source = runner.ends(runner.load(plain))[0]
     expected = outputs(plain, runner.quantize(next(inputs.batches(20)), source))
-    changed = io_ops.take_pixels(plain, seen.mean, seen.std, reverse=seen.channel_order == "bgr")
+    changed = io_ops.prepend_normalization(
+        plain, seen.mean, seen.std, reverse=seen.channel_order == "bgr"
+    )
     least = {"int8": -128, "uint8": 0, "float32": 0}[source.dtype]
     pixels = (inputs.values.astype(int) + least).astype(source.dtype)
     found = outputs(changed, pixels)

@@ -8,7 +8,7 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 
-from tests.tflite_file.test_tflite_file import code, graph, operator, pack, tensor
+from tests.tflite_file.test_model import code, graph, operator, pack, tensor
 from tflite_file import extract_ops
 
 BUILTIN = schema.BuiltinOperator
@@ -126,13 +126,13 @@ def read(data: bytes) -> Any:
 
 def test_what_a_constant_becomes_at_loading_is_no_part_and_comes_with_its_reader() -> None:
     data = pack(half_precision())
-    assert [(part.index, part.type, part.tensor) for part in extract_ops.parts(data)] == [
+    assert [(part.index, part.type, part.tensor) for part in extract_ops.list_ops(data)] == [
         (1, "FULLY_CONNECTED", "logits"),
         (2, "RELU", "out"),
     ]
     image = RNG.normal(size=(1, 4)).astype(np.float32)
     expected = image @ WEIGHTS.astype(np.float32).T + BIAS
-    found = run(extract_ops.cut(data, [1]), image)
+    found = run(extract_ops.extract(data, [1]), image)
     np.testing.assert_allclose(found["logits"], expected, rtol=1e-5)
     assert list(found) == ["logits"]
 
@@ -140,14 +140,14 @@ def test_what_a_constant_becomes_at_loading_is_no_part_and_comes_with_its_reader
 def test_a_run_gives_what_others_read_and_nothing_from_inside() -> None:
     data = pack(half_precision())
     image = RNG.normal(size=(1, 4)).astype(np.float32)
-    found = run(extract_ops.cut(data, [1, 2]), image)
+    found = run(extract_ops.extract(data, [1, 2]), image)
     assert list(found) == ["out"]
     expected = np.maximum(image @ WEIGHTS.astype(np.float32).T + BIAS, 0)
     np.testing.assert_allclose(found["out"], expected, rtol=1e-5)
 
     made = half_precision()
     made.subgraphs[0].outputs = [4, 5]
-    assert list(run(extract_ops.cut(pack(made), [1, 2]), image)) == ["logits", "out"]
+    assert list(run(extract_ops.extract(pack(made), [1, 2]), image)) == ["logits", "out"]
 
 
 def test_weights_that_lie_behind_the_tables_come_along() -> None:
@@ -156,12 +156,12 @@ def test_weights_that_lie_behind_the_tables_come_along() -> None:
     made.buffers[1].size, made.buffers[1].offset = WEIGHTS.nbytes, 1 << 20
     data = pack(made)
     data += bytes((1 << 20) - len(data)) + WEIGHTS.tobytes()
-    assert extract_ops.cut(data, [1]) == extract_ops.cut(pack(half_precision()), [1])
+    assert extract_ops.extract(data, [1]) == extract_ops.extract(pack(half_precision()), [1])
 
 
 def test_options_quantization_and_values_are_kept() -> None:
     data = convolutions(stride=2, scale=0.25)
-    whole, part = read(data), read(extract_ops.cut(data, [1]))
+    whole, part = read(data), read(extract_ops.extract(data, [1]))
     (main,) = part.subgraphs
     (one,) = main.operators
     assert one.builtinOptions.strideW == 2
@@ -173,7 +173,7 @@ def test_options_quantization_and_values_are_kept() -> None:
 
 
 def test_constants_are_aligned_as_the_converter_does() -> None:
-    data = extract_ops.cut(pack(half_precision()), [1])
+    data = extract_ops.extract(pack(half_precision()), [1])
     for values in (WEIGHTS, BIAS):
         assert data.index(values.tobytes()) % 16 == 0
 
@@ -190,7 +190,7 @@ def test_constants_are_aligned_as_the_converter_does() -> None:
     ],
 )
 def test_operators_that_do_the_same_work_are_of_one_kind(data: bytes, alike: bool) -> None:
-    first, second = extract_ops.parts(data)
+    first, second = extract_ops.list_ops(data)
     assert (first.kind == second.kind) is alike
 
 
@@ -198,15 +198,15 @@ def test_a_file_with_branches_is_refused() -> None:
     made = half_precision()
     made.subgraphs.append(made.subgraphs[0])
     with pytest.raises(ValueError, match="expected one subgraph, got 2"):
-        extract_ops.parts(pack(made))
+        extract_ops.list_ops(pack(made))
     with pytest.raises(ValueError, match="expected one subgraph, got 2"):
-        extract_ops.cut(pack(made), [0])
+        extract_ops.extract(pack(made), [0])
 
 
 def test_a_damaged_file_is_refused() -> None:
     data = pack(half_precision())
     with pytest.raises(ValueError, match="truncated or damaged"):
-        extract_ops.parts(data[: len(data) // 2])
+        extract_ops.list_ops(data[: len(data) // 2])
 
 
 def test_no_damage_leads_to_another_error() -> None:
@@ -215,8 +215,8 @@ def test_no_damage_leads_to_another_error() -> None:
         spoiled = bytearray(data)
         spoiled[rng.randrange(len(data))] = rng.randrange(256)
         try:
-            for part in extract_ops.parts(bytes(spoiled)):
-                extract_ops.cut(bytes(spoiled), [part.index])
+            for part in extract_ops.list_ops(bytes(spoiled)):
+                extract_ops.extract(bytes(spoiled), [part.index])
         except UnicodeDecodeError:
             raise
         except ValueError:

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-import tflite_file
 from tests.tflite_file import client
-from tests.tflite_file.test_tflite_file import model, pack
+from tests.tflite_file.test_model import model, pack
 from tflite_file import metadata
 from tflite_file.metadata import Metadata
+from tflite_file.model import read_operators
 
 TOLD = Metadata(
     name="net x0.5",
@@ -73,7 +73,7 @@ def test_what_is_written_is_read_again(plain: bytes, told: Metadata) -> None:
     data = metadata.add(plain, told)
     assert metadata.read(data) == in_float32(told)
     assert client.metadata(data).labels == told.class_names
-    assert tflite_file.operators(data) == tflite_file.operators(plain)
+    assert read_operators(data) == read_operators(plain)
 
 
 def test_a_file_without_metadata_tells_nothing(plain: bytes) -> None:

@@ -7,11 +7,11 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 
-import tflite_file
 from tests.tflite_file.test_extract_ops import buffer, network, shaped
-from tests.tflite_file.test_tflite_file import code, operator, pack
+from tests.tflite_file.test_model import code, operator, pack
 from tflite_file import mixed_precision
-from tflite_file.mixed_precision import Change
+from tflite_file.mixed_precision import OpOverride
+from tflite_file.model import read_operators
 
 BUILTIN = schema.BuiltinOperator
 TYPE = schema.TensorType
@@ -116,12 +116,12 @@ def reference(x: np.ndarray, dtypes: list[str]) -> np.ndarray:
 )
 def test_operators_compute_in_the_dtypes_asked_for(chain: bytes, dtypes: list[str]) -> None:
     changes = {
-        number: Change(dtype, [KERNELS[number], BIASES[number]] if dtype == "float32" else [])
+        number: OpOverride(dtype, [KERNELS[number], BIASES[number]] if dtype == "float32" else [])
         for number, dtype in enumerate(dtypes)
         if dtype != "int8"
     }
-    data = mixed_precision.change(chain, changes)
-    dense = [x.dtypes for x in tflite_file.operators(data) if x.type == "FULLY_CONNECTED"]
+    data = mixed_precision.apply_overrides(chain, changes)
+    dense = [x.dtypes for x in read_operators(data) if x.type == "FULLY_CONNECTED"]
     assert dense == [(dtype,) for dtype in dtypes]
     differences = []
     for x in RNG.integers(-128, 128, (20, 4)).astype(np.int8):
@@ -131,15 +131,15 @@ def test_operators_compute_in_the_dtypes_asked_for(chain: bytes, dtypes: list[st
 
 
 def conversions(data: bytes) -> list[str]:
-    types = [operator.type for operator in tflite_file.operators(data)]
+    types = [operator.type for operator in read_operators(data)]
     return [type_ for type_ in types if type_ != "FULLY_CONNECTED"]
 
 
 def test_neighbours_of_one_dtype_need_no_conversion_between_them(chain: bytes) -> None:
-    floats = {n: Change("float32", [KERNELS[n], BIASES[n]]) for n in (0, 1)}
-    assert conversions(mixed_precision.change(chain, floats)) == ["DEQUANTIZE", "QUANTIZE"]
-    alone = {1: Change("int16")}
-    assert conversions(mixed_precision.change(chain, alone)) == ["QUANTIZE", "QUANTIZE"]
+    floats = {n: OpOverride("float32", [KERNELS[n], BIASES[n]]) for n in (0, 1)}
+    assert conversions(mixed_precision.apply_overrides(chain, floats)) == ["DEQUANTIZE", "QUANTIZE"]
+    alone = {1: OpOverride("int16")}
+    assert conversions(mixed_precision.apply_overrides(chain, alone)) == ["QUANTIZE", "QUANTIZE"]
 
 
 def test_a_range_that_clips_clips_for_all_who_read(chain: bytes) -> None:
@@ -148,17 +148,20 @@ def test_a_range_that_clips_clips_for_all_who_read(chain: bytes) -> None:
     clipping.subgraphs[0].operators[0].builtinOptions.fusedActivationFunction = 0
     clipping.subgraphs[0].tensors[3].quantization.zeroPoint = np.array([-128])
     data = pack(clipping)
-    floats = {n: Change("float32", [KERNELS[n], BIASES[n]], clips=n == 0) for n in (0, 1)}
-    changed = mixed_precision.change(data, floats)
+    floats = {
+        n: OpOverride("float32", [KERNELS[n], BIASES[n]], range_is_activation=n == 0)
+        for n in (0, 1)
+    }
+    changed = mixed_precision.apply_overrides(data, floats)
     assert conversions(changed) == ["DEQUANTIZE", "QUANTIZE", "DEQUANTIZE", "QUANTIZE"]
     for x in RNG.integers(-128, 128, (20, 4)).astype(np.int8):
         np.testing.assert_allclose(run(changed, x), run(data, x), atol=3.5 * SCALES[-1])
 
 
 def test_what_changed_operators_have_no_use_for_leaves_the_file(chain: bytes) -> None:
-    floats = {n: Change("float32", [KERNELS[n], BIASES[n]]) for n in range(3)}
+    floats = {n: OpOverride("float32", [KERNELS[n], BIASES[n]]) for n in range(3)}
     model = schema.ModelT.InitFromObj(
-        schema.Model.GetRootAs(mixed_precision.change(chain, floats), 0)
+        schema.Model.GetRootAs(mixed_precision.apply_overrides(chain, floats), 0)
     )
     constants = [buffer for buffer in model.buffers if buffer.data is not None]
     assert sorted(len(buffer.data) for buffer in constants) == [16] * 3 + [64] * 3
@@ -168,7 +171,7 @@ def test_what_changed_operators_have_no_use_for_leaves_the_file(chain: bytes) ->
 
 
 def test_constants_are_read_with_their_steps(chain: bytes) -> None:
-    assert mixed_precision.tensors(chain) == NAMES
-    (kernel, step), (bias, _) = mixed_precision.constants(chain, 1)
+    assert mixed_precision.output_names(chain) == NAMES
+    (kernel, step), (bias, _) = mixed_precision.quantized_constants(chain, 1)
     assert np.abs(kernel - KERNELS[1]).max() <= step.item() / 2 * 1.001
     np.testing.assert_allclose(bias, BIASES[1], atol=SCALES[1] * stored(1)[2])

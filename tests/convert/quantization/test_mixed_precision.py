@@ -8,7 +8,6 @@ import pytest
 import tf_keras as keras
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-import tflite_file
 from convert import auto_mixed_precision, export
 from convert.calibration_data import Inputs
 from convert.quantization import mixed_precision, quantize
@@ -17,6 +16,7 @@ from convert.settings import Precision, Quantization, Verification
 from convert.verification import gates, runner, verify
 from keras_models.images.decode import Preprocessing
 from shufflelite.errors import InputError
+from tflite_file.model import read_operators
 
 INT8 = Quantization(precision=Precision.INT8)
 KINDS = ["conv1", "depthwise", "reduce", "global_pool", "classifier"]
@@ -133,7 +133,7 @@ def test_layers_with_int16_hand_on_256_times_finer_steps(small: Any) -> None:
     behind = copy(given.astype(np.float32)).numpy()
     steps = np.abs(opened.values("depthwise") - behind) / opened.step("depthwise")
     assert np.percentile(steps, 99) < 0.51
-    types = [operator.dtypes for operator in tflite_file.operators(data)]
+    types = [operator.dtypes for operator in read_operators(data)]
     assert types.count(("int16",)) == 3  # with the QUANTIZE before them
     assert verify.audit(data).float_operators == {}
 

@@ -88,8 +88,8 @@ def test_a_card_s_python_answers_as_the_file_does_here(
         data = logits
         if scores:
             reverse = seen.channel_order == "bgr"
-            data = io_ops.take_pixels(
-                io_ops.give_probabilities(data), seen.mean, seen.std, reverse=reverse
+            data = io_ops.prepend_normalization(
+                io_ops.append_softmax(data), seen.mean, seen.std, reverse=reverse
             )
             seen = replace(seen, mean=(0.0,) * 3, std=(1.0,) * 3, channel_order="rgb")
         folder = tmp_path / str(number)

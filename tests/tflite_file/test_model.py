@@ -7,8 +7,7 @@ import flatbuffers
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
-import tflite_file
-from tflite_file import Operator
+from tflite_file.model import Operator, count_delegation, read_operators
 
 BUILTIN = schema.BuiltinOperator
 TYPE = schema.TensorType
@@ -85,14 +84,14 @@ def node(index: int, name: str, inputs: list[int], outputs: list[int]) -> dict[s
 
 
 def test_operators_come_in_order_with_the_dtypes_of_their_outputs() -> None:
-    assert tflite_file.operators(pack(model())) == OPERATORS
+    assert read_operators(pack(model())) == OPERATORS
 
 
 def test_a_file_that_is_cut_anywhere_is_refused_or_lost_only_padding() -> None:
     data = pack(model())
     for length in range(len(data)):
         try:
-            found = tflite_file.operators(data[:length])
+            found = read_operators(data[:length])
         except ValueError:
             continue
         assert found == OPERATORS
@@ -103,7 +102,7 @@ def test_a_file_that_is_cut_anywhere_is_refused_or_lost_only_padding() -> None:
 def test_a_truncated_file_is_refused(kept: float) -> None:
     data = pack(model())
     with pytest.raises(ValueError, match="truncated or damaged"):
-        tflite_file.operators(data[: int(len(data) * kept)])
+        read_operators(data[: int(len(data) * kept)])
 
 
 def test_a_damaged_file_gives_no_other_error() -> None:
@@ -115,7 +114,7 @@ def test_a_damaged_file_gives_no_other_error() -> None:
         for _ in range(4):
             damaged[rng.randrange(len(data))] = rng.randrange(256)
         try:
-            tflite_file.operators(bytes(damaged))
+            read_operators(bytes(damaged))
         except ValueError:
             refused += 1
     assert refused > 50
@@ -128,8 +127,8 @@ def test_weights_that_lie_behind_the_tables_must_be_in_the_file(offset: int) -> 
     made.buffers[1].offset, made.buffers[1].size = offset, 5_000
     data = pack(made)
     with pytest.raises(ValueError, match="truncated or damaged"):
-        tflite_file.operators(data)
-    assert tflite_file.operators(data + bytes(offset + 5_000)) == OPERATORS
+        read_operators(data)
+    assert read_operators(data + bytes(offset + 5_000)) == OPERATORS
 
 
 def test_without_delegates_all_operators_are_outside() -> None:
@@ -138,7 +137,7 @@ def test_without_delegates_all_operators_are_outside() -> None:
         node(1, "CONV_2D", [1, 11], [2]),
         node(2, "MEAN", [2], [3]),
     ]
-    assert tflite_file.delegation(nodes) == (0, {"CONV_2D": 2, "MEAN": 1})
+    assert count_delegation(nodes) == (0, {"CONV_2D": 2, "MEAN": 1})
 
 
 def test_operators_a_delegate_replaced_are_not_outside() -> None:
@@ -148,7 +147,7 @@ def test_operators_a_delegate_replaced_are_not_outside() -> None:
         node(2, "MEAN", [2], [3]),
         node(3, "DELEGATE", [0, 10], [3]),
     ]
-    assert tflite_file.delegation(nodes) == (1, {})
+    assert count_delegation(nodes) == (1, {})
 
 
 def test_an_operator_between_two_partitions_is_outside() -> None:
@@ -160,7 +159,7 @@ def test_an_operator_between_two_partitions_is_outside() -> None:
         node(4, "DELEGATE", [0], [1]),
         node(5, "DELEGATE", [2], [3]),
     ]
-    assert tflite_file.delegation(nodes) == (2, {"AVERAGE_POOL_2D": 1, "SOFTMAX": 1})
+    assert count_delegation(nodes) == (2, {"AVERAGE_POOL_2D": 1, "SOFTMAX": 1})
 
 
 def test_branches_inside_one_partition_are_followed() -> None:
@@ -173,4 +172,4 @@ def test_branches_inside_one_partition_are_followed() -> None:
         node(4, "CUSTOM", [4, 5], [6]),
         node(5, "DELEGATE", [0], [4, 5]),
     ]
-    assert tflite_file.delegation(nodes) == (1, {"CUSTOM": 1})
+    assert count_delegation(nodes) == (1, {"CUSTOM": 1})
