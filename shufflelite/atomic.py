@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and the hash that tells a whole one."""
+"""Writes files whole or not at all, and hashes them."""
 
 import contextlib
 import hashlib
@@ -24,7 +24,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def named(path: Path) -> Iterator[None]:
-    """Puts the path into an error that names none, as that of a full disk."""
+    """Adds the path to an OSError that has none, such as that of a full disk."""
     try:
         yield
     except OSError as error:
@@ -33,18 +33,18 @@ def named(path: Path) -> Iterator[None]:
 
 
 def write(path: Path, data: bytes) -> None:
-    """Writes a file of its own, as a picture or a table: whole, or not at all."""
+    """Writes a whole file, such as a picture or a table, or none."""
     with named(path), replacing(path) as temporary:
         temporary.write_bytes(data)
 
 
 def sha256(path: Path) -> str:
-    """Of all that the file holds, in hexadecimal."""
+    """Returns the SHA-256 of the file in hexadecimal."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def check_folder(folder: Path, *, flag: str) -> None:
-    """Makes the folder; raises InputError now rather than after minutes of measuring."""
+    """Makes the folder; raises InputError if it cannot be written, before any long work."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as file:
@@ -54,7 +54,7 @@ def check_folder(folder: Path, *, flag: str) -> None:
 
 
 def runs_elsewhere(process: int) -> bool:
-    """Whether another process of that number runs: then what it writes is no leftover."""
+    """Whether another process with this ID runs: its unfinished files are no leftovers."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:

@@ -13,7 +13,8 @@ from typing import Any, TextIO
 
 from absl import app, flags
 
-from shufflelite.errors import InputError, one_line
+from shufflelite.display import markdown_cell, one_line
+from shufflelite.errors import InputError
 
 DONE, FAILED, USAGE, GATE_MISSED = 0, 1, 2, 3
 _OF_MEMORY = {  # exception: what it says, where there was too little memory
@@ -106,11 +107,8 @@ def print_table(
 def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> str:
     """A table in Markdown, likewise."""
     rule = ["---"] * left + ["---:"] * (len(headings) - left)
-    return "\n".join(f"| {' | '.join(map(_cell, row))} |" for row in (headings, rule, *rows))
-
-
-def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|")
+    lines = (" | ".join(map(markdown_cell, row)) for row in (headings, rule, *rows))
+    return "\n".join(f"| {line} |" for line in lines)
 
 
 def _fail(name: str, message: str, code: int) -> int:

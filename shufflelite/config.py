@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from shufflelite.errors import InputError, one_line
+from shufflelite.display import one_line
+from shufflelite.errors import InputError
 
 if sys.version_info >= (3, 11):
     import tomllib

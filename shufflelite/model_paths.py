@@ -1,32 +1,34 @@
-"""The files that a command's --models names, and short names for them."""
+"""The files that a command's --models names, and short labels for them."""
 
 import glob
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-BUNDLED = "model.tflite"  # which says nothing; its folder does
+from shufflelite.display import printable
+
+BUNDLED = "model.tflite"  # says nothing, its folder does
 
 
-def expand(words: Iterable[str]) -> list[Path]:
-    """Paths, comma-separated paths, and patterns, as paths; what is not there too."""
-    return [path for word in words for path in _expand(word)]
+def expand(arguments: Iterable[str]) -> list[Path]:
+    """Expands paths, comma-separated paths and patterns; keeps paths that do not exist."""
+    return [path for argument in arguments for path in _expand(argument)]
 
 
 def names(paths: Sequence[Path]) -> list[str]:
-    """Short names: the bundle's folder, else the file's stem; more folders where those are equal.
+    """Short labels: the bundle's folder, or the file's stem, with parent folders if those clash.
 
-    A file whose stem another has too keeps its ending.  The same file again gets a number.
+    Files with equal stems keep their extensions.  A file that is listed again gets a number.
     """
-    whole = [Path(os.path.abspath(path)) for path in paths]
-    short = [_parts(path) for path in whole]
+    absolute = [Path(os.path.abspath(path)) for path in paths]
+    short = [_parts(path) for path in absolute]
     clashes = [
-        any(other != path and also == own for other, also in zip(whole, short, strict=True))
-        for path, own in zip(whole, short, strict=True)
+        any(other != path and also == own for other, also in zip(absolute, short, strict=True))
+        for path, own in zip(absolute, short, strict=True)
     ]
     parts = [
         path.parts if clash and path.name != BUNDLED else own
-        for path, own, clash in zip(whole, short, clashes, strict=True)
+        for path, own, clash in zip(absolute, short, clashes, strict=True)
     ]
     labels = []
     for index, own in enumerate(parts):
@@ -35,7 +37,7 @@ def names(paths: Sequence[Path]) -> list[str]:
         while any(other[-depth:] == own[-depth:] for other in others) and depth < len(own):
             depth += 1
         again = parts[:index].count(own)
-        labels.append(_shown("/".join(own[-depth:])) + (f"#{again + 1}" if again else ""))
+        labels.append(printable("/".join(own[-depth:])) + (f"#{again + 1}" if again else ""))
     return labels
 
 
@@ -43,14 +45,9 @@ def _parts(path: Path) -> tuple[str, ...]:
     return path.parent.parts if path.name == BUNDLED else path.with_suffix("").parts
 
 
-def _shown(name: str) -> str:
-    """In one line whatever it holds."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
-
-
-def _expand(word: str) -> list[Path]:
-    if os.path.exists(word):
-        return [Path(word)]
-    if "," in word:
-        return [path for part in word.split(",") if part for path in _expand(part)]
-    return [Path(path) for path in sorted(glob.glob(word))] or [Path(word)]
+def _expand(argument: str) -> list[Path]:
+    if os.path.exists(argument):
+        return [Path(argument)]
+    if "," in argument:
+        return [path for part in argument.split(",") if part for path in _expand(part)]
+    return [Path(path) for path in sorted(glob.glob(argument))] or [Path(argument)]

@@ -1,10 +1,10 @@
-"""Which versions of packages are here, for reports."""
+"""Versions of installed packages, for reports."""
 
 import importlib.metadata
 
 
 def version(package: str) -> str | None:
-    """The version of an installed package; None where it is not installed, as ours may be."""
+    """The version of an installed package, or None; ours, too, may run without being installed."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:

@@ -18,7 +18,8 @@ from keras_models.checkpoints.load import load_weights
 from keras_models.images import class_names
 from keras_models.images.decode import Preprocessing
 from shufflelite import config, model_paths
-from shufflelite.errors import InputError, one_line
+from shufflelite.display import one_line
+from shufflelite.errors import InputError
 from tflite_file import metadata
 from tflite_file.model import read_operators
 

@@ -6,7 +6,8 @@ import numpy as np
 
 from convert.verification import runner
 from shufflelite import isolated
-from shufflelite.errors import InputError, one_line
+from shufflelite.display import one_line
+from shufflelite.errors import InputError
 
 
 def check(data: bytes) -> None:

@@ -21,7 +21,8 @@ import safetensors.numpy
 
 from keras_models.checkpoints import pth
 from shufflelite import isolated
-from shufflelite.errors import InputError, one_line
+from shufflelite.display import one_line
+from shufflelite.errors import InputError
 
 MAX_BYTES = 4 << 30  # a small file that declares a larger array or archive member is a bomb
 _MOST_INFLATED = 2000  # bytes of an array for each that HDF5 stores: gzip makes 1000 of one

@@ -14,7 +14,8 @@ import safetensors.numpy
 from keras_models.images.decode import Preprocessing
 from shufflelite import config
 from shufflelite.atomic import replacing
-from shufflelite.errors import InputError, one_line
+from shufflelite.display import one_line
+from shufflelite.errors import InputError
 
 KEY = "shufflelite"  # the only one: safetensors writes several in any order
 

@@ -15,7 +15,8 @@ from PIL import Image, ImageOps
 
 from keras_models.images import lists
 from keras_models.images.lists import PictureList
-from shufflelite.errors import InputError, one_line
+from shufflelite.display import one_line
+from shufflelite.errors import InputError
 
 INTERPOLATIONS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 CHANNEL_ORDERS = ("rgb", "bgr")

@@ -1,4 +1,4 @@
-"""What crashes or loops in a process of its own is one line here."""
+"""Code in a child process: its result, or one line when it crashes or hangs."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from shufflelite import isolated
 from shufflelite.errors import InputError
 
 
-def test_code_gets_its_words_and_input_and_tells_how_it_ended() -> None:
+def test_code_gets_its_arguments_and_input_and_returns_how_it_ended() -> None:
     code = "import sys; print(sys.argv[1:], sys.stdin.read()); sys.exit(len(sys.argv) - 2)"
     assert isolated.run(code, "a", library="it", data=b"b") == (True, "['a'] b\n")
     assert isolated.run(code, "a", "$b", library="it") == (False, "['a', '$b'] \n")
@@ -18,7 +18,7 @@ def test_a_crash_is_one_line() -> None:
         isolated.run(code, library="it")
 
 
-def test_what_comes_to_no_end_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hang_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(isolated, "TIMEOUT_S", 0.5)
-    with pytest.raises(InputError, match=r"^it comes to no end with it: damaged, or"):
+    with pytest.raises(InputError, match=r"^it hangs on it: damaged, or"):
         isolated.run("while True: pass", library="it")

@@ -8,6 +8,7 @@ from convert.bundle.report import Report, network_name, output_name, rows
 from convert.settings import Estimator, Precision
 from keras_models import registry
 from keras_models.checkpoints import bundled
+from shufflelite.display import markdown_cell
 
 FAMILIES = {  # module of the builder: what the network is
     "alexnet": "AlexNet, the winner of the ImageNet challenge of 2012; a baseline",
@@ -77,6 +78,7 @@ def environment() -> jinja2.Environment:
         keep_trailing_newline=True,
     )
     made.filters |= {
+        "markdown_cell": markdown_cell,
         "float32": snippets.float32,
         "signed": snippets.signed,
         "paragraph": lambda text: " ".join(text.split()) + "\n",  # one line of Markdown
