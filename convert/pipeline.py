@@ -7,9 +7,9 @@ import tensorflow as tf
 
 from convert import autotune, tflite_model
 from convert.bundle import writer
-from convert.bundle.report import Report, make_report
+from convert.bundle.report import ConversionReport, make_report
 from convert.calibration_data import PICTURES, Inputs, from_pictures
-from convert.io_and_metadata import finish
+from convert.io_and_metadata import add_io_and_metadata
 from convert.lowering import lower
 from convert.network import Network, create
 from convert.quantization import mixed_precision, qat, synthetic_inputs
@@ -22,7 +22,7 @@ from shufflelite.errors import InputError
 from shufflelite.progress import Progress
 
 
-def run(settings: Settings, progress: Progress) -> tuple[Path, Report]:
+def run(settings: Settings, progress: Progress) -> tuple[Path, ConversionReport]:
     """Converts, proves and bundles one network; returns the bundle's folder and its report.
 
     Raises:
@@ -62,7 +62,7 @@ def run(settings: Settings, progress: Progress) -> tuple[Path, Report]:
         made, chosen, network.model, checked, settings, progress
     )
     class_names = network.class_names or checked.class_names
-    finished = finish(made, network, class_names, settings)
+    finished = add_io_and_metadata(made, network, class_names, settings)
     audit, fidelity = _verify(made, finished, network, checked, settings, progress)
     report = make_report(
         settings, network, tuned.gains, calibration, checked, finished, audit, fidelity

@@ -1,4 +1,4 @@
-"""What a conversion found out: for machines in JSON, for people in rows."""
+"""The results of a conversion: report.json for machines, a table for people."""
 
 import dataclasses
 import hashlib
@@ -9,7 +9,7 @@ from typing import Any
 
 from convert.autotune import Gain
 from convert.calibration_data import Inputs
-from convert.io_and_metadata import readers
+from convert.io_and_metadata import compatible_readers
 from convert.network import Network, WeightsOrigin
 from convert.quantization.mixed_precision import Mixed
 from convert.quantization.qat import Epoch
@@ -23,14 +23,14 @@ from keras_models.images.decode import Preprocessing
 from shufflelite import config
 from shufflelite.versions import version
 
-SCHEMA = 1  # of report.json; grows when a field changes its meaning
+SCHEMA = 1  # version of report.json; grows when a field changes its meaning
 WORST_LAYERS = 5
 PACKAGES = ("shufflelite", "tensorflow", "tf_keras", "ai-edge-litert", "tflite-runtime", "numpy")
 
 
 @dataclass(frozen=True)
 class InputsOrigin:
-    """What the network was calibrated or verified on."""
+    """The inputs of calibration or verification."""
 
     origin: str
     count: int
@@ -39,16 +39,16 @@ class InputsOrigin:
 
 
 @dataclass(frozen=True)
-class Report:
-    """Everything about one bundle.  Percentages are 0..100."""
+class ConversionReport:
+    """All results of one conversion.  Percentages are 0..100."""
 
     settings: Settings
-    options: Mapping[str, Any]  # of the builder: the user's, and what the weights needed
+    options: Mapping[str, Any]  # of the builder: the user's and those that the weights need
     params: int
     multiply_adds: int
     weights: WeightsOrigin
     preprocessing: Preprocessing
-    forms: tuple[Gain, ...]  # chosen by measuring, and what each gained
+    forms: tuple[Gain, ...]  # lowering choices made by measuring, with their gains
     calibration: InputsOrigin | None
     verified_on: InputsOrigin
     sha256: str
@@ -56,13 +56,13 @@ class Report:
     fidelity: Fidelity
     gates: tuple[gates.Gate, ...]
     versions: dict[str, str]
-    training: tuple[Epoch, ...] = ()  # of the int8 form
-    mixed: Mixed | None = None  # where layers of an int8 file do not compute in int8
+    training: tuple[Epoch, ...] = ()  # quantization-aware
+    mixed: Mixed | None = None  # layers of an int8 file that do not compute in int8
     schema: int = SCHEMA
 
     @property
     def passed(self) -> bool:
-        """Whether every gate that the user set was reached."""
+        """Whether the file passed every gate that the user set."""
         return all(gate.passed for gate in self.gates)
 
 
@@ -71,13 +71,14 @@ def make_report(
     network: Network,
     forms: tuple[Gain, ...],
     calibration: Inputs | None,
-    checked: Inputs,
+    verification: Inputs,
     file: File,
     audit: Audit,
     fidelity: Fidelity,
-) -> Report:
-    """Puts together what the stages gave."""
-    return Report(
+) -> ConversionReport:
+    """Collects the results of the stages."""
+    needs_inputs = settings.quantization.precision.needs_inputs
+    return ConversionReport(
         settings=settings,
         options=network.options,
         params=network.params,
@@ -85,11 +86,9 @@ def make_report(
         weights=network.weights,
         preprocessing=file.preprocessing,
         forms=forms,
-        calibration=_origin(calibration)
-        if calibration and settings.quantization.precision.needs_inputs
-        else None,
+        calibration=_origin(calibration) if calibration and needs_inputs else None,
         training=file.epochs,
-        verified_on=_origin(checked),
+        verified_on=_origin(verification),
         sha256=hashlib.sha256(file.data).hexdigest(),
         audit=audit,
         fidelity=fidelity,
@@ -99,19 +98,19 @@ def make_report(
     )
 
 
-def to_json(report: Report) -> str:
-    """The whole report; the same report gives the same text, wherever it will lie."""
+def to_json(report: ConversionReport) -> str:
+    """The whole report; independent of the output folder."""
     settings = config.to_dict(report.settings)
     del settings["out"]
-    plain = dataclasses.asdict(report) | {"settings": settings}
-    return json.dumps(plain, indent=2, sort_keys=True) + "\n"
+    fields = dataclasses.asdict(report) | {"settings": settings}
+    return json.dumps(fields, indent=2, sort_keys=True) + "\n"
 
 
-def rows(report: Report) -> list[tuple[str, str]]:
-    """What a person wants to know first: (what, how much)."""
+def rows(report: ConversionReport) -> list[tuple[str, str]]:
+    """The table for people: (property, value), the most important first."""
     audit, fidelity = report.audit, report.fidelity
     requantized = f"{audit.requantizations} QUANTIZE inside"
-    found = [
+    table = [
         ("network", network_name(report)),
         ("size", f"{audit.size_bytes:,} bytes"),
         ("parameters", f"{report.params:,}"),
@@ -126,12 +125,12 @@ def rows(report: Report) -> list[tuple[str, str]]:
         ("tflite-runtime", _loads(report)),
     ]
     if report.mixed:
-        found.append(("higher precision", _mixed(report.mixed)))
+        table.append(("higher precision", _mixed(report.mixed)))
     if report.calibration:
-        found.append(("calibrated on", _inputs(report.calibration)))
+        table.append(("calibrated on", _inputs(report.calibration)))
     if report.training:
-        found.append(("trained in int8", _training(report)))
-    found.append(("verified on", _inputs(report.verified_on)))
+        table.append(("trained in int8", _training(report)))
+    table.append(("verified on", _inputs(report.verified_on)))
     if difference := fidelity.top1_difference:
         top1 = (
             f"{form} {top1:.1f} % ({_interval(interval)})"
@@ -140,12 +139,12 @@ def rows(report: Report) -> list[tuple[str, str]]:
                 ("file", fidelity.top1, fidelity.top1_interval),
             )
         )
-        found += [
+        table += [
             ("top-1", f"{', '.join(top1)}, with 95 % intervals"),
             ("difference", f"{difference.points:+.1f} points ({_interval(difference.interval)})"),
             ("top-5", f"float {fidelity.float_top5:.1f} %, file {fidelity.top5:.1f} %"),
         ]
-    found += [
+    table += [
         ("agreement", f"{fidelity.agreement:.1f} % of inputs keep their best class"),
         *_rounded(fidelity),
         ("logits", f"{fidelity.sqnr_db:.1f} dB signal to quantization noise"),
@@ -154,7 +153,7 @@ def rows(report: Report) -> list[tuple[str, str]]:
             ", ".join(f"{x.name} {x.sqnr_db:.1f} dB" for x in fidelity.layers[:WORST_LAYERS]),
         ),
     ]
-    return found + [
+    return table + [
         (
             f"gate {g.flag}",
             f"{g.value:.2f}, limit {g.limit:g}: {'passed' if g.passed else 'MISSED'}",
@@ -163,18 +162,18 @@ def rows(report: Report) -> list[tuple[str, str]]:
     ]
 
 
-def output_name(report: Report) -> str:
-    """What the output's values are: logits or scores."""
+def output_name(report: ConversionReport) -> str:
+    """What the values of the output are: "logits" or "scores"."""
     return "scores" if report.settings.quantization.scores else "logits"
 
 
-def network_name(report: Report) -> str:
+def network_name(report: ConversionReport) -> str:
     """The network with the options of its builder, as `mobilenet_v1 width=0.25`."""
     options = (f"{name}={value}" for name, value in sorted(report.options.items()))
     return " ".join([report.settings.model.name, *options])
 
 
-def _form(report: Report) -> str:
+def _form(report: ConversionReport) -> str:
     lowering = report.settings.lowering
     if lowering.way == "direct":
         return "direct: layer by layer"
@@ -197,9 +196,11 @@ def _tensor(tensor: Tensor) -> str:
     return f"{tensor.dtype} {shape}, scale {tensor.scale:.6g}, zero point {tensor.zero_point}"
 
 
-def _readers(report: Report) -> str:
+def _readers(report: ConversionReport) -> str:
     audit, scores = report.audit, report.settings.quantization.scores
-    return readers(audit.input.dtype, audit.output.dtype, report.preprocessing, scores=scores)
+    return compatible_readers(
+        audit.input.dtype, audit.output.dtype, report.preprocessing, scores=scores
+    )
 
 
 def _float(audit: Audit) -> str:
@@ -221,10 +222,10 @@ def _mixed(mixed: Mixed) -> str:
     return f"{', '.join(layers) or 'no layer'}: {cost}"
 
 
-def _loads(report: Report) -> str:
-    answers = {True: "loads and runs it", False: "does NOT run it", None: "not installed"}
+def _loads(report: ConversionReport) -> str:
+    results = {True: "loads and runs it", False: "does NOT run it", None: "not installed"}
     version = report.versions.get("tflite-runtime", "")
-    return f"{version} {answers[report.audit.loads_in_tflite_runtime]}".strip()
+    return f"{version} {results[report.audit.loads_in_tflite_runtime]}".strip()
 
 
 def _rounded(fidelity: Fidelity) -> list[tuple[str, str]]:
@@ -234,7 +235,7 @@ def _rounded(fidelity: Fidelity) -> list[tuple[str, str]]:
     return [("fake-quantized", f"the network in Keras has the same best class: {agreement:.1f} %")]
 
 
-def _training(report: Report) -> str:
+def _training(report: ConversionReport) -> str:
     first, last = report.training[0], report.training[-1]
     qat, number = report.settings.qat, len(report.training)
     epochs = f"{number} epoch{'s' * (number != 1)} of {qat.data}"
@@ -242,7 +243,7 @@ def _training(report: Report) -> str:
 
 
 def _interval(interval: Interval | None) -> str:
-    assert interval is not None  # where there is a top-1
+    assert interval is not None  # there is a top-1
     return f"{interval[0]:.1f} to {interval[1]:.1f}"
 
 

@@ -1,4 +1,4 @@
-"""The only writer: puts a bundle's folder, or an app's, in its place, whole or not at all."""
+"""Writes a bundle's or an app's folder, whole or not at all. Nothing else of `convert` writes."""
 
 import contextlib
 import ctypes
@@ -17,16 +17,16 @@ from shufflelite.atomic import runs_elsewhere
 from shufflelite.errors import InputError
 
 if TYPE_CHECKING:
-    from convert.bundle.report import Report
+    from convert.bundle.report import ConversionReport
 
-SHORT = {"width": "x", "groups": "g"}  # in a bundle's name
+ABBREVIATIONS = {"width": "x", "groups": "g"}  # of options in a bundle's name
 
 
 def folder(settings: Settings) -> Path:
-    """`out`/<model>_<options>_<resolution>_<precision>, and what the file is for."""
+    """The bundle's folder, out/MODEL_OPTIONS_RESOLUTION_PRECISION_..., by all that matters."""
     model = settings.model
-    named = sorted(model.options, key=lambda name: (name not in SHORT, name))
-    options = [_label(name, model.options[name]) for name in named if name != "allow_any_width"]
+    names = sorted(model.options, key=lambda name: (name not in ABBREVIATIONS, name))
+    options = [_label(name, model.options[name]) for name in names if name != "allow_any_width"]
     parts = [model.name, *options, f"{model.side}", settings.quantization.precision.value]
     if settings.qat.epochs:
         parts.append("qat")
@@ -48,20 +48,20 @@ def _label(name: str, value: bool | float | str) -> str:
         return name if value else f"no_{name}"
     if isinstance(value, str):
         return re.sub(r"[^\w.-]", "_", value)
-    return SHORT.get(name, name) + f"{value:g}"
+    return ABBREVIATIONS.get(name, name) + f"{value:g}"
 
 
 def check_writable(bundle: Path) -> None:
-    """Raises InputError where the bundle could not be written, before any work is done."""
+    """Raises InputError if the bundle could not be written, before any work is done."""
     if bundle.exists() and not (bundle / "report.json").is_file():
         raise InputError(f"{bundle} exists and is not a bundle: move it, or choose another --out.")
     try_folder(bundle, flag="out")
 
 
 def try_folder(folder: Path, *, flag: str) -> None:
-    """Raises InputError where `write_folder` could not write."""
+    """Raises InputError if `write_folder` could not write."""
     with _folder_beside(Path(os.path.realpath(folder)), flag=flag):
-        pass  # permissions, mounts and quotas are best known by trying
+        pass  # only trying tells permissions, mounts and quotas
 
 
 def exclusive(folder: Path, *, flag: str) -> AbstractContextManager[None]:
@@ -71,9 +71,11 @@ def exclusive(folder: Path, *, flag: str) -> AbstractContextManager[None]:
     return lock.exclusive(folder.with_name(f".{folder.name}.lock"), on_busy=on_busy)
 
 
-def write(bundle: Path, data: bytes, report: "Report", class_names: tuple[str, ...] | None) -> None:
+def write(
+    bundle: Path, data: bytes, report: "ConversionReport", class_names: tuple[str, ...] | None
+) -> None:
     """Writes a bundle; see `write_folder`."""
-    from convert.bundle.card.render import to_markdown  # TensorFlow, for which no check waits
+    from convert.bundle.card.render import to_markdown  # late: imports TensorFlow
     from convert.bundle.report import to_json
 
     files = {
@@ -91,29 +93,29 @@ def write(bundle: Path, data: bytes, report: "Report", class_names: tuple[str, .
 
 
 def write_folder(folder: Path, files: Mapping[str, bytes], *, flag: str) -> None:
-    """Writes the files beside `folder` and swaps the two: it is whole at any moment.
+    """Writes the files to a new folder and swaps it with `folder`, which is whole at any moment.
 
     Args:
-      folder: What was there is gone then.
+      folder: Replaced with all that it holds.
       files: Path in the folder -> content.
-      flag: That named the folder, for messages.
+      flag: The flag that names the folder, for messages.
 
     Raises:
-      InputError: the disk is full, or does not let itself be written.
+      InputError: the folder cannot be written, or the disk is full.
     """
     folder = Path(os.path.realpath(folder))
     with _folder_beside(folder, flag=flag) as partial:
         for name, content in files.items():
             (partial / name).parent.mkdir(parents=True, exist_ok=True)
             _write_through(partial / name, content)
-        _give_name(partial, folder)
+        _rename(partial, folder)
 
 
 @contextlib.contextmanager
 def _folder_beside(bundle: Path, *, flag: str) -> Iterator[Path]:
-    """Makes a folder beside `bundle`; it goes, and so do its parents that have no other use."""
+    """Makes a folder beside `bundle`; removes it on exit, with the parents it created, if empty."""
     _clear_leftovers(bundle)
-    made = [p for p in bundle.parents if not p.exists()]
+    created = [p for p in bundle.parents if not p.exists()]
     folder = bundle.with_name(f".{bundle.name}.{os.getpid()}.partial")
     try:
         folder.mkdir(parents=True)
@@ -122,28 +124,28 @@ def _folder_beside(bundle: Path, *, flag: str) -> Iterator[Path]:
         raise InputError(
             f"Expected a folder that can be written for --{flag}, got {bundle.parent} "
             f"({error.strerror or error}): make room there, or choose another; an older bundle "
-            "is as it was."
+            "is unchanged."
         ) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         with contextlib.suppress(OSError):  # not empty: the bundle is there
-            for parent in made:
+            for parent in created:
                 parent.rmdir()
 
 
 def _clear_leftovers(bundle: Path) -> None:
-    """Removes what killed runs left beside `bundle`, but for a bundle that has no name else."""
-    for left in bundle.parent.glob(f".{bundle.name}.*.partial*"):
-        writer = left.name.removeprefix(f".{bundle.name}.").partition(".")[0]
-        if writer.isdigit() and not runs_elsewhere(int(writer)):
-            if left.suffix == ".old" and not bundle.exists():
-                left.rename(bundle)
+    """Removes what killed runs left beside `bundle`, unless it is the only copy of the bundle."""
+    for leftover in bundle.parent.glob(f".{bundle.name}.*.partial*"):
+        process = leftover.name.removeprefix(f".{bundle.name}.").partition(".")[0]
+        if process.isdigit() and not runs_elsewhere(int(process)):
+            if leftover.suffix == ".old" and not bundle.exists():
+                leftover.rename(bundle)
             else:
-                shutil.rmtree(left, ignore_errors=True)
+                shutil.rmtree(leftover, ignore_errors=True)
 
 
-def _give_name(folder: Path, bundle: Path) -> None:
-    """Makes `folder` the bundle, in one step where the system can; an older one gets its name."""
+def _rename(folder: Path, bundle: Path) -> None:
+    """Renames `folder` to `bundle`, in one step if possible; an older bundle gets its name."""
     if not bundle.exists():
         folder.rename(bundle)
     elif not _swap(folder, bundle):
@@ -158,17 +160,17 @@ def _give_name(folder: Path, bundle: Path) -> None:
 
 
 def _swap(one: Path, other: Path) -> bool:
-    """Swaps the names of two folders; False where only Linux or the file system could not."""
-    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    """Swaps two folders in one step; False if the system or the file system cannot."""
+    at_fdcwd, rename_exchange = -100, 2
     try:
         renameat2 = ctypes.CDLL(None).renameat2
     except AttributeError:
         return False
-    return renameat2(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0
+    return renameat2(at_fdcwd, os.fsencode(one), at_fdcwd, os.fsencode(other), rename_exchange) == 0
 
 
 def _write_through(path: Path, content: bytes) -> None:
     with path.open("wb") as file:
         file.write(content)
         file.flush()
-        os.fsync(file.fileno())  # a full disk is told here, not after the names have changed
+        os.fsync(file.fileno())  # a full disk shows here, not after the names have changed

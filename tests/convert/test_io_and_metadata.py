@@ -15,7 +15,7 @@ from PIL import Image
 from convert import classify, export, pipeline
 from convert.accuracy import models
 from convert.calibration_data import Inputs
-from convert.io_and_metadata import finish, readers
+from convert.io_and_metadata import add_io_and_metadata, compatible_readers
 from convert.lowering import lower
 from convert.network import Network, WeightsOrigin, create
 from convert.quantization import quantize
@@ -178,7 +178,7 @@ def test_a_client_that_knows_the_rules_alone_classifies_as_we_do(
     made = File(plain, network.preprocessing, deployed, None)
     names = network.class_names
     assert names
-    file = finish(made, network, names, Settings(model, settings))
+    file = add_io_and_metadata(made, network, names, Settings(model, settings))
     path = write_bundle(tmp_path / "x", file.data, names=names, preprocessing=file.preprocessing)
     (form,) = models.read_all([str(path)], preprocessing=None, labels=None)
     assert form.gives_scores is scores
@@ -210,7 +210,9 @@ def test_readers_are_told_that_it_is_rgb_where_they_are_right(
 ) -> None:
     """They put pixels into uint8 inputs as they are: what scales channels by itself is refused."""
     made = File(files(settings), seen, small.deployed, None)
-    file = finish(made, of(WeightsOrigin("random"), seen), None, Settings(OURS, settings))
+    file = add_io_and_metadata(
+        made, of(WeightsOrigin("random"), seen), None, Settings(OURS, settings)
+    )
     told = client.metadata(file.data)
     assert (told.content, told.size, told.labels) == (2, (16, 16), None)
     assert told.outputs == ("logits",)
@@ -229,7 +231,7 @@ def test_a_file_of_scores_takes_rgb_that_is_scaled_alike(
     made = File(files(settings), seen, small.deployed, None)
     names = tuple("abcdefghij")
     network = of(WeightsOrigin("bundled", "shufflelite", "ab" * 32), seen)
-    file = finish(made, network, names, Settings(OURS, settings))
+    file = add_io_and_metadata(made, network, names, Settings(OURS, settings))
     told = client.metadata(file.data)
     assert (told.colours, told.outputs, told.labels) == (1, ("probability",), names)
     assert len({*told.mean}) == len({*told.std}) == 1
@@ -249,7 +251,7 @@ def test_foreign_weights_are_told_without_the_path_and_without_a_license(
     seen = Preprocessing()
     network = of(WeightsOrigin("/home/me/weights.pth", "torchvision", "cd" * 32), seen)
     made = File(files(INT8), seen, small.deployed, None)
-    file = finish(made, network, None, Settings(OURS, INT8))
+    file = add_io_and_metadata(made, network, None, Settings(OURS, INT8))
     told = client.metadata(file.data).texts
     assert told["license"] is None
     assert "Weights: a file, of torchvision, SHA-256 cdcd" in told["description"]
@@ -259,19 +261,25 @@ def test_foreign_weights_are_told_without_the_path_and_without_a_license(
 @pytest.mark.parametrize(
     ("source", "result", "seen", "scores", "words"),
     [
-        ("int8", "int8", Preprocessing(), False, "refuse int8 ends: pass --scores"),
-        ("int8", "int8", Preprocessing(), True, "refuse int8 ends: leave --io_dtype out"),
-        ("uint8", "uint8", TORCH, False, "refuse it, which feed RGB and scale all channels alike"),
-        ("float32", "float32", BGR, False, "refuse it, which feed RGB"),
-        ("float32", "float32", TORCH, False, "MediaPipe Tasks refuses it, which scales"),
-        ("uint8", "uint8", Preprocessing(), False, "take it, and show logits as scores: pass --"),
-        ("uint8", "float32", Preprocessing(), True, "take it as it is"),
+        ("int8", "int8", Preprocessing(), False, "refuse int8 inputs and outputs: pass --scores"),
+        (
+            "int8",
+            "int8",
+            Preprocessing(),
+            True,
+            "refuse int8 inputs and outputs: leave --io_dtype out",
+        ),
+        ("uint8", "uint8", TORCH, False, "refuse it: they feed RGB and scale all channels alike"),
+        ("float32", "float32", BGR, False, "refuse it: they feed RGB"),
+        ("float32", "float32", TORCH, False, "MediaPipe Tasks refuses it: it scales"),
+        ("uint8", "uint8", Preprocessing(), False, "accept it, but show logits as scores: pass"),
+        ("uint8", "float32", Preprocessing(), True, "accept it as it is"),
     ],
 )
 def test_the_report_says_who_takes_the_file(
     source: str, result: str, seen: Preprocessing, scores: bool, words: str
 ) -> None:
-    assert words in readers(source, result, seen, scores=scores)
+    assert words in compatible_readers(source, result, seen, scores=scores)
 
 
 def test_the_loss_of_a_file_of_scores_is_that_of_its_logits(
@@ -281,7 +289,7 @@ def test_the_loss_of_a_file_of_scores_is_that_of_its_logits(
     for scores in (False, True):
         settings = Quantization(scores=scores)
         made = File(files(Quantization()), Preprocessing(), small.deployed, None)
-        file = finish(
+        file = add_io_and_metadata(
             made, of(WeightsOrigin("random"), Preprocessing()), None, Settings(OURS, settings)
         )
         path = write_bundle(tmp_path / f"{scores}", file.data, preprocessing=file.preprocessing)
@@ -318,7 +326,7 @@ def test_a_conversion_to_scores_ends_in_a_bundle_that_classifies(
         assert place.name == f"mobilenet_v1_x0.25_cifar_32_{name}_scores"
         assert report.passed  # of the logits
         assert report.audit.delegate_partitions == 1
-        assert "take it as it is |" in (place / "README.md").read_text()
+        assert "accept it as it is |" in (place / "README.md").read_text()
         assert "val scores = classifier.classify(argb)" in (place / "README.md").read_text()
         (form,) = models.read_all([str(place / "model.tflite")], preprocessing=None, labels=None)
         assert client.metadata((place / "model.tflite").read_bytes()).colours == 1

@@ -17,7 +17,7 @@ from PIL import Image
 
 from convert import auto_mixed_precision, pipeline
 from convert.accuracy import models
-from convert.bundle.report import Report
+from convert.bundle.report import ConversionReport
 from convert.settings import Model, Precision, Quantization, Settings, Verification
 from convert.verification import verify
 from keras_models.images.decode import load_picture
@@ -49,7 +49,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, pictures: Callable[..., np.
 @pytest.fixture(scope="module")
 def twice(
     tmp_path_factory: pytest.TempPathFactory, folder: Path
-) -> tuple[tuple[Path, Report], tuple[Path, Report]]:
+) -> tuple[tuple[Path, ConversionReport], tuple[Path, ConversionReport]]:
     """The same conversion to two places."""
     runs = [
         pipeline.run(

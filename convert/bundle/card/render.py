@@ -4,7 +4,7 @@ import jinja2
 
 from convert import command_line
 from convert.bundle.card import snippets
-from convert.bundle.report import Report, network_name, output_name, rows
+from convert.bundle.report import ConversionReport, network_name, output_name, rows
 from convert.settings import Estimator, Precision
 from keras_models import registry
 from keras_models.checkpoints import bundled
@@ -40,7 +40,7 @@ PRECISIONS = {
 }
 
 
-def to_markdown(report: Report, *, title: str, has_labels: bool) -> str:
+def to_markdown(report: ConversionReport, *, title: str, has_labels: bool) -> str:
     """The bundle's README; the same report gives the same text."""
     model, quantization = report.settings.model, report.settings.quantization
     entry = registry.find(model.name)

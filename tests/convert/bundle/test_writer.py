@@ -13,7 +13,7 @@ import pytest
 
 from convert.autotune import Gain
 from convert.bundle import writer
-from convert.bundle.report import InputsOrigin, Report, rows, to_json
+from convert.bundle.report import ConversionReport, InputsOrigin, rows, to_json
 from convert.network import WeightsOrigin
 from convert.settings import Lowering, Model, Precision, Quantization, Settings, Verification
 from convert.verification.gates import Gate
@@ -26,9 +26,9 @@ from shufflelite.errors import InputError
 FILES = ("model.tflite", "report.json", "README.md", "labels.txt")
 
 
-def make_report(data: bytes = b"new", *, passed: bool = True) -> Report:
+def make_report(data: bytes = b"new", *, passed: bool = True) -> ConversionReport:
     quantization = Quantization(precision=Precision.INT8, io_dtype="uint8")
-    return Report(
+    return ConversionReport(
         settings=Settings(
             Model("mobilenet_v1", {"width": 0.25}),
             quantization,
@@ -266,7 +266,7 @@ def test_the_table_for_people_has_the_figures_that_matter() -> None:
     table = dict(rows(make_report(passed=False)))
     assert table["parameters"] == "470,072"
     assert table["output"].endswith(": logits")
-    assert table["apps"].endswith("take it, and show logits as scores: pass --scores")
+    assert table["apps"].endswith("accept it, but show logits as scores: pass --scores")
     top1 = "float 60.0 % (46.2 to 72.4), file 58.0 % (44.2 to 70.6), with 95 % intervals"
     assert table["top-1"] == top1
     assert table["difference"] == "-2.0 points (-9.1 to 5.4)"

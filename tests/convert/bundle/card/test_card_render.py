@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from convert.bundle.card import render
-from convert.bundle.report import Report
+from convert.bundle.report import ConversionReport
 from convert.network import WeightsOrigin
 from convert.quantization.mixed_precision import Mixed, Precise
 from convert.quantization.qat import Epoch
@@ -15,7 +15,7 @@ from keras_models.accuracy import Accuracy
 from tests.convert.bundle.test_writer import make_report
 
 
-def card(report: Report, *, has_labels: bool = True) -> str:
+def card(report: ConversionReport, *, has_labels: bool = True) -> str:
     return render.to_markdown(report, title="net_int8", has_labels=has_labels)
 
 
@@ -31,7 +31,7 @@ def quantized(quantization: Quantization, **changes: object) -> str:
     return paragraph(card(replace(report, settings=settings, **changes)), "**Quantized.** ")
 
 
-def weights(report: Report) -> str:
+def weights(report: ConversionReport) -> str:
     return paragraph(card(report), "**Weights.** ")
 
 

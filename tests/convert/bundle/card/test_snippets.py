@@ -12,7 +12,7 @@ from PIL import ExifTags, Image
 
 from convert.bundle import writer
 from convert.bundle.card import render
-from convert.bundle.report import Report
+from convert.bundle.report import ConversionReport
 from convert.settings import Precision, Quantization
 from convert.verification import runner
 from keras_models.images.decode import Preprocessing, load_picture
@@ -38,7 +38,7 @@ SHAPES = ((61, 43, 1), (40, 57, 6), (9, 14, 3))  # width, height, EXIF orientati
 Files = Callable[[Quantization], bytes]
 
 
-def report_of(data: bytes, preprocessing: Preprocessing, *, scores: bool) -> Report:
+def report_of(data: bytes, preprocessing: Preprocessing, *, scores: bool) -> ConversionReport:
     report = make_report(data)
     source, result = runner.ends(runner.load(data))
     quantization = replace(report.settings.quantization, scores=scores)
