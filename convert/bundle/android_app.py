@@ -1,7 +1,7 @@
-"""Makes an Android app of a bundle: the project in `android_bench/app`, and vectors to test it by.
+"""Makes an Android app from a bundle: the project in `android_bench/app`, and test vectors.
 
-The vectors are pictures, what the network takes and gives for each here, and the best classes: the
-app's unit test holds its own preprocessing and scores against them.
+A test vector is a picture, the network's input and output for it here, and its best classes. The
+app's unit test compares its own preprocessing and scores with them.
 """
 
 import tempfile
@@ -28,18 +28,18 @@ PROJECT = Path(__file__).parents[2] / "android_bench" / "app"
 ASSETS = "app/src/main/assets/bundle"  # in the app's folder
 VECTORS = "app/src/test/vectors"
 NETWORK = "network.properties"
-CLUTTER = frozenset({".gradle", ".idea", ".kotlin", "build", "local.properties"})
-ANSWERS = 5
+BUILD_FILES = frozenset({".gradle", ".idea", ".kotlin", "build", "local.properties"})
+BEST = 5  # classes of a vector
 FLAG = "android_app"
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture to be drawn for a vector: its size as stored, in parts of the network's side."""
+    """A picture to draw for a vector; its stored size is in multiples of the resolution."""
 
     width: float
     height: float
-    orientation: int = 1  # EXIF's
+    orientation: int = 1  # EXIF
     transparent: bool = False
 
 
@@ -53,12 +53,12 @@ PICTURES = {
 
 
 def check(app: Path, bundle_folder: Path) -> None:
-    """Raises InputError where `write` could not put an app, before any work is done."""
+    """Raises InputError if `write` could not write the app, before any work is done."""
     if bundle_folder.resolve() in (app.resolve(), *app.resolve().parents):
         raise InputError(
             f"Expected --{FLAG} outside of the bundle's folder {bundle_folder}, got {app}."
         )
-    if _is_ours(app):
+    if _is_app(app):
         writer.try_folder(app / ASSETS, flag=FLAG)
         return
     if app.exists() and not (app.is_dir() and not any(app.iterdir())):
@@ -70,13 +70,13 @@ def check(app: Path, bundle_folder: Path) -> None:
 
 
 def write(app: Path, bundle_folder: Path) -> None:
-    """Makes an app that runs a bundle; of one that it made, only the bundle is replaced.
+    """Writes an app that runs a bundle; in an app that it made before, replaces only the bundle.
 
     Raises:
-      InputError: something else is there, or it cannot be written.
+      InputError: the folder holds something else, or cannot be written.
     """
     from convert.accuracy import models
-    from convert.verification import runner  # LiteRT, for which no check waits
+    from convert.verification import runner  # late: imports LiteRT
 
     check(app, bundle_folder)
     model = bundle_folder / "model.tflite"
@@ -89,29 +89,30 @@ def write(app: Path, bundle_folder: Path) -> None:
     if labels.is_file():
         assets[labels.name] = labels.read_bytes()
     vectors = _vectors(form, interpreter)
-    if _is_ours(app):
+    if _is_app(app):
         writer.write_folder(app / VECTORS, vectors, flag=FLAG)
         writer.write_folder(app / ASSETS, assets, flag=FLAG)
         return
     files = {
         path.relative_to(PROJECT).as_posix(): path.read_bytes()
         for path in sorted(PROJECT.rglob("*"))
-        if path.is_file() and not CLUTTER.intersection(path.relative_to(PROJECT).parts)
+        if path.is_file() and not BUILD_FILES.intersection(path.relative_to(PROJECT).parts)
     }
     files |= {f"{VECTORS}/{name}": content for name, content in vectors.items()}
     files |= {f"{ASSETS}/{name}": content for name, content in assets.items()}
     writer.write_folder(app, files, flag=FLAG)
 
 
-def _is_ours(app: Path) -> bool:
+def _is_app(app: Path) -> bool:
+    """Whether `write` made this folder."""
     return (app / ASSETS / NETWORK).is_file()
 
 
-def _network(name: str, form: "Form", ends: tuple["Tensor", "Tensor"]) -> bytes:
-    """All that the app knows of a network."""
+def _network(bundle: str, form: "Form", io_tensors: tuple["Tensor", "Tensor"]) -> bytes:
+    """What the app knows about the network."""
     preprocessing = form.preprocessing
-    facts = {
-        "name": name,
+    properties = {
+        "name": bundle,
         "model_sha256": form.sha256,
         "side": form.resolution,
         "classes": form.classes,
@@ -122,15 +123,15 @@ def _network(name: str, form: "Form", ends: tuple["Tensor", "Tensor"]) -> bytes:
         "mean": _joined(preprocessing.mean),
         "std": _joined(preprocessing.std),
     }
-    for end, tensor in zip(("input", "output"), ends, strict=True):
-        facts[f"{end}.type"] = tensor.dtype
-        facts[f"{end}.scale"] = tensor.scale
-        facts[f"{end}.zero_point"] = tensor.zero_point
-    return _properties(facts)
+    for name, tensor in zip(("input", "output"), io_tensors, strict=True):
+        properties[f"{name}.type"] = tensor.dtype
+        properties[f"{name}.scale"] = tensor.scale
+        properties[f"{name}.zero_point"] = tensor.zero_point
+    return _to_properties(properties)
 
 
 def _vectors(form: "Form", interpreter: "Interpreter") -> dict[str, bytes]:
-    """Path -> content of the files of each picture."""
+    """Path -> content of the files of all vectors."""
     from convert.verification import runner
 
     source, result = runner.ends(interpreter)
@@ -146,7 +147,7 @@ def _vectors(form: "Form", interpreter: "Interpreter") -> dict[str, bytes]:
         scores = runner.dequantize(stored, result.scale, result.zero_point)
         if not form.gives_scores:
             scores = probabilities(scores)
-        best = np.argsort(-scores, kind="stable")[:ANSWERS]
+        best = np.argsort(-scores, kind="stable")[:BEST]
         expected = {
             "model_sha256": form.sha256,
             "width": rgba.shape[1],
@@ -155,16 +156,16 @@ def _vectors(form: "Form", interpreter: "Interpreter") -> dict[str, bytes]:
             "classes": _joined(best.tolist()),
             "scores": _joined(scores[best].tolist()),
         }
-        files[f"{name}/expected.properties"] = _properties(expected)
+        files[f"{name}/expected.properties"] = _to_properties(expected)
         files[f"{name}/argb"] = rgba[..., [3, 0, 1, 2]].tobytes()
         files[f"{name}/input"] = values.tobytes()
         files[f"{name}/output"] = stored.tobytes()
     return files
 
 
-def _draw(picture: Picture, side: int, rng: np.random.Generator) -> np.ndarray:
-    """Blocks under noise, so that neither shrinking nor enlarging evens it out, (h, w, 4) uint8."""
-    width, height = (round(side * size) | 1 for size in (picture.width, picture.height))
+def _draw(picture: Picture, resolution: int, rng: np.random.Generator) -> np.ndarray:
+    """Blocks under noise, which survive both shrinking and enlarging: (h, w, 4) uint8."""
+    width, height = (round(resolution * size) | 1 for size in (picture.width, picture.height))
     blocks = rng.integers(0, 256, (height // 8 + 1, width // 8 + 1, 4))
     blocks = np.kron(blocks, np.ones((8, 8, 1), np.int64))[:height, :width]
     rgba = ((blocks + rng.integers(0, 256, blocks.shape)) // 2).astype(np.uint8)
@@ -174,7 +175,7 @@ def _draw(picture: Picture, side: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _as_loaded(rgba: np.ndarray, picture: Picture, form: "Form") -> np.ndarray:
-    """What a network sees of a file with these pixels."""
+    """The pixels that the network sees of a file with these pixels."""
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = picture.orientation
     with tempfile.TemporaryDirectory() as folder:
@@ -187,6 +188,6 @@ def _joined(values: Iterable[float]) -> str:
     return ",".join(map(str, values))
 
 
-def _properties(facts: Mapping[str, object]) -> bytes:
-    """As java.util.Properties reads them; no value has a backslash or a line break."""
-    return "".join(f"{key}={value}\n" for key, value in facts.items()).encode()
+def _to_properties(values: Mapping[str, object]) -> bytes:
+    """A file for java.util.Properties; no value has a backslash or a line break."""
+    return "".join(f"{key}={value}\n" for key, value in values.items()).encode()

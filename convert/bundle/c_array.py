@@ -1,4 +1,4 @@
-"""The file as C source, for a microcontroller's firmware, which has no file system."""
+"""Writes the file as C source, for microcontroller firmware without a file system."""
 
 import re
 
@@ -6,14 +6,11 @@ COLUMNS = 12  # bytes a line
 
 
 def sources(data: bytes, name: str) -> dict[str, bytes]:
-    """A header and a source file, named like the array of `data` that they define.
+    """Returns a header and a source file of an array, as file name -> content.
 
     Args:
       data: The .tflite file.
-      name: The array's; what C does not allow in a name becomes an underscore.
-
-    Returns:
-      Name of the file -> its content.
+      name: Name of the array and its files; characters that C does not allow become underscores.
     """
     name = re.sub(r"[^0-9A-Za-z_]", "_", name)
     guard = f"{name.upper()}_H_"

@@ -72,15 +72,15 @@ def test_every_network_of_the_registry_is_told_in_a_line() -> None:
     assert {f"keras_models.{family}" for family in render.FAMILIES} == builders
 
 
-def test_weights_are_told_with_licence_hash_and_accuracy() -> None:
+def test_weights_are_described_with_license_hash_and_accuracy() -> None:
     found = weights(make_report())
     assert "keras_applications" in found
     assert f"SHA-256 {'ab' * 32}" in found
-    assert "licence is not known" in found
+    assert "license is not known" in found
     accuracy = Accuracy(10_000, 0.4, 86.95, 99.58, (86.28, 87.6))
     bundled = WeightsOrigin("bundled", "shufflelite shufflenet_v2", "cd" * 32, accuracy)
     found = weights(replace(make_report(), weights=bundled))
-    assert "Licence: Apache-2.0" in found
+    assert "License: Apache-2.0" in found
     assert "86.95 % top-1 (95 % interval 86.28 to 87.60) and 99.58 % top-5 on the 10,000" in found
 
 
