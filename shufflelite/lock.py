@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -10,6 +11,7 @@ import filelock
 
 from shufflelite.errors import InputError
 
+_POLL_S = 0.05
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)  # of a file system, as some networks'
 
 
@@ -64,18 +66,20 @@ def lock_file(file: BinaryIO | int) -> None:
 
 def _acquire(lock: filelock.BaseFileLock, path: Path, on_busy: Callable[[], None]) -> list[Path]:
     """Returns the folders that were made for the lock file."""
+    waits = False
     while True:
         created = [folder for folder in path.parents if not folder.exists()]
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            try:
-                lock.acquire(timeout=0)
-            except filelock.Timeout:
+            lock.acquire(timeout=0)  # makes the folders, too
+            return created
+        except filelock.Timeout:
+            if not waits:
                 on_busy()
-                lock.acquire()
+            waits = True
+            time.sleep(_POLL_S)
         except FileNotFoundError:  # another process has just removed the folder
             continue
         except OSError as error:
             if error.errno not in _NO_LOCKS:
                 raise
-        return created
+            return created
