@@ -1,4 +1,4 @@
-"""Which official ImageNet weights there are, and where their publishers keep them."""
+"""The official ImageNet weights that can be downloaded, with their publishers' URLs and hashes."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -90,30 +90,31 @@ OFFICIAL = {
 
 
 def find(name: str, *, resolution: int, options: Mapping[str, Any]) -> RemoteFile:
-    """Returns the official weights of a network; raises InputError where there are none.
+    """Returns the official weights of a network; raises InputError if there are none.
 
     Args:
       name: The network's name in the registry.
       resolution: Height and width of its images.
       options: Arguments of its builder; those that are None or absent have their defaults.
     """
-    given = {**registry.defaults(name), **{k: v for k, v in options.items() if v is not None}}
-    known: dict[frozenset[Any], list[int]] = {}
+    values = {**registry.defaults(name), **{k: v for k, v in options.items() if v is not None}}
+    resolutions: dict[frozenset[Any], list[int]] = {}
     for (model, size, fixed), official in OFFICIAL.items():
         if model != name:
             continue
-        if size == resolution and fixed <= given.items():
+        if size == resolution and fixed <= values.items():
             return official
-        known.setdefault(fixed, []).append(size)
-    choosing = {key for fixed in known for key, _ in fixed}
-    chosen = _text({(key, value) for key, value in given.items() if key in choosing})
-    there_are = "; ".join(
-        f"{_text(fixed)}at {', '.join(map(str, sizes))}" for fixed, sizes in known.items()
+        resolutions.setdefault(fixed, []).append(size)
+    deciding = {key for fixed in resolutions for key, _ in fixed}
+    requested = _text({(key, value) for key, value in values.items() if key in deciding})
+    available = "; ".join(
+        f"{_text(fixed)}at {', '.join(map(str, sizes))}" for fixed, sizes in resolutions.items()
     )
-    if not there_are:
+    if not available:
         raise InputError(f"{name} has no official ImageNet weights that can be downloaded.")
     raise InputError(
-        f"{name} {chosen}at {resolution} has no official ImageNet weights; there are: {there_are}."
+        f"{name} {requested}at {resolution} has no official ImageNet weights; there are: "
+        f"{available}."
     )
 
 

@@ -7,7 +7,7 @@ import org.tensorflow.lite.Interpreter
 
 private const val FOLDER = "bundle" // in the assets
 
-/** The bundle's network, on the CPU by XNNPACK. Not for two threads at a time. */
+/** Runs the bundle's network on the CPU with XNNPACK. Not thread-safe. */
 class Classifier(assets: AssetManager, threads: Int) : AutoCloseable {
     val network: Network = assets.open("$FOLDER/$NETWORK_FILE").reader().use(::readNetwork)
 
@@ -28,7 +28,7 @@ class Classifier(assets: AssetManager, threads: Int) : AutoCloseable {
         interpreter = Interpreter(direct, options)
     }
 
-    /** The most probable classes, and how long the network computed in nanoseconds. */
+    /** Returns the most probable classes, and the time of the inference in nanoseconds. */
     fun classify(picture: Picture, count: Int): Pair<List<Answer>, Long> {
         val input = toInput(resizeAndCrop(picture, network), network)
         val output = emptyOutput(network)
@@ -38,7 +38,7 @@ class Classifier(assets: AssetManager, threads: Int) : AutoCloseable {
         return best(output, network, count) to took
     }
 
-    /** The class's name, or its number where the bundle names none. */
+    /** The class's name, or its number if the bundle has no names. */
     fun label(answer: Answer): String = labels.getOrElse(answer.index) { "class ${answer.index}" }
 
     override fun close() = interpreter.close()

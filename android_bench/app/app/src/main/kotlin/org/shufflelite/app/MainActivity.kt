@@ -16,10 +16,10 @@ private const val PICK = 1
 private const val ANSWERS = 5
 private const val THREADS = 4
 
-/** Lets the user pick a photo, and shows its most probable classes. */
+/** Lets the user pick a photo and shows its most probable classes. */
 class MainActivity : Activity() {
     private val worker = Executors.newSingleThreadExecutor()
-    private var classifier: Classifier? = null // the worker's alone
+    private var classifier: Classifier? = null // used by the worker only
 
     override fun onCreate(state: Bundle?) {
         super.onCreate(state)
@@ -44,7 +44,7 @@ class MainActivity : Activity() {
         super.onDestroy()
     }
 
-    /** The photo picker; before Android 13, a picker of files.  Neither needs a permission. */
+    /** The photo picker; before Android 13, a file picker. Neither needs a permission. */
     private fun pickIntent(): Intent {
         val isThere = Build.VERSION.SDK_INT >= Build.VERSION_CODES.TIRAMISU
         val action = if (isThere) MediaStore.ACTION_PICK_IMAGES else Intent.ACTION_GET_CONTENT

@@ -3,10 +3,10 @@ package org.shufflelite.app
 import java.io.Reader
 import java.util.Properties
 
-/** The file that `convert` writes beside the model: all that the app knows of its network. */
+/** The file that `convert` writes beside the model: all that the app knows about the network. */
 const val NETWORK_FILE = "network.properties"
 
-/** How a network sees a picture, and what the numbers that it takes and gives stand for. */
+/** How a picture becomes the input of a network, and what its input and output values mean. */
 class Network(
     val name: String,
     val modelSha256: String,
@@ -22,7 +22,7 @@ class Network(
     val output: Tensor,
 )
 
-/** A stored value stands for (value - [zeroPoint]) * [scale]; a float, for itself. */
+/** A stored value means (value - [zeroPoint]) * [scale]; a float means itself. */
 class Tensor(val type: Type, val scale: Float, val zeroPoint: Int) {
     enum class Type(val bytes: Int) { INT8(1), UINT8(1), FLOAT32(4) }
 }

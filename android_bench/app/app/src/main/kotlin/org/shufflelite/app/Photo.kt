@@ -14,7 +14,7 @@ private const val OPAQUE = 0xff shl 24
 /**
  * Decodes a photo at its full size.
  *
- * @throws IOException It cannot be read, or is no picture that Android decodes.
+ * @throws IOException It cannot be read, or Android cannot decode it.
  */
 fun readPhoto(resolver: ContentResolver, uri: Uri): Picture {
     fun open() = resolver.openInputStream(uri) ?: throw IOException("cannot open $uri")
@@ -34,7 +34,7 @@ fun readPhoto(resolver: ContentResolver, uri: Uri): Picture {
     return Picture.of(argb, width, height, orientation)
 }
 
-/** A small bitmap to look at, of every so many pixels. */
+/** A small bitmap for the screen, without filtering. */
 fun thumbnail(picture: Picture): Bitmap {
     val step = max(picture.width, picture.height) / SHOWN_SIDE + 1
     val (width, height) = max(1, picture.width / step) to max(1, picture.height / step)

@@ -1,7 +1,7 @@
 package org.shufflelite.app
 
 /**
- * A picture as it is to be seen, without a copy of its pixels: its pixel (x, y) is
+ * An upright view of stored pixels, without copying them: its pixel (x, y) is
  * `argb[first + x * right + y * down]`.
  */
 class Picture private constructor(
@@ -12,7 +12,7 @@ class Picture private constructor(
     private val right: Int,
     private val down: Int,
 ) {
-    /** The pixel's red, green and blue, 0xRRGGBB; what is transparent is seen on a white page. */
+    /** The pixel's red, green and blue, 0xRRGGBB; transparent areas are on white. */
     fun rgb(x: Int, y: Int): Int {
         val pixel = argb[first + x * right + y * down]
         val alpha = pixel ushr 24
@@ -22,17 +22,17 @@ class Picture private constructor(
             onWhite(pixel and 255, alpha)
     }
 
-    /** Its rows as columns. */
+    /** Swaps rows and columns. */
     fun transposed() = Picture(argb, height, width, first, right = down, down = right)
 
     companion object {
         private const val OPAQUE = 255
 
         /**
-         * A picture of stored pixels.
+         * Makes a picture from stored pixels.
          *
-         * @param argb Row by row, each not multiplied by its alpha.
-         * @param orientation EXIF's: 1 as stored, 6 to be turned right, and so on; others are as 1.
+         * @param argb Row by row, not premultiplied by alpha.
+         * @param orientation EXIF: 1 as stored, 6 turned right, and so on; unknown ones mean 1.
          */
         fun of(argb: IntArray, width: Int, height: Int, orientation: Int): Picture {
             val mirrored = orientation in listOf(2, 3, 7, 8) // right to left, in stored rows

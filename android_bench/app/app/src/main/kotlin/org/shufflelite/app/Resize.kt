@@ -9,11 +9,11 @@ private const val FRACTION_BITS = 22 // of a weight: eight bits of pixel and two
 private const val HALF = 1 shl (FRACTION_BITS - 1)
 
 /**
- * Resizes the picture's shorter side and crops its centre, byte for byte as `convert` does.
+ * Resizes the picture's shorter side and crops the center, byte for byte as `convert` does.
  *
- * That is Pillow's resize: a filter as wide as the picture shrinks, weights in fixed point, first
- * along rows, then along columns, with bytes between; of a tall picture the other way round.
- * Android's own scaling takes other pixels.
+ * This is Pillow's resize: the filter widens as the picture shrinks, weights are fixed-point, rows
+ * are filtered first and rounded to bytes, then columns; for a tall picture the other way round.
+ * Android's own scaling gives other pixels.
  *
  * @return Red, green and blue of each pixel, row by row, [Network.side] by [Network.side].
  */
@@ -56,7 +56,7 @@ private fun resize(picture: Picture, network: Network): ByteArray {
     return resized
 }
 
-/** What the pixels from [first] on give to one pixel of the result, times 2 to [FRACTION_BITS]. */
+/** Weights of the pixels from [first] on in one output pixel, times 2 to the [FRACTION_BITS]. */
 private class Weights(val first: Int, val values: IntArray) {
     inline fun sum(into: ByteArray, place: Int, pixel: (Int) -> Int) {
         var red = HALF
@@ -81,7 +81,7 @@ private fun rgb(bytes: ByteArray, place: Int) =
         (bytes[place + 1].toInt() and 255 shl 8) or
         (bytes[place + 2].toInt() and 255)
 
-/** The weights that make [count] pixels of those between [from] and [to] of [length]. */
+/** The weights that resize the pixels between [from] and [to] of [length] to [count] pixels. */
 private fun weights(
     length: Int,
     from: Float,

@@ -8,7 +8,7 @@ import kotlin.math.floor
 /** A class, and its probability, 0 to 1. */
 class Answer(val index: Int, val score: Double)
 
-/** [rgb] as the network takes it: normalized and, unless it takes floats, quantized. */
+/** Converts [rgb] to the input: normalized and, for integer inputs, quantized. */
 fun toInput(rgb: ByteArray, network: Network): ByteBuffer {
     val input = buffer(rgb.size, network.input)
     val normalized = (0..2).map { place ->
@@ -30,10 +30,10 @@ fun toInput(rgb: ByteArray, network: Network): ByteBuffer {
     return input
 }
 
-/** Room for what the network gives. */
+/** An empty buffer for the output. */
 fun emptyOutput(network: Network): ByteBuffer = buffer(network.classes, network.output)
 
-/** The [count] most probable classes; of equal ones, the first comes first. */
+/** The [count] most probable classes; ties keep the order of the classes. */
 fun best(output: ByteBuffer, network: Network, count: Int): List<Answer> {
     val values = List(network.classes) { value(output, it, network.output) }
     val scores = if (network.givesScores) values.map { it.toDouble() } else softmax(values)
@@ -51,7 +51,7 @@ private fun softmax(logits: List<Float>): List<Double> {
 private fun buffer(count: Int, tensor: Tensor) =
     ByteBuffer.allocateDirect(count * tensor.type.bytes).order(ByteOrder.nativeOrder())
 
-/** To the nearest step, and to the lower one about the middle, where pixels of mean 127.5 lie. */
+/** Rounds to the nearest step, ties down: with a mean of 127.5, pixels lie halfway. */
 private fun quantize(value: Float, tensor: Tensor): Byte {
     val step = floor(value / tensor.scale + tensor.zeroPoint + 0.499f)
     return when (tensor.type) {

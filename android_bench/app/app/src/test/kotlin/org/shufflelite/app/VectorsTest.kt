@@ -9,7 +9,7 @@ import org.junit.Test
 
 private const val SAME = 1e-5 // parts of a score: the logits are the same bytes
 
-/** Compares with what `convert` computed for the bundle in the assets, picture by picture. */
+/** Compares the app with the results of `convert` for the bundle in the assets, per picture. */
 class VectorsTest {
     private val network = File("src/main/assets/bundle", NETWORK_FILE).reader().use(::readNetwork)
     private val vectors = checkNotNull(File("src/test/vectors").listFiles(File::isDirectory)) {
