@@ -35,11 +35,11 @@ def test_official_weights_are_those_that_keras_itself_downloads(
     for _, resolution, fixed in {keys[0], keys[-1]}:  # each takes a second to build
         options = dict(fixed)
         arguments = {"alpha" if key == "width" else key: options[key] for key in options}
-        with pytest.raises(AskedError) as asked:
+        with pytest.raises(AskedError) as request:
             build(input_shape=(resolution, resolution, 3), **arguments)
-        found = official.find(name, resolution=resolution, options=options)
-        assert (found.url, found.digest) == asked.value.args
-        assert found.algorithm == "md5" or found.digest is None
+        remote = official.find(name, resolution=resolution, options=options)
+        assert (remote.url, remote.digest) == request.value.args
+        assert remote.algorithm == "md5" or remote.digest is None
         tf_keras.backend.clear_session()
 
 
@@ -89,7 +89,7 @@ def test_options_left_open_are_those_of_the_builder() -> None:
         ("alexnet", 224, {}, "alexnet has no official ImageNet weights that can be downloaded."),
     ],
 )
-def test_networks_without_official_weights_are_told_which_have_some(
+def test_the_message_for_networks_without_official_weights_lists_those_with_some(
     name: str, resolution: int, options: dict[str, float], message: str
 ) -> None:
     with pytest.raises(InputError, match=f"^{message}"):

@@ -142,7 +142,7 @@ def test_a_server_without_ranges_sends_everything_again(server: Server, tmp_path
 
 
 @pytest.mark.parametrize("part", [bytes(HALF), CONTENT[::-1][:HALF]])
-def test_a_part_that_is_no_beginning_is_found_out_by_the_hash_and_removed(
+def test_the_hash_detects_a_wrong_part_which_is_removed(
     part: bytes, server: Server, tmp_path: Path
 ) -> None:
     remote = RemoteFile(server.url, digest=sha256())
@@ -196,7 +196,9 @@ def test_a_file_with_another_hash_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_absent_file_is_told_with_where_to_put_it(server: Server, tmp_path: Path) -> None:
+def test_the_message_for_an_absent_file_says_where_to_put_it(
+    server: Server, tmp_path: Path
+) -> None:
     remote = RemoteFile(server.url.replace("ok", "absent"), 17)
     with pytest.raises(InputError) as caught:
         download.download(remote, folder=tmp_path)
@@ -208,7 +210,7 @@ def test_an_absent_file_is_told_with_where_to_put_it(server: Server, tmp_path: P
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_full_disk_is_told_and_the_download_goes_on_elsewhere_or_later(
+def test_a_full_disk_is_one_line_and_the_download_resumes_later(
     server: Server, tmp_path: Path
 ) -> None:
     remote = RemoteFile(server.url, digest=sha256(), size_mb=1)

@@ -41,7 +41,7 @@ def hold_or_refuse(path: Path) -> None:
         pass
 
 
-def test_a_second_process_is_told_which_folder_is_busy_and_what_to_do(tmp_path: Path) -> None:
+def test_a_second_process_learns_which_folder_is_busy_and_what_to_do(tmp_path: Path) -> None:
     message = "^out: another process writes there: wait until it is done, or choose another --out.$"
     with another(tmp_path / ".lock"), pytest.raises(InputError, match=message):
         hold_or_refuse(tmp_path / ".lock")

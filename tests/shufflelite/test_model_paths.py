@@ -25,7 +25,7 @@ def test_names_are_short_and_distinct(paths: list[str], expected: list[str]) -> 
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "label"),
     [
         ("two\nlines", r"two\nlines"),
         ("a\x1b[31mred\u2028", r"a\x1b[31mred\u2028"),
@@ -33,5 +33,5 @@ def test_names_are_short_and_distinct(paths: list[str], expected: list[str]) -> 
         ("not\udc80utf-8", r"not\udc80utf-8"),
     ],
 )
-def test_a_name_is_one_line_whatever_the_file_is_called(name: str, told: str) -> None:
-    assert model_paths.names([Path(f"{name}.tflite")]) == [told]
+def test_a_name_is_one_line_whatever_the_file_is_called(name: str, label: str) -> None:
+    assert model_paths.names([Path(f"{name}.tflite")]) == [label]

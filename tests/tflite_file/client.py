@@ -87,8 +87,8 @@ class Told:
 def metadata(data: bytes) -> Told:
     model = root(data, b"TFL3")
     (number,) = (e.number(1, "I") for e in model.tables(6) if e.text(0) == "TFLITE_METADATA")
-    told = root(bytes(model.tables(4)[number].vector(0, "B")), b"M001")
-    (graph,) = told.tables(3)
+    described = root(bytes(model.tables(4)[number].vector(0, "B")), b"M001")
+    (graph,) = described.tables(3)
     (image,), (output,) = graph.tables(2), graph.tables(3)
     picture = image.table(3).table(1)
     (normalize,) = (unit.table(1) for unit in image.tables(4) if unit.number(0, "B") == 1)
@@ -101,7 +101,7 @@ def metadata(data: bytes) -> Told:
             labels = tuple(archive.read(named[0]).decode().removesuffix("\n").split("\n"))
     places = {"name": 0, "description": 1, "version": 2, "author": 4, "license": 5, "parser": 7}
     return Told(
-        texts={name: told.text(place) for name, place in places.items()},
+        texts={name: described.text(place) for name, place in places.items()},
         content=image.table(3).number(0, "B"),
         colours=picture.number(0, "b"),
         size=(picture.table(1).number(0, "I"), picture.table(1).number(1, "I")),
@@ -115,29 +115,29 @@ def metadata(data: bytes) -> Told:
 
 def classify(data: bytes, picture: Image.Image) -> list[tuple[str, float]]:
     """The classes and their probabilities, the best first; a softmax where the file has none."""
-    told = metadata(data)
+    described = metadata(data)
     interpreter = Interpreter(model_content=data)
     interpreter.allocate_tensors()
     (source,), (result,) = interpreter.get_input_details(), interpreter.get_output_details()
-    width, height = told.size
+    width, height = described.size
     assert tuple(source["shape"]) == (1, height, width, 3)
-    assert told.colours == 1, "only RGB is supported"
-    resized = picture.convert("RGB").resize(told.size, Image.Resampling.BILINEAR)
+    assert described.colours == 1, "only RGB is supported"
+    resized = picture.convert("RGB").resize(described.size, Image.Resampling.BILINEAR)
     pixels = np.asarray(resized, np.int64)[None]
     if source["dtype"] == np.float32:
-        values = (pixels - np.float32(told.mean)) / np.float32(told.std)
+        values = (pixels - np.float32(described.mean)) / np.float32(described.std)
     else:  # as they are: int8 is scaled to -128..127
         values = pixels + np.iinfo(source["dtype"]).min
     interpreter.set_tensor(source["index"], values.astype(source["dtype"]))
     interpreter.invoke()
-    given = interpreter.get_tensor(result["index"])[0].astype(np.float64)
+    scores = interpreter.get_tensor(result["index"])[0].astype(np.float64)
     if result["dtype"] != np.float32:
         scale, zero_point = result["quantization"]
-        given = (given - zero_point) * scale
-    if told.outputs != ("probability",):
-        exponents = np.exp(given - given.max())
-        given = exponents / exponents.sum()
-    assert told.labels is not None
-    assert len(told.labels) == len(given)
-    order = np.argsort(-given, kind="stable")
-    return [(told.labels[i], float(given[i])) for i in order]
+        scores = (scores - zero_point) * scale
+    if described.outputs != ("probability",):
+        exponents = np.exp(scores - scores.max())
+        scores = exponents / exponents.sum()
+    assert described.labels is not None
+    assert len(described.labels) == len(scores)
+    order = np.argsort(-scores, kind="stable")
+    return [(described.labels[i], float(scores[i])) for i in order]

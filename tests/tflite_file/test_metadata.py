@@ -38,12 +38,12 @@ def plain() -> bytes:
     return pack(model())
 
 
-def in_float32(told: Metadata) -> Metadata:
-    mean, std = (tuple(map(float, np.float32(v))) for v in (told.mean, told.std))
-    return dataclasses.replace(told, mean=mean, std=std)
+def in_float32(expected: Metadata) -> Metadata:
+    mean, std = (tuple(map(float, np.float32(v))) for v in (expected.mean, expected.std))
+    return dataclasses.replace(expected, mean=mean, std=std)
 
 
-def test_a_client_that_knows_the_schema_alone_reads_what_was_told(plain: bytes) -> None:
+def test_a_client_that_knows_the_schema_alone_reads_all_fields(plain: bytes) -> None:
     found = client.metadata(metadata.add(plain, TOLD))
     assert found.texts == {
         "name": "net x0.5",
@@ -61,7 +61,7 @@ def test_a_client_that_knows_the_schema_alone_reads_what_was_told(plain: bytes) 
 
 
 @pytest.mark.parametrize(
-    "told",
+    "expected",
     [
         TOLD,
         dataclasses.replace(TOLD, is_rgb=False, output=metadata.LOGITS, version=None, license=None),
@@ -69,10 +69,10 @@ def test_a_client_that_knows_the_schema_alone_reads_what_was_told(plain: bytes) 
         dataclasses.replace(TOLD, class_names=("", "b", "")),
     ],
 )
-def test_what_is_written_is_read_again(plain: bytes, told: Metadata) -> None:
-    data = metadata.add(plain, told)
-    assert metadata.read(data) == in_float32(told)
-    assert client.metadata(data).labels == told.class_names
+def test_what_is_written_is_read_again(plain: bytes, expected: Metadata) -> None:
+    data = metadata.add(plain, expected)
+    assert metadata.read(data) == in_float32(expected)
+    assert client.metadata(data).labels == expected.class_names
     assert read_operators(data) == read_operators(plain)
 
 

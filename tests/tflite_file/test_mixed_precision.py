@@ -18,7 +18,7 @@ TYPE = schema.TensorType
 RNG = np.random.default_rng(0)
 KERNELS = RNG.normal(
     0, 0.4, size=(3, 4, 4)
-)  # a step of what is read moves less than one of what is given
+)  # a step of the input moves the output by less than a step
 BIASES = RNG.normal(size=(3, 4))
 SCALES = (0.02, 0.05, 0.06, 0.07)  # of the input, and of what each layer gives
 ZEROS = (5, -10, 0, 20)
@@ -82,7 +82,7 @@ def run(data: bytes, x: np.ndarray) -> np.ndarray:
 
 
 def reference(x: np.ndarray, dtypes: list[str]) -> np.ndarray:
-    """The same in NumPy: weights as they are where float32 is asked for, else as stored."""
+    """The same in NumPy: float weights for float32, else the stored ones."""
     values = (x.astype(float) - ZEROS[0]) * SCALES[0]
     for layer, dtype in enumerate(dtypes):
         kernel, bias = KERNELS[layer], BIASES[layer]

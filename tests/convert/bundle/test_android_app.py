@@ -89,8 +89,8 @@ def test_vectors_are_what_the_file_answers_to_the_pictures(tmp_path: Path, files
     classify = runner.classifier_of((app / ASSETS / "model.tflite").read_bytes(), seen)
     for name, drawn in android_app.PICTURES.items():
         vector = app / VECTORS / name
-        told = properties(vector / "expected.properties")
-        shape = int(told["height"]), int(told["width"]), 4
+        expected = properties(vector / "expected.properties")
+        shape = int(expected["height"]), int(expected["width"]), 4
         argb = np.fromfile(vector / "argb", np.uint8).reshape(shape)
         image = Image.fromarray(argb[..., [1, 2, 3, 0]])
         page = Image.new("RGBA", image.size, "white")
@@ -102,11 +102,11 @@ def test_vectors_are_what_the_file_answers_to_the_pictures(tmp_path: Path, files
             seen_rgb = seen_rgb.rotate(turns[drawn.orientation], expand=True)
         pixels = decode.resize_and_crop(seen_rgb, size=16, preprocessing=seen)
         scores = probabilities(classify(pixels[None])[0])
-        assert [int(n) for n in told["classes"].split(",")] == list(
+        assert [int(n) for n in expected["classes"].split(",")] == list(
             np.argsort(-scores, kind="stable")[:5]
         )
         np.testing.assert_allclose(
-            [float(n) for n in told["scores"].split(",")], np.sort(scores)[::-1][:5], atol=1e-6
+            [float(n) for n in expected["scores"].split(",")], np.sort(scores)[::-1][:5], atol=1e-6
         )
 
 
@@ -114,11 +114,11 @@ def test_scores_of_a_file_that_gives_them_are_its_own(tmp_path: Path, files: Fil
     app = make_app(tmp_path, files, ends="float32", scores=True)
     assert properties(app / ASSETS / android_app.NETWORK)["gives_scores"] == "true"
     for name in android_app.PICTURES:
-        told = properties(app / VECTORS / name / "expected.properties")
-        given = np.fromfile(app / VECTORS / name / "output", np.float32)
-        assert given.sum() == pytest.approx(1, abs=1e-5)
-        scores = [float(score) for score in told["scores"].split(",")]
-        np.testing.assert_allclose(scores, np.sort(given)[::-1][:5])
+        expected = properties(app / VECTORS / name / "expected.properties")
+        output = np.fromfile(app / VECTORS / name / "output", np.float32)
+        assert output.sum() == pytest.approx(1, abs=1e-5)
+        scores = [float(score) for score in expected["scores"].split(",")]
+        np.testing.assert_allclose(scores, np.sort(output)[::-1][:5])
 
 
 def test_in_an_app_that_is_there_only_the_bundle_is_replaced(tmp_path: Path, files: Files) -> None:
@@ -207,8 +207,8 @@ def test_the_project_s_files_are_well_formed_and_name_what_there_is() -> None:
         *re.findall(r'@\+(id/\w+)"', (main / "res/layout/main.xml").read_text(encoding="utf-8")),
     }
     code = "".join(path.read_text(encoding="utf-8") for path in (PROJECT / CODE).iterdir())
-    asked = {f"{kind}.{name}" for kind, name in re.findall(r"\bR\.(\w+)\.(\w+)", code)}
-    assert asked == {name.replace("/", ".") for name in resources}
+    referenced = {f"{kind}.{name}" for kind, name in re.findall(r"\bR\.(\w+)\.(\w+)", code)}
+    assert referenced == {name.replace("/", ".") for name in resources}
     strings = {s.get("name") for s in ET.parse(main / "res/values/strings.xml").getroot()}
     xml = "".join(path.read_text(encoding="utf-8") for path in main.rglob("*.xml"))
     assert set(re.findall(r"@string/(\w+)", xml)) == strings
@@ -339,8 +339,8 @@ def test_the_app_s_unit_test_notices_a_byte_and_a_score(
     stored = bytearray((vector / "input").read_bytes())
     stored[-1] ^= 1
     (vector / "input").write_bytes(stored)
-    told = vector / "expected.properties"
-    told.write_text(told.read_text().replace("scores=0.", "scores=0.9"))
+    expected = vector / "expected.properties"
+    expected.write_text(expected.read_text().replace("scores=0.", "scores=0.9"))
     failed = [line for line in unit_test(app) if line.startswith("failed: ")]
     assert len(failed) == 2
     assert any("1 of 768 bytes differ" in line for line in failed)

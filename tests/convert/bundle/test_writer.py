@@ -80,7 +80,7 @@ def contents(folder: Path) -> Mapping[str, bytes]:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Path:
+def folder(tmp_path: Path) -> Path:
     return tmp_path / "out" / "net_int8"
 
 
@@ -92,9 +92,9 @@ def system(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def fail_at(
-    monkeypatch: pytest.MonkeyPatch, place: Any, name: str, call: int, error: BaseException
+    monkeypatch: pytest.MonkeyPatch, folder: Any, name: str, call: int, error: BaseException
 ) -> None:
-    real, calls = getattr(place, name), 0
+    real, calls = getattr(folder, name), 0
 
     def failing(*args: Any, **kwargs: Any) -> Any:
         nonlocal calls
@@ -103,7 +103,7 @@ def fail_at(
             raise error
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(place, name, failing)
+    monkeypatch.setattr(folder, name, failing)
 
 
 @pytest.mark.parametrize(
@@ -145,25 +145,25 @@ def test_a_bundle_is_named_after_what_it_is(settings: Settings, name: str) -> No
 
 
 @pytest.mark.usefixtures("system")
-def test_a_bundle_holds_the_file_its_labels_and_its_report(place: Path) -> None:
-    writer.write(place, b"new", make_report(), ("tench", "goldfish"))
-    found = contents(place)
-    assert sorted(found) == sorted(FILES)
-    assert found["model.tflite"] == b"new"
-    assert found["labels.txt"] == b"tench\ngoldfish\n"
-    assert found["report.json"] == to_json(make_report()).encode()
-    assert b"class Classifier" in found["README.md"]
-    assert os.listdir(place.parent) == [place.name]
+def test_a_bundle_holds_the_file_its_labels_and_its_report(folder: Path) -> None:
+    writer.write(folder, b"new", make_report(), ("tench", "goldfish"))
+    written = contents(folder)
+    assert sorted(written) == sorted(FILES)
+    assert written["model.tflite"] == b"new"
+    assert written["labels.txt"] == b"tench\ngoldfish\n"
+    assert written["report.json"] == to_json(make_report()).encode()
+    assert b"class Classifier" in written["README.md"]
+    assert os.listdir(folder.parent) == [folder.name]
 
 
 @pytest.mark.usefixtures("system")
-def test_an_older_bundle_is_replaced_with_all_its_files(place: Path) -> None:
-    writer.write(place, b"old", make_report(b"old"), ("tench", "goldfish"))
-    writer.check_writable(place)
-    writer.write(place, b"new", make_report(), None)
-    assert sorted(contents(place)) == ["README.md", "model.tflite", "report.json"]
-    assert (place / "model.tflite").read_bytes() == b"new"
-    assert os.listdir(place.parent) == [place.name]
+def test_an_older_bundle_is_replaced_with_all_its_files(folder: Path) -> None:
+    writer.write(folder, b"old", make_report(b"old"), ("tench", "goldfish"))
+    writer.check_writable(folder)
+    writer.write(folder, b"new", make_report(), None)
+    assert sorted(contents(folder)) == ["README.md", "model.tflite", "report.json"]
+    assert (folder / "model.tflite").read_bytes() == b"new"
+    assert os.listdir(folder.parent) == [folder.name]
 
 
 @pytest.mark.usefixtures("system")
@@ -171,90 +171,90 @@ def test_an_older_bundle_is_replaced_with_all_its_files(place: Path) -> None:
 @pytest.mark.parametrize("stop", [KeyboardInterrupt(), OSError(errno.ENOSPC, "disk full")])
 @pytest.mark.parametrize("exists", [True, False])
 def test_a_run_that_stops_while_writing_changes_nothing(
-    place: Path, monkeypatch: pytest.MonkeyPatch, written: int, stop: BaseException, exists: bool
+    folder: Path, monkeypatch: pytest.MonkeyPatch, written: int, stop: BaseException, exists: bool
 ) -> None:
     if exists:
-        writer.write(place, b"old", make_report(b"old"), None)
-        before = contents(place)
+        writer.write(folder, b"old", make_report(b"old"), None)
+        before = contents(folder)
     fail_at(monkeypatch, os, "fsync", written, stop)
     with pytest.raises(InputError if isinstance(stop, OSError) else KeyboardInterrupt):
-        writer.write(place, b"new", make_report(), ("tench",))
+        writer.write(folder, b"new", make_report(), ("tench",))
     if exists:
-        assert contents(place) == before
-        assert os.listdir(place.parent) == [place.name]
+        assert contents(folder) == before
+        assert os.listdir(folder.parent) == [folder.name]
     else:
-        assert not place.parent.exists()
+        assert not folder.parent.exists()
 
 
 @pytest.mark.parametrize("renamed", [1, 2])
 @pytest.mark.parametrize("stop", [KeyboardInterrupt(), OSError(errno.EIO, "broken")])
 def test_a_run_that_stops_while_changing_names_keeps_the_old_bundle(
-    place: Path, monkeypatch: pytest.MonkeyPatch, renamed: int, stop: BaseException
+    folder: Path, monkeypatch: pytest.MonkeyPatch, renamed: int, stop: BaseException
 ) -> None:
-    writer.write(place, b"old", make_report(b"old"), None)
-    before = contents(place)
+    writer.write(folder, b"old", make_report(b"old"), None)
+    before = contents(folder)
     monkeypatch.setattr(writer, "_swap", lambda one, other: False)
     fail_at(monkeypatch, Path, "rename", renamed, stop)
     with pytest.raises((InputError, KeyboardInterrupt)):
-        writer.write(place, b"new", make_report(), ("tench",))
-    assert contents(place) == before
-    assert os.listdir(place.parent) == [place.name]
+        writer.write(folder, b"new", make_report(), ("tench",))
+    assert contents(folder) == before
+    assert os.listdir(folder.parent) == [folder.name]
 
 
 def test_files_of_a_killed_run_do_not_get_into_the_next(
-    place: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as killed:  # nothing runs behind SIGKILL, clean-up neither
         killed.setattr("shutil.rmtree", lambda *args, **kwargs: None)
         fail_at(killed, os, "fsync", 4, KeyboardInterrupt())
         with pytest.raises(KeyboardInterrupt):
-            writer.write(place, b"old", make_report(b"old"), ("tench", "goldfish"))
-    assert os.listdir(place.parent) != []
-    writer.write(place, b"new", make_report(), None)
-    assert sorted(contents(place)) == ["README.md", "model.tflite", "report.json"]
-    assert os.listdir(place.parent) == [place.name]
+            writer.write(folder, b"old", make_report(b"old"), ("tench", "goldfish"))
+    assert os.listdir(folder.parent) != []
+    writer.write(folder, b"new", make_report(), None)
+    assert sorted(contents(folder)) == ["README.md", "model.tflite", "report.json"]
+    assert os.listdir(folder.parent) == [folder.name]
 
 
-def test_what_is_not_a_bundle_is_not_replaced(place: Path) -> None:
-    place.mkdir(parents=True)
-    (place / "thesis.tex").write_text("years of work")
+def test_what_is_not_a_bundle_is_not_replaced(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    (folder / "thesis.tex").write_text("years of work")
     with pytest.raises(InputError, match="exists and is not a bundle: move it"):
-        writer.check_writable(place)
-    place.with_name("file").write_text("x")
+        writer.check_writable(folder)
+    folder.with_name("file").write_text("x")
     with pytest.raises(InputError, match="exists and is not a bundle"):
-        writer.check_writable(place.with_name("file"))
-    assert (place / "thesis.tex").read_text() == "years of work"
+        writer.check_writable(folder.with_name("file"))
+    assert (folder / "thesis.tex").read_text() == "years of work"
 
 
-def test_a_place_that_cannot_be_written_is_told_before_the_work(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_refused_before_the_work(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(InputError, match="Expected a folder that can be written for --out"):
         writer.check_writable(tmp_path / "file" / "net_int8")
 
 
-def test_checking_a_place_leaves_nothing_there(place: Path) -> None:
-    writer.check_writable(place)
-    assert not place.parent.exists()
+def test_checking_a_folder_leaves_nothing_there(folder: Path) -> None:
+    writer.check_writable(folder)
+    assert not folder.parent.exists()
 
 
-def test_the_same_report_gives_the_same_bytes_in_any_folder(place: Path, tmp_path: Path) -> None:
-    other, report = tmp_path / "elsewhere" / place.name, make_report()
+def test_the_same_report_gives_the_same_bytes_in_any_folder(folder: Path, tmp_path: Path) -> None:
+    other, report = tmp_path / "elsewhere" / folder.name, make_report()
     settings = dataclasses.replace(report.settings, out=str(tmp_path / "elsewhere"))
-    writer.write(place, b"new", report, ("tench",))
+    writer.write(folder, b"new", report, ("tench",))
     writer.write(other, b"new", dataclasses.replace(report, settings=settings), ("tench",))
-    assert contents(place) == contents(other)
+    assert contents(folder) == contents(other)
 
 
 def test_the_report_for_machines_has_every_figure() -> None:
-    found = json.loads(to_json(make_report()))
-    assert found["sha256"] == hashlib.sha256(b"new").hexdigest()
-    assert found["settings"]["quantization"]["precision"] == "int8"
-    assert found["settings"]["verification"]["min_agreement"] == 90.0
-    assert found["audit"]["input"]["shape"] == [1, 224, 224, 3]
-    assert found["audit"]["operators"] == {"CONV_2D": 14, "DEPTHWISE_CONV_2D": 13, "QUANTIZE": 2}
-    assert found["fidelity"]["layers"] == [{"name": "conv1", "sqnr_db": 30.125}]
-    assert found["calibration"]["skipped"] == ["broken.jpg"]
-    assert found["gates"][0] == {
+    written = json.loads(to_json(make_report()))
+    assert written["sha256"] == hashlib.sha256(b"new").hexdigest()
+    assert written["settings"]["quantization"]["precision"] == "int8"
+    assert written["settings"]["verification"]["min_agreement"] == 90.0
+    assert written["audit"]["input"]["shape"] == [1, 224, 224, 3]
+    assert written["audit"]["operators"] == {"CONV_2D": 14, "DEPTHWISE_CONV_2D": 13, "QUANTIZE": 2}
+    assert written["fidelity"]["layers"] == [{"name": "conv1", "sqnr_db": 30.125}]
+    assert written["calibration"]["skipped"] == ["broken.jpg"]
+    assert written["gates"][0] == {
         "flag": "min_agreement",
         "limit": 90.0,
         "value": 92.5,

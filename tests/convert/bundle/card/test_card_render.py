@@ -1,4 +1,4 @@
-"""The model card in words: what it must tell of each file, and what it tells first."""
+"""The prose of the model card: what it says of each file, and what it says first."""
 
 from dataclasses import replace
 
@@ -31,11 +31,11 @@ def quantized(quantization: Quantization, **changes: object) -> str:
     return paragraph(card(replace(report, settings=settings, **changes)), "**Quantized.** ")
 
 
-def weights(report: ConversionReport) -> str:
+def weights_of(report: ConversionReport) -> str:
     return paragraph(card(report), "**Weights.** ")
 
 
-def test_random_weights_are_told_before_anything_else() -> None:
+def test_random_weights_come_before_anything_else() -> None:
     random = card(replace(make_report(), weights=WeightsOrigin("random")))
     title, blank, warning = random.splitlines()[:3]
     assert (title, blank) == ("# net_int8", "")
@@ -44,24 +44,24 @@ def test_random_weights_are_told_before_anything_else() -> None:
     assert "RANDOM" not in card(make_report())
 
 
-def test_a_gate_that_was_missed_is_told_before_anything_else() -> None:
+def test_a_missed_gate_comes_before_anything_else() -> None:
     assert card(make_report(passed=False)).splitlines()[2].startswith("> **This file missed a gate")
     assert "missed a gate" not in card(make_report())
-    told = paragraph(card(make_report(passed=False)), "Gates: ")
-    assert "passed min_agreement 90 (92.50)" in told
-    assert "**MISSED** min_sqnr_db 15 (21.25)" in told
+    text = paragraph(card(make_report(passed=False)), "Gates: ")
+    assert "passed min_agreement 90 (92.50)" in text
+    assert "**MISSED** min_sqnr_db 15 (21.25)" in text
 
 
 def test_counts_stand_beside_the_published_ones() -> None:
-    told = paragraph(card(make_report()), "MobileNet V1: ")
-    assert "470,072 parameters and 41.0 M multiply-adds" in told
-    assert "(https://arxiv.org/abs/1704.04861)" in told
-    assert "Published for it: 470,072 parameters, 41 M multiply-adds, 49.8 % top-1" in told
+    text = paragraph(card(make_report()), "MobileNet V1: ")
+    assert "470,072 parameters and 41.0 M multiply-adds" in text
+    assert "(https://arxiv.org/abs/1704.04861)" in text
+    assert "Published for it: 470,072 parameters, 41 M multiply-adds, 49.8 % top-1" in text
     other = replace(make_report(), options={"width": 0.25, "stem": "cifar"})
     assert "No figures are published" in paragraph(card(other), "MobileNet V1: ")
 
 
-def test_every_network_of_the_registry_is_told_in_a_line() -> None:
+def test_every_network_of_the_registry_has_a_description() -> None:
     for name in registry.names():
         model = Model(name, {})
         report = make_report()
@@ -73,15 +73,15 @@ def test_every_network_of_the_registry_is_told_in_a_line() -> None:
 
 
 def test_weights_are_described_with_license_hash_and_accuracy() -> None:
-    found = weights(make_report())
-    assert "keras_applications" in found
-    assert f"SHA-256 {'ab' * 32}" in found
-    assert "license is not known" in found
+    text = weights_of(make_report())
+    assert "keras_applications" in text
+    assert f"SHA-256 {'ab' * 32}" in text
+    assert "license is not known" in text
     accuracy = Accuracy(10_000, 0.4, 86.95, 99.58, (86.28, 87.6))
     bundled = WeightsOrigin("bundled", "shufflelite shufflenet_v2", "cd" * 32, accuracy)
-    found = weights(replace(make_report(), weights=bundled))
-    assert "License: Apache-2.0" in found
-    assert "86.95 % top-1 (95 % interval 86.28 to 87.60) and 99.58 % top-5 on the 10,000" in found
+    text = weights_of(replace(make_report(), weights=bundled))
+    assert "License: Apache-2.0" in text
+    assert "86.95 % top-1 (95 % interval 86.28 to 87.60) and 99.58 % top-5 on the 10,000" in text
 
 
 @pytest.mark.parametrize(
@@ -103,11 +103,13 @@ def test_weights_are_described_with_license_hash_and_accuracy() -> None:
         (Quantization(), "weights and activations are float32"),
     ],
 )
-def test_it_is_told_how_the_file_was_quantized(quantization: Quantization, expected: str) -> None:
+def test_the_card_says_how_the_file_was_quantized(
+    quantization: Quantization, expected: str
+) -> None:
     assert expected in quantized(quantization)
 
 
-def test_training_and_layers_at_higher_precision_are_told() -> None:
+def test_the_card_has_training_and_layers_at_higher_precision() -> None:
     int8 = Quantization(precision=Precision.INT8)
     epochs = (Epoch(2.0, 30.0), Epoch(1.0, 60.0))
     assert "for 2 epochs on photos; the float network's logits have a weight of 50%" in quantized(
@@ -118,21 +120,21 @@ def test_training_and_layers_at_higher_precision_are_told() -> None:
     assert "higher precision" not in quantized(int8)
 
 
-def test_the_input_is_told_to_the_pixel() -> None:
-    told = card(make_report())
-    assert "its shorter side has 256 pixels: bilinear" in told
-    assert "Keep the central 224 x 224 pixels" in told
-    assert "`uint8` [1, 224, 224, 3] (scale 0.007843138, zero point 128)" in told
-    assert "red, green, blue. The stored value is the pixel value, 0 to 255.\n" in told
+def test_the_input_is_described_to_the_pixel() -> None:
+    text = card(make_report())
+    assert "its shorter side has 256 pixels: bilinear" in text
+    assert "Keep the central 224 x 224 pixels" in text
+    assert "`uint8` [1, 224, 224, 3] (scale 0.007843138, zero point 128)" in text
+    assert "red, green, blue. The stored value is the pixel value, 0 to 255.\n" in text
 
 
-def test_the_output_is_told_with_what_its_numbers_stand_for() -> None:
-    told = paragraph(card(make_report()), "`uint8` [1, 1000]")
-    assert "`uint8` [1, 1000] (scale 0.1, zero point 100)" in told
-    assert "`(q - 100) * 0.1`" in told
-    assert "logits" in told
-    assert "labels.txt" in told
-    assert "no names" not in told
+def test_the_output_is_described_with_the_meaning_of_its_values() -> None:
+    text = paragraph(card(make_report()), "`uint8` [1, 1000]")
+    assert "`uint8` [1, 1000] (scale 0.1, zero point 100)" in text
+    assert "`(q - 100) * 0.1`" in text
+    assert "logits" in text
+    assert "labels.txt" in text
+    assert "no names" not in text
     assert "no names" in card(make_report(), has_labels=False)
 
 
@@ -147,12 +149,12 @@ def test_limits_say_what_was_not_measured() -> None:
 
 
 def test_the_command_and_the_versions_make_it_again() -> None:
-    made = card(make_report())
+    text = card(make_report())
     assert (
-        "\n    python -m convert --model mobilenet_v1 --width 0.25 --int8 --io_dtype uint8 " in made
+        "\n    python -m convert --model mobilenet_v1 --width 0.25 --int8 --io_dtype uint8 " in text
     )
     again = "tensorflow 2.21.0: the same inputs give the same bytes, SHA-256 "
-    assert f"{again}{make_report().sha256}" in made
+    assert f"{again}{make_report().sha256}" in text
 
 
 def test_a_name_with_a_bar_stays_in_its_cell() -> None:
