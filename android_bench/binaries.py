@@ -1,4 +1,4 @@
-"""The benchmark tool's program for a device: the user's own, or the official one, fetched once."""
+"""The benchmark tool's program for a device: the user's, or the official one, downloaded once."""
 
 import hashlib
 import json
@@ -40,7 +40,7 @@ _RUNS = {  # ABI: the machines whose programs it runs
 
 @dataclass(frozen=True)
 class ToolBinary:
-    """A program that measures, on this machine."""
+    """A program of the benchmark tool, as a file on this machine."""
 
     path: Path
     sha256: str
@@ -49,16 +49,16 @@ class ToolBinary:
 def find(
     *, system: str, abis: Sequence[str], path: str | None, folder: Path | None = None
 ) -> ToolBinary:
-    """The program for a device.
+    """Finds the program for a device; downloads the official one if needed.
 
     Args:
       system: "android", "linux" or "apk".
       abis: Of the device, its own first.
       path: The user's own program, if any; it is checked.
-      folder: Where fetched programs are; None: the cache.
+      folder: Folder of the downloaded programs; None: the cache.
 
     Raises:
-      InputError: It cannot be had, or is for other processors.
+      InputError: It is not available, or is for other processors.
     """
     if path is not None:
         return ToolBinary(*_checked(Path(path).expanduser(), system=system, abis=abis))
@@ -85,7 +85,7 @@ def find(
     try:
         _, sha256 = _checked(program, system=system, abis=abis)
     except InputError as error:
-        raise InputError(f"{error}; delete it to fetch it again") from error
+        raise InputError(f"{error}; delete it to download it again") from error
     if not record.is_file():
         entry = {"url": url, "sha256": sha256, "date_utc": _now()}
         with replacing(record) as temporary:
@@ -93,14 +93,14 @@ def find(
     recorded = json.loads(record.read_text()).get("sha256")
     if recorded != sha256:
         raise InputError(
-            f"{program}: expected SHA-256 {recorded} as when it was fetched, got {sha256}; delete"
-            f" {program} and {record.name} beside it to fetch it again"
+            f"{program}: expected SHA-256 {recorded} as when it was downloaded, got {sha256};"
+            f" delete {program} and {record.name} beside it to download it again"
         )
     return ToolBinary(program, sha256)
 
 
 def machine(data: bytes) -> str | None:
-    """The processors that a program is for; None where it is no ELF file, such as a script."""
+    """Returns the processors that a program is for; None if it is not an ELF file, as a script."""
     if data[:4] != b"\x7fELF" or len(data) < 20:
         return None
     number = int.from_bytes(data[18:20], "big" if data[5] == 2 else "little")
@@ -113,7 +113,7 @@ def _checked(path: Path, *, system: str, abis: Sequence[str]) -> tuple[Path, str
     data = path.read_bytes()
     is_apk = data[:4] == b"PK\x03\x04"
     if is_apk != (system == "apk"):
-        expected = "an APK, as target adb-apk needs" if system == "apk" else "a program, no APK"
+        expected = "an APK, as target adb-apk needs" if system == "apk" else "a program, not an APK"
         raise InputError(f"{path}: expected {expected}, got a file that starts with {data[:4]!r}")
     built_for = machine(data)
     runs = {name for abi in abis for name in _RUNS.get(abi, ())}

@@ -1,6 +1,6 @@
-"""What a phone or a board tells of itself through a shell: cores, clocks, temperatures.
+"""Cores, clocks and temperatures of a phone or a board, read through a shell.
 
-The two scripts ask, everything else here is a function of what they printed.
+Two shell scripts print them, LAYOUT and STATE; the functions here read what they printed.
 """
 
 import math
@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from shufflelite.errors import InputError
 
-# Plain POSIX, of builtins as far as possible: mksh, dash and busybox run it, and old phones have
-# few tools.  A file may exist and still refuse to be read, so errors are dropped one by one.
+# Plain POSIX, mostly builtins: mksh, dash and busybox run it, and old phones have few tools.  A
+# file may exist and still not be readable, so errors are dropped one by one.
 _TELL = (
     'tell() { for f in "$@"; do v=; [ -r "$f" ] && { read -r v < "$f"; } 2>/dev/null;'
     ' [ -n "$v" ] && echo "$f=$v"; done; return 0; }; c=/sys/devices/system/cpu; '
@@ -37,7 +37,7 @@ STATE = (
     + "command -v dumpsys >/dev/null 2>&1 && dumpsys thermalservice 2>/dev/null; true"
 )
 
-# "soc" alone is no system on a chip but a Qualcomm battery's state of charge, in percent.
+# "soc" alone is not a system on a chip but a Qualcomm battery's state of charge, in percent.
 _OF_CPU = re.compile(
     r"cpu|^soc[-_]|cluster|core|tsens|^(big|mid|little|ap)\b|x86_pkg", re.IGNORECASE
 )
@@ -45,8 +45,8 @@ _STATUS = ("none", "light", "moderate", "severe", "critical", "emergency", "shut
 
 
 @dataclass(frozen=True)
-class Core:
-    """One core that is online; None where the device does not tell."""
+class CpuCore:
+    """A core that is online; None: not reported."""
 
     number: int
     max_khz: int | None = None
@@ -56,19 +56,19 @@ class Core:
 
 @dataclass(frozen=True)
 class Layout:
-    """What does not change while it is switched on."""
+    """The properties of a device that do not change while it is switched on."""
 
-    cores: tuple[Core, ...]
+    cores: tuple[CpuCore, ...]
     cpu: str
     fingerprint: str
-    abis: tuple[str, ...]  # the machine's own first: "arm64-v8a" of Android, "aarch64" of Linux
+    abis: tuple[str, ...]  # the preferred one first: "arm64-v8a" of Android, "aarch64" of Linux
     taskset: bool
-    identity: str | None = None  # of this one device, whatever way it is reached
+    identity: str | None = None  # of the device, however it is reached
 
 
 @dataclass(frozen=True)
 class State:
-    """What changes; cores are keys."""
+    """The properties that change; the keys are numbers of cores."""
 
     temperature_c: float | None = None
     load_average: float | None = None
@@ -79,81 +79,82 @@ class State:
 
 
 @dataclass(frozen=True)
-class Choice:
-    """The cores that models are kept to; none: all of them, without taskset."""
+class CoreChoice:
+    """The cores that models run on; empty: all of them, without taskset."""
 
     cores: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()
 
 
 def parse_layout(text: str) -> Layout:
-    """Reads what LAYOUT printed."""
+    """Reads the output of LAYOUT."""
     text = text.replace("\r", "")  # adb of old phones
-    told = _told(text)
-    parts = _by_core(re.findall(r"^processor\s*:\s*(\d+)$|^CPU part\s*:\s*(\S+)$", text, re.M))
-    frequency, capacity = _per_core(told, "cpuinfo_max_freq"), _per_core(told, "cpu_capacity")
-    online = numbers(told.get("/sys/devices/system/cpu/online", ""))
+    values = _values(text)
+    parts = _parts(text)
+    frequency, capacity = _per_core(values, "cpuinfo_max_freq"), _per_core(values, "cpu_capacity")
+    online = numbers(values.get("/sys/devices/system/cpu/online", ""))
     cores = tuple(
-        Core(number, frequency.get(number), capacity.get(number), parts.get(number))
+        CpuCore(number, frequency.get(number), capacity.get(number), parts.get(number))
         for number in sorted(online or {*parts, *frequency})
     )
-    machine = told.get("machine", "")
-    abis = told.get("ro.product.cpu.abilist") or told.get("ro.product.cpu.abi") or machine
-    named = re.search(r"^(?:Hardware|Model|model name)\s*:\s*(.+)$", text, re.MULTILINE)
-    phone = _words(told.get("ro.product.manufacturer"), told.get("ro.product.model"))
-    soc = _words(told.get("ro.soc.manufacturer"), told.get("ro.soc.model"))
-    board = told.get("/sys/firmware/devicetree/base/model", "").rstrip("\0")
-    cpu = board or (named[1].strip() if named else "") or machine
+    machine = values.get("machine", "")
+    abis = values.get("ro.product.cpu.abilist") or values.get("ro.product.cpu.abi") or machine
+    model = re.search(r"^(?:Hardware|Model|model name)\s*:\s*(.+)$", text, re.MULTILINE)
+    phone = _words(values.get("ro.product.manufacturer"), values.get("ro.product.model"))
+    soc = _words(values.get("ro.soc.manufacturer"), values.get("ro.soc.model"))
+    board = values.get("/sys/firmware/devicetree/base/model", "").rstrip("\0")
+    cpu = board or (model[1].strip() if model else "") or machine
     if phone:
-        cpu = f"{phone} ({soc or told.get('ro.board.platform') or cpu})"
+        cpu = f"{phone} ({soc or values.get('ro.board.platform') or cpu})"
     return Layout(
         cores=cores,
         cpu=cpu,
-        fingerprint=told.get("ro.build.fingerprint") or _words(cpu, told.get("kernel"), machine),
+        fingerprint=values.get("ro.build.fingerprint")
+        or _words(cpu, values.get("kernel"), machine),
         abis=tuple(abis.split(",")),
-        taskset="taskset" in told,
-        identity=told.get("/proc/sys/kernel/random/boot_id") or told.get("ro.serialno"),
+        taskset="taskset" in values,
+        identity=values.get("/proc/sys/kernel/random/boot_id") or values.get("ro.serialno"),
     )
 
 
 def parse_state(text: str) -> State:
-    """Reads what STATE printed."""
+    """Reads the output of STATE."""
     text = text.replace("\r", "")
-    told = _told(text)
-    load = re.match(r"\d+\.\d+", told.get("/proc/loadavg", ""))
+    values = _values(text)
+    load = re.match(r"\d+\.\d+", values.get("/proc/loadavg", ""))
     status = re.search(r"^\s*Thermal Status:\s*(\d+)", text, re.MULTILINE)
     governors = {
         int(number): value
-        for path, value in told.items()
+        for path, value in values.items()
         for number in re.findall(r"/cpu(\d+)/cpufreq/scaling_governor$", path)
     }
     return State(
-        temperature_c=_temperature(told, text),
+        temperature_c=_temperature(values, text),
         load_average=float(load[0]) if load else None,
         governors=governors,
-        limit_khz=_per_core(told, "scaling_max_freq"),
-        max_khz=_per_core(told, "cpuinfo_max_freq"),
+        limit_khz=_per_core(values, "scaling_max_freq"),
+        max_khz=_per_core(values, "cpuinfo_max_freq"),
         status=int(status[1]) if status else None,
     )
 
 
-def kinds(cores: Sequence[Core]) -> list[tuple[int, ...]]:
-    """The numbers of cores that are alike, slowest kind first."""
-    alike: dict[tuple[int, int, str], list[int]] = {}
+def kinds(cores: Sequence[CpuCore]) -> list[tuple[int, ...]]:
+    """Returns the numbers of the cores of each kind, slowest kind first."""
+    groups: dict[tuple[int, int, str], list[int]] = {}
     for core in cores:
         key = core.capacity or 0, core.max_khz or 0, core.part or ""
-        alike.setdefault(key, []).append(core.number)
-    return [tuple(alike[key]) for key in sorted(alike)]
+        groups.setdefault(key, []).append(core.number)
+    return [tuple(groups[key]) for key in sorted(groups)]
 
 
-def choose(layout: Layout, *, requested: str | None, threads: int) -> Choice:
-    """Cores of one kind for `threads`.
+def choose(layout: Layout, *, requested: str | None, threads: int) -> CoreChoice:
+    """Chooses cores of one kind for `threads`.
 
     Args:
       layout: The device.
       requested: "big" (default): the fastest kind with a core for each thread; "little": the
         slowest kind; or numbers such as "4-7".
-      threads: How many run at once.
+      threads: Number of threads of a model.
     """
     groups, online = kinds(layout.cores), tuple(core.number for core in layout.cores)
     if requested not in (None, "big", "little"):
@@ -171,40 +172,40 @@ def choose(layout: Layout, *, requested: str | None, threads: int) -> Choice:
     if not layout.taskset and chosen != online:
         if requested is not None:
             raise InputError(f"--cores={requested}: the device has no taskset; leave --cores out")
-        return Choice(notes=("not kept to cores of one kind: the device has no taskset",))
+        return CoreChoice(notes=("not kept to cores of one kind: the device has no taskset",))
     notes = []
     mixed = [span(group) for group in groups if set(group) & set(chosen)]
     if len(mixed) > 1:
         notes.append(f"cores of {len(mixed)} kinds: {', '.join(mixed)}")
     if len(chosen) < threads and chosen:
         notes.append(f"{threads} threads share {len(chosen)} cores")
-    return Choice(() if chosen == online else chosen, tuple(notes))
+    return CoreChoice(() if chosen == online else chosen, tuple(notes))
 
 
 def pinned(command: Sequence[str], cores: Sequence[int]) -> list[str]:
-    """`command`, kept to `cores` where there are any."""
-    # A mask, not a list: toybox's taskset knows no -c.
+    """Returns `command`, restricted to `cores` unless these are empty."""
+    # A mask, not a list: toybox's taskset has no -c.
     mask = sum(1 << core for core in cores)
     return ["taskset", f"{mask:x}", *command] if cores else list(command)
 
 
 def governor(state: State, cores: Iterable[int]) -> str | None:
-    """How the clocks of `cores` (none: of all) are governed."""
+    """Returns the frequency governors of `cores`; empty: of all."""
     governors = state.governors or {}
-    found = sorted({governors[core] for core in cores or governors if core in governors})
-    return ", ".join(found) or None
+    names = sorted({governors[core] for core in cores or governors if core in governors})
+    return ", ".join(names) or None
 
 
 def throttling(state: State, cores: Iterable[int]) -> list[str]:
-    """What the device says of having slowed itself down, in words."""
-    limits, most = state.limit_khz or {}, state.max_khz or {}
-    held: dict[tuple[int, int], list[int]] = {}
+    """Describes how the device has throttled itself."""
+    limits, maxima = state.limit_khz or {}, state.max_khz or {}
+    throttled: dict[tuple[int, int], list[int]] = {}
     for core in cores or limits:
-        if core in limits and core in most and limits[core] < most[core]:
-            held.setdefault((limits[core], most[core]), []).append(core)
+        if core in limits and core in maxima and limits[core] < maxima[core]:
+            throttled.setdefault((limits[core], maxima[core]), []).append(core)
     notes = [
-        f"throttled: cores {span(which)} held to {limit / 1e6:.2f} of {whole / 1e6:.2f} GHz"
-        for (limit, whole), which in sorted(held.items())
+        f"throttled: cores {span(numbers_)} held to {limit / 1e6:.2f} of {maximum / 1e6:.2f} GHz"
+        for (limit, maximum), numbers_ in sorted(throttled.items())
     ]
     if state.status:
         name = _STATUS[min(state.status, len(_STATUS) - 1)]
@@ -223,34 +224,34 @@ def cool_down(
     """Waits until `read` is at most `goal_c`; returns the last temperature read.
 
     Args:
-      read: Tells the temperature in degrees Celsius; None ends the waiting.
-      goal_c: None: nothing to wait for.
+      read: Returns the temperature in degrees Celsius; None ends the waiting.
+      goal_c: None: do not wait.
       limit_s: The longest time to wait.
-      clock: Seconds, from any start.
-      sleep: Waits for seconds.
+      clock: Returns seconds.
+      sleep: Waits for a number of seconds.
     """
     end = clock() + limit_s
     while True:
         now_c = read()
-        left_s = end - clock()
-        if now_c is None or goal_c is None or now_c <= goal_c or left_s <= 0:
+        remaining_s = end - clock()
+        if now_c is None or goal_c is None or now_c <= goal_c or remaining_s <= 0:
             return now_c
-        sleep(min(2.0, left_s))
+        sleep(min(2.0, remaining_s))
 
 
 def numbers(text: str) -> set[int]:
-    """The numbers of "0-3,6"; none where it is anything else."""
-    found: set[int] = set()
-    for part in text.strip().split(","):
-        ends = re.fullmatch(r"(\d{1,4})(?:-(\d{1,4}))?", part)
-        if not ends or int(ends[2] or ends[1]) < int(ends[1]):
+    """Returns the numbers of "0-3,6"; empty if the text is not of that form."""
+    result: set[int] = set()
+    for interval in text.strip().split(","):
+        match = re.fullmatch(r"(\d{1,4})(?:-(\d{1,4}))?", interval)
+        if not match or int(match[2] or match[1]) < int(match[1]):
             return set()
-        found.update(range(int(ends[1]), int(ends[2] or ends[1]) + 1))
-    return found
+        result.update(range(int(match[1]), int(match[2] or match[1]) + 1))
+    return result
 
 
 def span(cores: Iterable[int]) -> str:
-    """The reverse of `numbers`, such as "0-3,6"."""
+    """Returns the inverse of `numbers`, such as "0-3,6"."""
     runs: list[list[int]] = []
     for core in sorted(cores):
         if runs and core == runs[-1][-1] + 1:
@@ -261,50 +262,53 @@ def span(cores: Iterable[int]) -> str:
 
 
 def quote(words: Iterable[str]) -> str:
-    """One command for a remote shell, which takes every word as it is."""
+    """Returns a command for a remote shell, with each word quoted."""
     return shlex.join(words)
 
 
-def _told(text: str) -> dict[str, str]:
+def _values(text: str) -> dict[str, str]:
     lines = (line.partition("=") for line in text.split("\n"))
     return {key: value.strip() for key, equal, value in lines if equal}
 
 
-def _per_core(told: Mapping[str, str], name: str) -> dict[int, int]:
-    found = {}
-    for path, value in told.items():
+def _per_core(values: Mapping[str, str], name: str) -> dict[int, int]:
+    per_core = {}
+    for path, value in values.items():
         core = re.fullmatch(rf"/sys/devices/system/cpu/cpu(\d+)/(?:cpufreq/)?{name}", path)
         if core and value.isdecimal():
-            found[int(core[1])] = int(value)
-    return found
+            per_core[int(core[1])] = int(value)
+    return per_core
 
 
-def _by_core(pairs: Iterable[tuple[str, str]]) -> dict[int, str]:
-    found: dict[int, str] = {}
-    for number, part in pairs:  # "processor" opens the block of a core
+def _parts(cpuinfo: str) -> dict[int, str]:
+    """Returns the part numbers of the cores; old kernels print one for all of them."""
+    lines = re.findall(r"^processor\s*:\s*(\d+)$|^CPU part\s*:\s*(\S+)$", cpuinfo, re.MULTILINE)
+    parts: dict[int, str] = {}
+    for number, part in lines:  # "processor" begins the block of a core
         if number:
             latest = int(number)
-            found[latest] = ""
-        elif found:
-            found[latest] = part
-    return found
+            parts[latest] = ""
+        elif parts:
+            parts[latest] = part
+    printed = [part for part in parts.values() if part]
+    return dict.fromkeys(parts, printed[0]) if len(printed) == 1 else parts
 
 
-def _temperature(told: Mapping[str, str], text: str) -> float | None:
+def _temperature(values: Mapping[str, str], text: str) -> float | None:
     zones = []
-    for path, value in told.items():
+    for path, value in values.items():
         zone = re.fullmatch(r"(/sys/class/thermal/thermal_zone\d+/)temp", path)
-        kind = told.get(f"{zone[1]}type", "") if zone else ""
+        kind = values.get(f"{zone[1]}type", "") if zone else ""
         if zone and re.fullmatch(r"-?\d+", value):
             degrees = int(value) / (1000 if abs(int(value)) > 1000 else 1)
             zones.append((kind, degrees))
-    # The HAL of Android 10 and later, where the files above may not be read.  "Current" comes last.
+    # The HAL of Android 10 and later, where the files above are not readable.  "Current" is last.
     current = text.rpartition("Current temperatures from HAL:")[2]
     for degrees_, kind in re.findall(r"\{mValue=(\d+(?:\.\d+)?), mType=(\d+),", current):
         if kind == "0":
             zones.append(("cpu", float(degrees_)))
-    usable = [(kind, c) for kind, c in zones if 1 < c < 150 and math.isfinite(c)]
-    of_cpu = [c for kind, c in usable if _OF_CPU.search(kind) and "gpu" not in kind.lower()]
+    plausible = [(kind, c) for kind, c in zones if 1 < c < 150 and math.isfinite(c)]
+    of_cpu = [c for kind, c in plausible if _OF_CPU.search(kind) and "gpu" not in kind.lower()]
     return round(max(of_cpu), 1) if of_cpu else None
 
 

@@ -1,7 +1,7 @@
-"""Runs one model in a process of its own; `targets/host.py` starts it and speaks with it.
+"""Runs one model in a process of its own; `targets/host.py` starts it and sends it requests.
 
-One JSON object per line on standard input, one answer per line on standard output.  The process
-imports the runtime and NumPy alone, since its peak memory is reported, and leaves as soon as its
+Requests are lines of JSON on standard input, answers are lines on standard output.  The process
+imports only the runtime and NumPy, since its peak memory is reported, and exits as soon as its
 input is closed: it never outlives the command that started it.
 """
 
@@ -23,12 +23,12 @@ from tflite_file.model import count_delegation
 
 PACKAGES = {"litert": "ai_edge_litert", "tflite-runtime": "tflite_runtime"}  # --runtime: module
 
-Verbs = Mapping[str, Callable[..., Any]]  # by name, what a request can ask for
+Verbs = Mapping[str, Callable[..., Any]]  # the functions of requests, by name
 
 _GLUE = re.compile(r"(?<=\.)(?=[A-Z])|(?<=failed to prepare\.)|(?<!^)(?=Node number \d)")
 
 
-class Worker:
+class HostWorker:
     """The model between two requests."""
 
     def load(
@@ -52,12 +52,12 @@ class Worker:
             self._invoke()
 
     def measure(self, *, runs: int) -> list[int]:
-        """Nanoseconds of each of `runs` inferences."""
-        self._invoke()  # untimed: brings back the caches that the other models took
+        """Returns the nanoseconds of each of `runs` inferences."""
+        self._invoke()  # untimed: refills the caches that the other models evicted
         return [self._invoke() for _ in range(runs)]
 
     def finish(self) -> dict[str, Any]:
-        """What is known of the model after its last run; see `measurement.Facts`."""
+        """Returns the fields of `measurement.Facts` after the last run."""
         before, peak = self.peak_before_kb, _peak_kb()  # read before the list below takes memory
         partitions, outside = count_delegation(self.interpreter._get_ops_details())
         return {
@@ -89,24 +89,24 @@ def alone(
     """Measures many small models in turn.
 
     Returns:
-      For each its median of each round, in nanoseconds, and whether delegates took it whole.
+      For each, its median of each round in nanoseconds, and whether delegates run all of it.
     """
-    models = [Worker() for _ in paths]
+    models = [HostWorker() for _ in paths]
     for model, path in zip(models, paths, strict=True):
         model.load(path=path, runtime=runtime, threads=threads, delegate=delegate, warmup=1, seed=0)
-    found: list[list[float]] = [[] for _ in models]
+    medians: list[list[float]] = [[] for _ in models]
     start = time.monotonic()
     for _ in range(rounds):
-        for model, medians in zip(models, found, strict=True):
-            medians.append(float(np.median(model.measure(runs=runs))))
+        for model, of_rounds in zip(models, medians, strict=True):
+            of_rounds.append(float(np.median(model.measure(runs=runs))))
         if time.monotonic() - start >= max_seconds:
             break
     delegated = [not model.finish()["undelegated_operators"] for model in models]
-    return list(zip(found, delegated, strict=True))
+    return list(zip(medians, delegated, strict=True))
 
 
 def fill_inputs(interpreter: Any, *, seed: int) -> None:
-    """Gives each input of the model values of its own."""
+    """Fills each input of the model with random values."""
     rng = np.random.default_rng(seed)
     for tensor in interpreter.get_input_details():
         values = random_input(tensor["shape"], tensor["dtype"], rng)
@@ -114,7 +114,7 @@ def fill_inputs(interpreter: Any, *, seed: int) -> None:
 
 
 def random_input(shape: Sequence[int], dtype: type, rng: np.random.Generator) -> np.ndarray:
-    """Values over the whole range of int8, uint8 and int16, and over [-1, 1] of floats."""
+    """Returns values over the whole range of int8, uint8 and int16; for floats, over [-1, 1]."""
     if np.issubdtype(dtype, np.floating):
         return (rng.random(shape, np.float32) * 2 - 1).astype(dtype)
     if dtype in (np.int8, np.uint8, np.int16):
@@ -126,24 +126,24 @@ def random_input(shape: Sequence[int], dtype: type, rng: np.random.Generator) ->
 
 
 def answer(requests: Iterable[str], verbs: Verbs, *, into: IO[str]) -> None:
-    """Answers each request, a line of JSON, by what its verb gives or why it gives nothing."""
+    """Answers each request, a line of JSON, with the result of its verb or with the error."""
     for line in requests:
         request = json.loads(line)
         try:
             reply = {"answer": verbs[request.pop("do")](**request)}
-        except Exception as error:  # the runtime's refusals come in many types
+        except Exception as error:  # the runtime raises many types
             reply = {"error": reason(error)}
         print(json.dumps(reply), file=into, flush=True)
 
 
 def reason(error: Exception) -> str:
-    """What went wrong, in one line; the runtimes glue their messages together."""
+    """Returns the message in one line; the runtimes join several without a space."""
     messages = (" ".join(message.split()).rstrip(".") for message in _GLUE.split(str(error)))
     return "; ".join(dict.fromkeys(filter(None, messages))) or type(error).__name__
 
 
 def _runtime(name: str) -> tuple[Any, str]:
-    """The module that holds Interpreter, and the version of its package."""
+    """Returns the module of Interpreter, and the version of its package."""
     try:
         module = importlib.import_module(f"{PACKAGES[name]}.interpreter")
     except ImportError as error:
@@ -152,37 +152,37 @@ def _runtime(name: str) -> tuple[Any, str]:
 
 
 def _peak_kb(*, reset: bool = False) -> int | None:
-    """VmHWM, the most memory this process ever held; None where Linux does not tell.
+    """Returns VmHWM, the peak memory of this process; None if Linux does not report it.
 
     Args:
-      reset: Forget earlier peaks first, where the kernel permits it.
+      reset: Reset the peak first, if the kernel permits it.
     """
     try:
         if reset:
             Path("/proc/self/clear_refs").write_text("5")
     except OSError:
-        pass  # the peak of the imports stays in, so the growth may be reported too small
+        pass  # the imports' peak remains, so the reported growth may be too small
     try:
         status = Path("/proc/self/status").read_text()
     except OSError:
         return None
-    found = [line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:")]
-    return int(found[0]) if found else None
+    peaks = [line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:")]
+    return int(peaks[0]) if peaks else None
 
 
 def _read(requests: queue.SimpleQueue[str]) -> None:
     for line in sys.stdin:
         requests.put(line)
-    os._exit(0)  # also in the middle of an inference: nobody is left to read the answer
+    os._exit(0)  # also in the middle of an inference: no one reads the answer
 
 
 def main() -> None:
     """Answers requests until standard input is closed."""
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # native code that prints must not end up between the answers
+    os.dup2(2, 1)  # native code must not print between the answers
     requests: queue.SimpleQueue[str] = queue.SimpleQueue()
     threading.Thread(target=_read, args=(requests,), daemon=True).start()
-    worker = Worker()
+    worker = HostWorker()
     verbs: Verbs = {
         "load": worker.load,
         "measure": worker.measure,

@@ -1,4 +1,4 @@
-"""Ctrl-C where something must come to its end first."""
+"""Delays Ctrl-C until an action is complete."""
 
 import signal
 import threading
@@ -9,24 +9,24 @@ HELD = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)  # `cli` repeats the firs
 
 
 def undisturbed(action: Callable[[], None]) -> None:
-    """Does `action` to its end, though Ctrl-C may come again and again; raises it afterwards."""
+    """Completes `action` although Ctrl-C may come repeatedly; raises KeyboardInterrupt after it."""
     if threading.current_thread() is not threading.main_thread():
         action()  # signals reach the main thread alone
         return
-    came: list[int] = []
+    received: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:
-        came.append(number)
+        received.append(number)
 
     handlers = {number: signal.getsignal(number) for number in HELD}
-    ours = {n: h for n, h in handlers.items() if h not in (signal.SIG_IGN, None)}
+    replaced = {n: h for n, h in handlers.items() if h not in (signal.SIG_IGN, None)}
     try:
-        for number in ours:
+        for number in replaced:
             signal.signal(number, note)
         action()
     finally:
-        for number, handler in ours.items():
+        for number, handler in replaced.items():
             signal.signal(number, handler)
-        if came:
-            signal.raise_signal(came[0])
-            raise KeyboardInterrupt  # where the handler waits with it
+        if received:
+            signal.raise_signal(received[0])
+            raise KeyboardInterrupt  # if the handler did not raise it at once

@@ -1,20 +1,20 @@
-"""The words of a measurement, which all targets share."""
+"""The dataclasses and protocols of a measurement, which all targets share."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-DEFAULT_DELEGATE = "xnnpack"  # that every runtime takes where it is not told another
+DEFAULT_DELEGATE = "xnnpack"  # of every runtime
 
 
 class TargetError(Exception):
-    """A model that could not be run, in one line; the other models are not concerned."""
+    """One model could not be run, in one line; the other models are measured."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """What is asked of a target; None leaves it to the target."""
+    """Options of a target; None: the target's default."""
 
     runtime: str = "litert"  # on the host: "litert" or "tflite-runtime"
     threads: int = 1
@@ -26,14 +26,14 @@ class Options:
 
 @dataclass(frozen=True)
 class Machine:
-    """What ran the models; None where it does not tell."""
+    """The machine that ran the models; None: not reported."""
 
     cpu: str
     governor: str | None
     load_average: float | None  # over the last minute
     temperature_c: float | None = None
     fingerprint: str | None = None  # of a device: model, build, ABI
-    cores: tuple[int, ...] = ()  # that the models are kept to; empty: all
+    cores: tuple[int, ...] = ()  # that the models run on; empty: all
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Round:
 
 @dataclass(frozen=True)
 class Counted:
-    """Guest instructions of one inference by class, on an emulated core: exact, and no time."""
+    """Guest instructions of one inference by class, on an emulated core: exact, but not a time."""
 
     instructions: Mapping[str, int]
 
@@ -78,7 +78,7 @@ class OperatorCount:
 
 @dataclass(frozen=True)
 class Facts:
-    """What a session knows of its model besides the times; None: not told.  MB are 2**20 bytes."""
+    """Facts on a model besides its times; None: not reported.  MB are 2**20 bytes."""
 
     init_ms: float | None  # constructing the interpreter and allocating its tensors
     first_ms: float | None  # the first inference after that
@@ -88,7 +88,7 @@ class Facts:
     undelegated_operators: Mapping[str, int] | None
     runtime_version: str | None
     profile: Sequence[OperatorTime | OperatorCount] = ()
-    notes: Sequence[str] = ()  # what a reader of the figures must know
+    notes: Sequence[str] = ()  # on the conditions of the measurement
 
 
 class Session(Protocol):
@@ -98,14 +98,14 @@ class Session(Protocol):
         """One round: `runs` inferences, after an untimed one."""
 
     def finish(self) -> Facts:
-        """The facts, asked for once after the last measurement."""
+        """Returns the facts; called once, after the last round."""
 
     def close(self) -> None:
-        """Frees what the model holds; always called, whatever happened before."""
+        """Frees the model's resources; always called."""
 
 
 class Target(Protocol):
-    """A place to run models, with its runtime and number of threads."""
+    """A machine that runs models, with its runtime and number of threads."""
 
     def machine(self) -> Machine:
         """The machine as it is now."""
@@ -114,4 +114,4 @@ class Target(Protocol):
         """Loads a model, runs it once and then `warmup` times; raises TargetError."""
 
     def close(self) -> None:
-        """Frees what the target holds; always called."""
+        """Frees the target's resources; always called."""

@@ -1,4 +1,4 @@
-"""Does work at several places: devices at the same time, this machine's own cores by themselves."""
+"""Runs work on several targets: devices in parallel, this machine's cores one by one."""
 
 import queue
 import threading
@@ -10,19 +10,19 @@ from typing import Protocol, TypeVar, runtime_checkable
 from android_bench.interrupts import undisturbed
 from android_bench.measurement import Target
 
-END_S = 60.0  # for the work at all devices to end after Ctrl-C
+END_S = 60.0  # for the work on all devices to end after Ctrl-C
 
 _T = TypeVar("_T")
 
 
 @runtime_checkable
 class Device(Protocol):
-    """A target on a machine of its own, which work on others does not disturb."""
+    """A target on a machine of its own: work on other targets does not disturb it."""
 
-    identity: str  # of the machine, which several targets may be on
+    identity: str  # of the machine; several targets may share one
 
     def stop(self) -> None:
-        """Makes the thread that works there end by KeyboardInterrupt; may be called again."""
+        """Ends the thread that works there by KeyboardInterrupt; may be called repeatedly."""
 
 
 def run(
@@ -31,15 +31,15 @@ def run(
     *,
     done: Callable[[str, _T], None],
 ) -> None:
-    """Does `work` at each target, by its name.
+    """Does `work` on each target, by its name.
 
-    Devices come first, this machine's cores after them.  Where the work at one device raises, the
-    others go on, and what it raised comes at the end; Ctrl-C ends the work at all of them.
+    Devices come first, then this machine's cores.  If the work on one device raises, the others
+    continue, and the error is raised at the end; Ctrl-C ends the work on all of them.
 
     Args:
-      targets: The places; those that share a machine have their turns one after the other.
-      work: What to do at one, in a thread of its own if there are several devices.
-      done: Takes what the work returned, as soon as it did, in the thread of the caller.
+      targets: The targets; those that share a machine take turns.
+      work: The work on one target; with several devices, it runs in a thread of each.
+      done: Called with each result as soon as it is there, in the caller's thread.
     """
     devices = {name: one for name, one in targets.items() if isinstance(one, Device)}
     turns: dict[str, list[str]] = {}
@@ -58,7 +58,7 @@ def _at_once(
     work: Callable[[str], _T],
     done: Callable[[str, _T], None],
 ) -> None:
-    ended: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()  # what each leaves to do
+    ended: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()  # for this thread to call
 
     def do(names: Sequence[str]) -> None:
         for name in names:
@@ -76,7 +76,7 @@ def _at_once(
             thread.start()
         for _ in devices:
             ended.get()()
-    except BaseException:  # Ctrl-C, or nobody takes the results
+    except BaseException:  # Ctrl-C, or `done` failed
         undisturbed(lambda: _end(devices, threads))
         raise
     if failures:

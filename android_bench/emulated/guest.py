@@ -1,7 +1,7 @@
-"""Runs one model inside the emulated system; `process.py` starts it and speaks with it.
+"""Runs one model inside the emulated system; `process.py` starts it and sends it requests.
 
-One JSON object per line on standard input, one answer per line on the file descriptor that is its
-argument, into which QEMU's counter writes its lines too.  It leaves when its input is closed.
+Requests are lines of JSON on standard input.  Answers are lines on the file descriptor that is its
+argument, to which QEMU's counter also writes.  It exits when its input is closed.
 """
 
 import gc
@@ -20,11 +20,11 @@ from tflite_file.model import count_delegation
 SETTLED = 32  # intervals after which Python has adapted its bytecode to them
 
 
-class Worker:
+class GuestWorker:
     """The model between two requests."""
 
     def start(self) -> dict[str, Any]:
-        """What the guest takes itself for; an empty interval shows that the counter listens."""
+        """Returns what the guest detects; an empty interval shows that the counter works."""
         self._interval(0, gc.isenabled)
         with open("/proc/cpuinfo") as file:
             return {"runtime_version": ai_edge_litert.__version__, "cpuinfo": file.read()}
@@ -44,7 +44,7 @@ class Worker:
         self._interval(1 + runs, self.invoke)
 
     def finish(self) -> dict[str, Any]:
-        """How the model is divided."""
+        """Returns the partitions of the model."""
         partitions, outside = count_delegation(self.interpreter._get_ops_details())
         return {"delegate_partitions": partitions, "undelegated_operators": outside}
 
@@ -52,12 +52,12 @@ class Worker:
         """Runs another model on arrays in files and saves all its outputs, an archive for each.
 
         Returns:
-          The indices of the tensors that delegates give.
+          The indices of the tensors that delegates compute.
         """
         self._allocate(path)
         (source,) = self.interpreter.get_input_details()
-        for given, result in zip(inputs, results, strict=True):
-            self.interpreter.set_tensor(source["index"], np.load(given))
+        for array, result in zip(inputs, results, strict=True):
+            self.interpreter.set_tensor(source["index"], np.load(array))
             self.invoke()
             details = self.interpreter.get_output_details()
             np.savez(result, *(self.interpreter.get_tensor(one["index"]) for one in details))
@@ -69,7 +69,7 @@ class Worker:
         self.invoke = self.interpreter._interpreter.Invoke  # not through Python code that adapts
 
     def _interval(self, runs: int, function: Callable[[], Any]) -> None:
-        """Calls a function between the two marks that the counter watches for."""
+        """Calls a function between the two system calls that the counter takes as marks."""
         os.getpriority(os.PRIO_PROCESS, 0)
         for _ in range(runs):
             function()
@@ -77,7 +77,7 @@ class Worker:
 
 
 def delegated(interpreter: Interpreter) -> list[int]:
-    """Indices of the tensors that a delegate gives to others."""
+    """Returns the indices of the output tensors of delegates."""
     operators = interpreter._get_ops_details()
     by_delegate = (one["outputs"] for one in operators if one["op_name"] == "DELEGATE")
     return [int(index) for indices in by_delegate for index in indices]
@@ -85,9 +85,9 @@ def delegated(interpreter: Interpreter) -> list[int]:
 
 def main() -> None:
     """Answers requests until standard input is closed."""
-    gc.disable()  # it would run now in one interval, now in another
+    gc.disable()  # a collection in one of the intervals would falsify the difference
     answers = os.fdopen(int(sys.argv[1]), "w")
-    worker = Worker()
+    worker = GuestWorker()
     verbs: Verbs = {
         "start": worker.start,
         "load": worker.load,

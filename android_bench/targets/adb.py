@@ -1,4 +1,4 @@
-"""Android devices, through the adb server: the native benchmark tool, or its APK."""
+"""Android devices through the adb server, with the native benchmark tool or its APK."""
 
 import contextlib
 import os
@@ -24,14 +24,14 @@ from shufflelite.errors import InputError
 PACKAGE = "org.tensorflow.lite.benchmark"
 ACTIVITY = f"{PACKAGE}/.BenchmarkModelActivity"
 POLL_S = 0.5
-_STATES = {  # what `adb devices` says, and what to do
+_STATES = {  # states of `adb devices`, and what to do
     "unauthorized": (
-        "does not trust this computer: unlock it and allow USB debugging in the dialog it shows;"
+        "does not trust this computer: unlock it and allow USB debugging in its dialog;"
         " without one, revoke the authorizations in its developer options and connect it again"
     ),
     "authorizing": "is about to be authorized: try again in a moment",
     "offline": "does not answer (offline): unplug it and connect it again, or restart it",
-    "no": "may not be accessed by this user (no permissions): see the udev rules of your system",
+    "no": "is not accessible for this user (no permissions): see the udev rules of your system",
     "recovery": "is in recovery mode: restart it",
     "bootloader": "is in its bootloader: restart it",
     "sideload": "waits for a sideload: restart it",
@@ -43,7 +43,7 @@ _BROKEN = re.compile(
 
 
 def serials() -> list[str]:
-    """The devices that can be used now: one target each, which may run side by side."""
+    """Returns the devices that are ready; they may run in parallel."""
     return [serial for serial, state in _states().items() if state == "device"]
 
 
@@ -51,9 +51,9 @@ def open_target(serial: str, *, options: Options, apk: bool = False) -> ShellTar
     """Opens a device.
 
     Args:
-      serial: As `adb devices` tells; empty: $ANDROID_SERIAL, else the only one.
-      options: What is asked of it.
-      apk: Measure in the benchmark APK in place of the native tool.
+      serial: As in `adb devices`; empty: $ANDROID_SERIAL, else the only device.
+      options: Options of the target.
+      apk: Measure in the benchmark APK instead of the native tool.
 
     Raises:
       InputError: There is no such device, or it cannot be used.
@@ -66,7 +66,7 @@ def open_target(serial: str, *, options: Options, apk: bool = False) -> ShellTar
 
 
 class _Device(adbutils.AdbDevice):
-    """adbutils' device, whose sockets are closed also when the server refuses."""
+    """adbutils' device, which closes its sockets also if the server refuses."""
 
     def open_transport(
         self, command: str | None = None, timeout: float | None = 60.0
@@ -74,8 +74,8 @@ class _Device(adbutils.AdbDevice):
         """Connects to the device, or asks the server about it."""
         connection = self._client.make_connection(timeout=timeout)
         try:
-            ask = f"host-serial:{self.serial}:{command}" if command else ""
-            connection.send_command(ask or f"host:transport:{self.serial}")
+            request = f"host-serial:{self.serial}:{command}" if command else ""
+            connection.send_command(request or f"host:transport:{self.serial}")
             connection.check_okay()
         except BaseException:
             connection.close()
@@ -102,7 +102,7 @@ class AdbShell:
     def run(self, command: str, *, timeout_s: float = 60.0) -> Output:
         """Runs a command of the device's shell."""
         try:
-            # Silence on the line for that long, which a benchmark's longest phase stays below.
+            # The timeout is of silence on the line; a benchmark's longest phase is shorter.
             result = self._device.shell2(command, timeout=timeout_s, v2=self._v2)
         except adbutils.AdbTimeout as error:
             raise TargetError(
@@ -115,20 +115,20 @@ class AdbShell:
 
     def push(self, path: Path, to: str) -> None:
         """Pushes a file."""
-        # adbutils has no timeout here and keeps to itself what the device answers: a full disk.
+        # adbutils has no timeout here and hides the device's answer, as on a full disk.
         size_mb = path.stat().st_size / 1e6
         words = [adbutils.adb_path(), "-s", self.serial, "push", str(path.resolve()), to]
-        code, said = _start(words, timeout_s=60 + size_mb)
+        code, output = _start(words, timeout_s=60 + size_mb)
         if code == 0:
             return
-        if "No space left" in said:
+        if "No space left" in output:
             raise TargetError(
                 f"{self.name}: no space left for {path.name} ({size_mb:.1f} MB) in"
                 f" {self.folders[0]}; free some on the device"
             )
-        if self.serial not in serials() or (_BROKEN.search(said) and "remote" not in said):
-            raise self._broken(said)
-        raise TargetError(f"{self.name}: adb push of {path.name} left with {code}: {said}")
+        if self.serial not in serials() or (_BROKEN.search(output) and "remote" not in output):
+            raise self._broken(output)
+        raise TargetError(f"{self.name}: adb push of {path.name} exited with {code}: {output}")
 
     def wait(self, *, timeout_s: float) -> None:
         """Waits for the device to come back."""
@@ -138,14 +138,14 @@ class AdbShell:
                 state = _states().get(self.serial)
             except InputError as error:
                 raise TargetError(str(error)) from error
-            if state == "device" and self._answers():  # adb may not yet know that it is gone
+            if state == "device" and self._answers():  # adb may not know yet that it is gone
                 return
             if time.monotonic() >= end:
                 raise TargetError(
                     f"{self.name}: expected it back within {timeout_s:g} s, but it"
                     f" {_STATES.get(state or '', 'is not connected: connect it again')}"
                 )
-            if ":" in self.serial:  # a device in the network: adb does not look for it for long
+            if ":" in self.serial:  # a network device: adb soon stops to look for it
                 try:
                     if state is not None:
                         adbutils.AdbClient().disconnect(self.serial)
@@ -156,7 +156,7 @@ class AdbShell:
                 raise KeyboardInterrupt
 
     def close(self) -> None:
-        """Nothing is held: the adb server is the user's."""
+        """Does nothing: the adb server is the user's."""
 
     def _answers(self) -> bool:
         try:
@@ -177,7 +177,7 @@ class AdbShell:
 
 
 class ApkTarget(ShellTarget):
-    """The benchmark tool inside an app, whose threads Android schedules as those of any app."""
+    """The benchmark tool inside an app, whose threads Android schedules like any app's."""
 
     writes_files = False
 
@@ -185,21 +185,21 @@ class ApkTarget(ShellTarget):
         self._install = False
         super().__init__(connection, options=options, system="apk")
 
-    def choose_cores(self) -> device_info.Choice:
-        """None: an app's process cannot be kept to cores from outside."""
+    def choose_cores(self) -> device_info.CoreChoice:
+        """Chooses none: an app's process cannot be pinned to cores from outside."""
         if self.options.cores is not None:
             raise FlagError("--cores: Android places an app's threads; use --target=adb")
-        return device_info.Choice(notes=("measured in an app, on cores that Android chooses",))
+        return device_info.CoreChoice(notes=("measured in an app, on cores that Android chooses",))
 
     def prepare(self) -> None:
-        """Installs the app, unless it is there already and no other is asked for."""
+        """Installs the app, unless it is installed and --benchmark_binary names no other."""
         self.make_folder()
-        there = "package:" in self.shell.run(f"pm path {PACKAGE}").text
-        if there and self.options.benchmark_binary is None:
+        installed = "package:" in self.shell.run(f"pm path {PACKAGE}").text
+        if installed and self.options.benchmark_binary is None:
             return
         remote = f"{self.folder}/benchmark.apk"
         self.push(self.binary.path, remote)
-        self._install = not there
+        self._install = not installed
         output = self.retry(lambda: self.shell.run(f"pm install -r -d -g {remote}", timeout_s=300))
         if "Success" not in output.text:
             raise TargetError(
@@ -209,17 +209,17 @@ class ApkTarget(ShellTarget):
         self.forget(remote)
 
     def execute(self, words: Sequence[str]) -> Output:
-        """Starts the app with these flags, and reads what it says from the log."""
+        """Starts the app with these flags, and reads its output from the log."""
         return self.retry(lambda: self._start_app(words), before=self._stop_app)
 
     def clean_up(self) -> None:
-        """Removes the app, if it was not there before."""
+        """Removes the app if it was not installed before."""
         self._stop_app()
         if self._install and "package:" in self.shell.run(f"pm path {PACKAGE}").text:
             self.check_output(f"pm uninstall {PACKAGE}")
 
     def end_run(self) -> None:
-        """Ends the app, if the device can be reached."""
+        """Ends the app if the device can be reached."""
         with contextlib.suppress(TargetError):
             self._stop_app()
 
@@ -227,10 +227,10 @@ class ApkTarget(ShellTarget):
         self.shell.run(f"am force-stop {PACKAGE}")
 
     def _start_app(self, words: Sequence[str]) -> Output:
-        # A line of our own in the log: clearing it would take what others need.
+        # Marks the start in the log, which others may need: it is not cleared.
         token = f"begins-{time.monotonic_ns():x}"
         self.check_output(f"log -t shufflelite {token}")
-        # The app divides its flags at blanks.
+        # The app splits its flags at blanks.
         start = ["am", "start", "-S", "-n", ACTIVITY, "--es", "args", shlex.join(words)]
         output = self.check_output(f"{device_info.quote(start)} 2>&1")
         if "Error" in output:
@@ -246,16 +246,16 @@ class ApkTarget(ShellTarget):
                 self._stop_app()
                 raise TargetError(f"{self.name}: the app crashed: {crash[0].strip()}")
             if "Inference timings in us" in text or "Benchmarking failed" in text:
-                time.sleep(POLL_S)  # what follows these lines: memory, profile
+                time.sleep(POLL_S)  # memory and profile follow these lines
                 return Output(text, 0)
             if gone or time.monotonic() >= end:
                 self._stop_app()
-                how = (
+                reason = (
                     "its process is gone; memory may be short"
                     if gone
                     else f"after {remote_target.RUN_S:g} s"
                 )
-                raise TargetError(f"{self.name}: the app told no result: {how}")
+                raise TargetError(f"{self.name}: the app printed no result: {reason}")
             time.sleep(POLL_S)
             gone = self.shell.run(f"pidof {PACKAGE}").code == 1  # old phones have no pidof: 127
 
@@ -284,7 +284,7 @@ def _choose(serial: str) -> str:
 
 
 def _states() -> dict[str, str]:
-    """All devices of the adb server, which is started where there is none: serials and states."""
+    """Returns the states of all devices by serial; starts the adb server if none runs."""
     try:
         return {info.serial: info.state for info in adbutils.AdbClient().list()}
     except (AdbError, OSError, subprocess.SubprocessError) as error:
@@ -299,9 +299,9 @@ def _states() -> dict[str, str]:
 
 
 def _start(words: Sequence[str], *, timeout_s: float) -> tuple[int, str]:
-    """Runs the adb client; returns its exit code and what was wrong."""
+    """Runs the adb client; returns its exit code and its error message."""
     try:
-        ran = subprocess.run(
+        completed = subprocess.run(
             words,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -309,7 +309,7 @@ def _start(words: Sequence[str], *, timeout_s: float) -> tuple[int, str]:
             text=True,
             errors="replace",
             timeout=timeout_s,
-            start_new_session=True,  # Ctrl-C is ours to handle
+            start_new_session=True,  # the client must not get Ctrl-C
         )
     except subprocess.TimeoutExpired as error:
         raise TargetError(
@@ -317,8 +317,9 @@ def _start(words: Sequence[str], *, timeout_s: float) -> tuple[int, str]:
         ) from error
     except OSError as error:
         raise TargetError(f"{words[0]}: cannot be started: {error.strerror}") from error
-    wrong = [line for line in ran.stdout.splitlines() if "error:" in line]  # a summary may follow
-    return ran.returncode, last_line("\n".join(wrong) or ran.stdout)
+    output = completed.stdout
+    errors = [line for line in output.splitlines() if "error:" in line]  # a summary may follow
+    return completed.returncode, last_line("\n".join(errors) or output)
 
 
 def _line(reason: object) -> str:

@@ -1,4 +1,4 @@
-"""An emulated ARM core: instructions of an inference, counted exactly.  They are no time."""
+"""An emulated ARM core, which counts the instructions of an inference exactly."""
 
 import contextlib
 from collections.abc import Sequence
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 NOTE = "guest instructions of one thread, in no proportion to time: rank and guard with them"
 PROFILE_NOTE = (
-    "the profile is of operators that ran alone, less the start of an inference: one that in the"
-    " whole moves nothing may copy there"
+    "the profile is of operators that ran alone, less the start of an inference: operators that are"
+    " no-ops in the whole model (reshape) may copy when isolated"
 )
 
 
 @dataclass(frozen=True)
 class EmulatedTarget:
-    """A core of `cores.CORES`; raises InputError where it is unknown, or not set up."""
+    """A core of `cores.CORES`; raises InputError if it is unknown or not set up."""
 
     core: str
     profile: bool = False
@@ -31,7 +31,7 @@ class EmulatedTarget:
         setup.find()
 
     def machine(self) -> Machine:
-        """The core; the fingerprint holds the versions of all that the counts depend on."""
+        """Returns the core; its fingerprint covers all versions that the counts depend on."""
         system = setup.find()
         return Machine(
             cpu=f"{cores.find(self.core).name}, emulated by QEMU {system.qemu_version}",
@@ -46,19 +46,19 @@ class EmulatedTarget:
         session = EmulatedSession(guest, path.resolve(), self.profile)
         try:
             session.load(session.path, warmup=warmup, seed=seed)
-        except BaseException:  # Ctrl-C too: no guest is left behind
+        except BaseException:  # Ctrl-C too: end the guest
             guest.close()
             raise
         return session
 
     def alone(self, files: Sequence[Path]) -> "list[Alone]":
-        """Instructions of an inference of each file, all in one guest."""
+        """Counts the instructions of an inference of each file, all in one guest."""
         guest = process.Guest(cores.find(self.core), setup.find().folder)
         with contextlib.closing(EmulatedSession(guest, Path())) as session:
             return session.alone(files)
 
     def close(self) -> None:
-        """Holds nothing: a guest for each session, so that no model moves another's counts."""
+        """Does nothing: each session has its own guest, whose counts no other model shifts."""
 
 
 @dataclass(frozen=True)
@@ -70,17 +70,17 @@ class EmulatedSession:
     profile: bool = False
 
     def load(self, path: Path, *, warmup: int, seed: int) -> None:
-        """Loads a model in place of the one before."""
+        """Loads a model in place of the previous one."""
         self.guest.ask("load", path=str(path), warmup=warmup, seed=seed)
 
     def measure(self, *, runs: int) -> Counted:
-        """Instructions of one inference by class, the mean of `runs`; without those around it."""
+        """Counts instructions of one inference by class: the mean of `runs`, without overhead."""
         self.guest.ask("measure", runs=runs)
         one, more = self.guest.counted
         return Counted({name: round((more[name] - one[name]) / runs) for name in more})
 
     def finish(self) -> Facts:
-        """Delegation and the runtime; times and memory would be the emulator's."""
+        """Returns delegation and the runtime; times and memory would be the emulator's."""
         delegation = self.guest.ask("finish")
         rows, notes = self._profile() if self.profile else ([], [])
         return Facts(
@@ -95,22 +95,23 @@ class EmulatedSession:
         )
 
     def alone(self, files: Sequence[Path]) -> "list[Alone]":
-        """Instructions of an inference of each file; the model is lost."""
+        """Counts the instructions of an inference of each file; replaces the model."""
         from android_bench.op_profiler import Alone
 
-        found = []
+        costs = []
         for path in files:
             self.load(path, warmup=1, seed=0)
             count = sum(self.measure(runs=1).instructions.values())
-            found.append(Alone(count, not self.guest.ask("finish")["undelegated_operators"]))
-        return found
+            costs.append(Alone(count, not self.guest.ask("finish")["undelegated_operators"]))
+        return costs
 
     def _profile(self) -> tuple[list[OperatorCount], list[str]]:
         from android_bench import op_profiler
 
-        found, notes = op_profiler.profile_or_note(self.path, self, note=PROFILE_NOTE)
+        profile, notes = op_profiler.profile_or_note(self.path, self, note=PROFILE_NOTE)
         rows = [
-            OperatorCount(one.tensor, one.type, round(one.cost), 1, one.delegated) for one in found
+            OperatorCount(one.tensor, one.type, round(one.cost), 1, one.delegated)
+            for one in profile
         ]
         return rows, notes
 

@@ -1,4 +1,4 @@
-"""This machine, through LiteRT's (or TFLite's) Python interpreter: one worker process a model."""
+"""This machine, through the Python interpreter of LiteRT or TFLite: a process for each model."""
 
 import contextlib
 import dataclasses
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from android_bench.exit_reason import last_words
+from android_bench.exit_reason import exit_reason
 from android_bench.measurement import (
     DEFAULT_DELEGATE,
     Facts,
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from android_bench.op_profiler import Alone
 
 GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
-ALONE = {"rounds": 10, "runs": 5, "max_seconds": 10.0}  # of files of single operators
+ALONE = {"rounds": 10, "runs": 5, "max_seconds": 10.0}  # for files of single operators
 NOTE = (
-    "the profile is of operators that ran alone, less the start of an inference: in warmer caches"
-    " than in the whole"
+    "the profile is of operators that ran alone, less the start of an inference: caches are warmer"
+    " than in the whole model"
 )
 
 
@@ -47,7 +47,7 @@ class HostTarget:
     delegate: str = DEFAULT_DELEGATE  # or "none"
 
     def machine(self) -> Machine:
-        """The CPU, how its clock is governed, and how busy it is."""
+        """Returns the CPU, its frequency governor and its load."""
         governor = GOVERNOR.read_text().strip() if os.access(GOVERNOR, os.R_OK) else None
         load = round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
         return Machine(cpu=_cpu(), governor=governor, load_average=load)
@@ -63,26 +63,26 @@ class HostTarget:
                 warmup=warmup,
                 seed=seed,
             )
-        except BaseException:  # Ctrl-C too: no worker is left behind
+        except BaseException:  # Ctrl-C too: end the worker
             session.close()
             raise
         return session
 
     def alone(self, files: Sequence[Path]) -> "list[Alone]":
-        """Milliseconds of an inference of each file: all in one worker, round by round."""
+        """Measures the milliseconds of an inference of each file, all in one worker, in rounds."""
         from android_bench.op_profiler import Alone
 
         with contextlib.closing(HostSession(self)) as worker:
-            found = worker.ask(
+            measured = worker.ask(
                 "alone",
                 paths=[str(path) for path in files],
                 **self._interpreter(),
                 **ALONE,
             )
-        return [Alone(float(np.median(rounds)) / 1e6, delegated) for rounds, delegated in found]
+        return [Alone(float(np.median(rounds)) / 1e6, delegated) for rounds, delegated in measured]
 
     def close(self) -> None:
-        """Nothing is left to free: each session ends its own worker."""
+        """Does nothing: each session ends its own worker."""
 
     def _interpreter(self) -> dict[str, Any]:
         return {"runtime": self.runtime, "threads": self.threads, "delegate": self.delegate}
@@ -93,7 +93,7 @@ class HostSession:
 
     def __init__(self, target: HostTarget, path: Path | None = None) -> None:
         self.target, self.path = target, path
-        # A file: a full pipe would block the worker.  It is kept open as long as the session.
+        # A file: a full pipe would block the worker.  It stays open as long as the session.
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115
         self.process = subprocess.Popen(
             [sys.executable, "-m", "android_bench.host_worker"],
@@ -101,8 +101,11 @@ class HostSession:
             stdout=subprocess.PIPE,
             stderr=self._stderr,
             text=True,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},  # import what we import
-            start_new_session=True,  # Ctrl-C is ours to handle
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join(sys.path),
+            },  # same modules as in this process
+            start_new_session=True,  # the worker must not get Ctrl-C
         )
 
     def measure(self, *, runs: int) -> Round:
@@ -112,24 +115,24 @@ class HostSession:
         return Round(float(median), float(p5), float(p95), float(times_ms.min()), runs)
 
     def finish(self) -> Facts:
-        """Memory, delegation and start-up times."""
+        """Returns memory, delegation and start-up times."""
         facts = Facts(**self.ask("finish"))
         if not self.target.profile or self.path is None:
             return facts
         from android_bench import op_profiler
 
-        found, notes = op_profiler.profile_or_note(self.path, self.target, note=NOTE)
-        rows = [OperatorTime(one.tensor, one.type, one.cost, 1, one.delegated) for one in found]
+        profile, notes = op_profiler.profile_or_note(self.path, self.target, note=NOTE)
+        rows = [OperatorTime(one.tensor, one.type, one.cost, 1, one.delegated) for one in profile]
         return dataclasses.replace(facts, profile=rows, notes=notes)
 
     def close(self) -> None:
-        """Ends the worker, which has nothing to save."""
+        """Ends the worker."""
         self.process.kill()
         self.process.communicate()
         self._stderr.close()
 
     def ask(self, verb: str, **arguments: Any) -> Any:
-        """Sends one request and waits for its answer, however slow the model is."""
+        """Sends a request and returns the answer; has no time limit, since models may be slow."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         try:
@@ -138,7 +141,7 @@ class HostSession:
         except BrokenPipeError:
             line = ""
         if not line:
-            raise TargetError(last_words("its worker process", self.process, self._stderr))
+            raise TargetError(exit_reason("its worker process", self.process, self._stderr))
         reply = json.loads(line)
         if "error" in reply:
             raise TargetError(reply["error"])

@@ -1,4 +1,4 @@
-"""What a connection to a device's shell must offer, and what comes back through it."""
+"""The interface of a connection to a device's shell."""
 
 import threading
 from collections.abc import Sequence
@@ -10,30 +10,30 @@ from android_bench.measurement import TargetError
 
 
 class DroppedError(TargetError):
-    """The connection broke: what was asked may succeed once the device is back."""
+    """The connection broke; the command may succeed once the device is back."""
 
 
 @dataclass(frozen=True)
 class Output:
-    """What a command printed on both streams, and its exit code, 128 + N if signal N ended it."""
+    """A command's output on both streams, and its exit code: 128 + N if signal N ended it."""
 
     text: str
     code: int
 
 
 class Shell(Protocol):
-    """The connection.  Methods raise DroppedError when it breaks, TargetError when for good."""
+    """A connection.  Methods raise DroppedError if it breaks, TargetError if that is final."""
 
     name: str  # as --target names it
-    system: str  # whose programs run there: "android" or "linux"
-    stopping: threading.Event  # set, `wait` raises KeyboardInterrupt
+    system: str  # of the programs that run there: "android" or "linux"
+    stopping: threading.Event  # once it is set, `wait` raises KeyboardInterrupt
 
     @property
     def folders(self) -> Sequence[str]:
-        """Where to try to make a private one."""
+        """Folders in which to try to make a private one."""
 
     def run(self, command: str, *, timeout_s: float = 60.0) -> Output:
-        """Runs a command of the device's sh; its failure is in the output's code."""
+        """Runs a command of the device's sh; a failure shows in the output's code."""
 
     def push(self, path: Path, to: str) -> None:
         """Copies a file to the device."""
@@ -46,12 +46,12 @@ class Shell(Protocol):
 
 
 def last_line(text: str) -> str:
-    """The last line that says something."""
+    """Returns the last line that is not blank."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1] if lines else ""
 
 
 def shortened(command: str) -> str:
-    """A command for a message."""
+    """Returns a command in one line of at most 100 characters."""
     line = " ".join(command.split())
     return line if len(line) <= 100 else f"{line[:97]}..."

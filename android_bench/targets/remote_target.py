@@ -73,7 +73,7 @@ class ShellTarget:
         tool_binary = binaries.find(system=system, abis=self.layout.abis, path=binary)
         return tool_binary, Tool.CLASSIC
 
-    def choose_cores(self) -> device_info.Choice:
+    def choose_cores(self) -> device_info.CoreChoice:
         """Chooses the cores to run on."""
         options = self.options
         return device_info.choose(self.layout, requested=options.cores, threads=options.threads)

@@ -1,4 +1,4 @@
-"""ARM Linux boards (and any other Linux machine) through the OpenSSH client."""
+"""ARM Linux boards (and other Linux machines) through the OpenSSH client."""
 
 import os
 import re
@@ -20,8 +20,8 @@ from shufflelite.errors import InputError
 
 CONNECT_S = 30.0
 _READY = "shufflelite-is-connected"
-_HINTS = {  # what ssh says, and what to do
-    "Permission denied": "it must let you in without a password: see ssh-copy-id and ssh-agent",
+_HINTS = {  # messages of ssh, and what to do
+    "Permission denied": "login must work without a password: see ssh-copy-id and ssh-agent",
     "REMOTE HOST IDENTIFICATION": "its key has changed: find out why, then ssh-keygen -R {host}",
     "Host key verification failed": "connect once by hand (ssh {host}) to check its key",
     "Could not resolve": "check the name, or add it to ~/.ssh/config",
@@ -31,18 +31,18 @@ _HINTS = {  # what ssh says, and what to do
 }
 
 
-def open_target(where: str, *, options: Options) -> ShellTarget:
+def open_target(address: str, *, options: Options) -> ShellTarget:
     """Opens a machine.
 
     Args:
-      where: [USER@]HOST[:PORT], where HOST may be a name of ~/.ssh/config.
-      options: What is asked of it.
+      address: [USER@]HOST[:PORT], where HOST may be a name of ~/.ssh/config.
+      options: Options of the target.
 
     Raises:
       InputError: It cannot be reached or used.
     """
     try:
-        return ShellTarget(SshShell(where), options=options)
+        return ShellTarget(SshShell(address), options=options)
     except TargetError as error:
         raise InputError(str(error)) from error
 
@@ -50,26 +50,27 @@ def open_target(where: str, *, options: Options) -> ShellTarget:
 class SshShell:
     """One connection of the OpenSSH client, which all commands share.
 
-    It is held by a process whose input is a pipe of ours: it ends with us, however we end.
+    The process that holds it reads from a pipe of this process, so it ends with this process, even
+    if that is killed.
     """
 
     system = "linux"
     folders = ("/tmp", "/var/tmp", ".")  # "." is the user's home
 
-    def __init__(self, where: str) -> None:
-        # A leading - would be an option of ssh's.
-        parts = re.fullmatch(
-            r"((?:[^\s@-][^\s@]*@)?(?:\[[\w:.%]+\]|[\w.]+[\w.-]*))(?::(\d+))?", where
+    def __init__(self, address: str) -> None:
+        # ssh would take a leading - as an option.
+        match = re.fullmatch(
+            r"((?:[^\s@-][^\s@]*@)?(?:\[[\w:.%]+\]|[\w.]+[\w.-]*))(?::(\d+))?", address
         )
-        if not parts:
-            raise FlagError(f"--target=ssh:{where}: expected ssh:[USER@]HOST[:PORT]")
-        self.name = f"ssh:{where}"
+        if not match:
+            raise FlagError(f"--target=ssh:{address}: expected ssh:[USER@]HOST[:PORT]")
+        self.name = f"ssh:{address}"
         self.stopping = threading.Event()
-        self._host = parts[1].replace("[", "").replace("]", "")
+        self._host = match[1].replace("[", "").replace("]", "")
         if shutil.which("ssh") is None:
             raise InputError(f"{self.name}: needs the OpenSSH client; install it (openssh-client)")
         self._folder = tempfile.mkdtemp(prefix="shufflelite-ssh-")
-        # The names of Unix sockets end at 104 to 108 bytes, and ssh expands % and more.
+        # Names of Unix sockets have at most 104 to 108 bytes, and ssh expands % and more.
         if not re.fullmatch(r"[\w./-]{1,60}", self._folder):
             os.rmdir(self._folder)
             self._folder = tempfile.mkdtemp(prefix="shufflelite-ssh-", dir="/tmp")
@@ -78,7 +79,7 @@ class SshShell:
             *("-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=3"),
             *("-o", "ClearAllForwardings=yes", "-o", "LogLevel=ERROR"),
             *("-o", f"ControlPath={self._folder}/s"),
-            *(("-p", parts[2]) if parts[2] else ()),
+            *(("-p", match[2]) if match[2] else ()),
         ]
         self._master: subprocess.Popen[bytes] | None = None
         try:
@@ -103,11 +104,11 @@ class SshShell:
             )
         if output.code:
             raise TargetError(
-                f"{self.name}: writing {to} left with {output.code}: {last_line(output.text)}"
+                f"{self.name}: writing {to} exited with {output.code}: {last_line(output.text)}"
             )
 
     def wait(self, *, timeout_s: float) -> None:
-        """Connects anew, until it succeeds."""
+        """Reconnects until that succeeds."""
         end = time.monotonic() + timeout_s
         while True:
             try:
@@ -127,10 +128,10 @@ class SshShell:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _run(self, command: str, *, stdin: BinaryIO | None, timeout_s: float) -> Output:
-        # The login shell may be any; sh reads the command.
+        # The login shell may be any, so sh reads the command.
         remote = f"exec sh -c {shlex.quote(command)}"
         code, out, err = self._start([remote], stdin=stdin, timeout_s=timeout_s)
-        # 255 is ssh's own failure, unless it is the command's, which is silent on that stream.
+        # 255 is a failure of ssh, or a command's exit code; only ssh prints on that stream.
         if code == 255 and (err.strip() or self._master is None or self._master.poll() is not None):
             raise DroppedError(
                 f"{self.name}: the connection broke ({last_line(err) or 'it ended'})"
@@ -140,18 +141,18 @@ class SshShell:
     def _start(
         self, command: Sequence[str], *, stdin: BinaryIO | None, timeout_s: float
     ) -> tuple[int, str, str]:
-        """Runs the client through the shared connection; returns its code, output and errors."""
+        """Runs the client through the shared connection; returns exit code, output and errors."""
         words = [*self._words, "-o", "ControlMaster=no", "--", self._host, *command]
-        # Files, not pipes: whatever the command leaves in the background would keep a pipe open.
+        # Files, not pipes: a background process of the command would keep a pipe open.
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
             try:
-                ran = subprocess.run(
+                completed = subprocess.run(
                     words,
                     stdin=stdin or subprocess.DEVNULL,
                     stdout=out,
                     stderr=err,
                     timeout=timeout_s,
-                    start_new_session=True,  # Ctrl-C is ours to handle
+                    start_new_session=True,  # the client must not get Ctrl-C
                 )
             except subprocess.TimeoutExpired as error:
                 raise TargetError(
@@ -161,7 +162,7 @@ class SshShell:
             for file in (out, err):
                 file.seek(0)
                 texts.append(file.read().decode(errors="replace"))
-        return ran.returncode, texts[0], texts[1]
+        return completed.returncode, texts[0], texts[1]
 
     def _connect(self) -> None:
         """Starts the process that holds the connection, and waits until it does."""
@@ -179,17 +180,17 @@ class SshShell:
             limit = threading.Timer(CONNECT_S, self._master.kill)
             limit.start()
             try:
-                for line in self._master.stdout:  # what login scripts print comes first
+                for line in self._master.stdout:  # after the output of login scripts
                     if line.strip() == _READY.encode():
                         return
             finally:
                 limit.cancel()
             err.seek(0)
-            said = err.read().decode(errors="replace")
+            errors = err.read().decode(errors="replace")
         self._disconnect()
         host = self._host
-        hint = next((hint.format(host=host) for key, hint in _HINTS.items() if key in said), "")
-        reason = last_line(said) or f"no connection within {CONNECT_S:g} s"
+        hint = next((hint.format(host=host) for key, hint in _HINTS.items() if key in errors), "")
+        reason = last_line(errors) or f"no connection within {CONNECT_S:g} s"
         raise DroppedError(f"{self.name}: {reason}{'; ' if hint else ''}{hint}")
 
     def _disconnect(self) -> None:

@@ -1,4 +1,4 @@
-"""A device's temperature around the rounds of one model, which wait until it has cooled down."""
+"""A device's temperature before and after the rounds of a model, and the wait for cooling."""
 
 import time
 from collections.abc import Callable
@@ -11,45 +11,45 @@ COOL_DOWNS_S = 300.0  # of one model in all
 
 
 class Temperatures:
-    """Those before and after the rounds; `start_c` is the one to come back to, None: not told."""
+    """Temperatures of one model's rounds; `start_c` is the goal of cooling, None: not reported."""
 
     def __init__(self, start_c: float | None) -> None:
         self._start_c = start_c
-        self._begun_c: list[float] = []
-        self._ended_c: list[float] = []
+        self._before_c: list[float] = []
+        self._after_c: list[float] = []
         self._waited_s = 0.0
 
     def before_round(self, read: Callable[[], float | None]) -> None:
-        """Waits until what `read` tells is about that of the start, or for long enough."""
-        begun = time.monotonic()
+        """Waits until `read` returns about the start's temperature, or until the time limit."""
+        start = time.monotonic()
         now_c = device_info.cool_down(
             read,
             goal_c=None if self._start_c is None else self._start_c + WARMER_C,
             limit_s=max(0.0, min(COOL_DOWN_S, COOL_DOWNS_S - self._waited_s)),
         )
-        self._waited_s += time.monotonic() - begun
+        self._waited_s += time.monotonic() - start
         if now_c is not None:
-            self._begun_c.append(now_c)
+            self._before_c.append(now_c)
 
     def after_round(self, now_c: float | None) -> None:
-        """Notes the temperature behind a round."""
+        """Records the temperature after a round."""
         if now_c is not None:
-            self._ended_c.append(now_c)
+            self._after_c.append(now_c)
 
     def notes(self) -> list[str]:
-        """What a reader of the figures must know."""
+        """Describes the temperatures of the measurement."""
         start_c = self._start_c
-        if start_c is None or not self._begun_c:
+        if start_c is None or not self._before_c:
             return []
         notes = [
             f"{start_c:.1f} C at the start,"
-            f" {max(self._begun_c):.1f} C at most before and"
-            f" {max(self._ended_c, default=start_c):.1f} C after a round"
+            f" {max(self._before_c):.1f} C at most before and"
+            f" {max(self._after_c, default=start_c):.1f} C after a round"
         ]
-        warm = [c for c in self._begun_c if c > start_c + WARMER_C]
+        warm = [c for c in self._before_c if c > start_c + WARMER_C]
         if warm:
             notes.append(
-                f"warm: {len(warm)} of {len(self._begun_c)} rounds began up to"
-                f" {max(warm) - start_c:.1f} C above the start, after waiting in vain"
+                f"warm: {len(warm)} of {len(self._before_c)} rounds began up to"
+                f" {max(warm) - start_c:.1f} C above the start, in spite of waiting"
             )
         return notes

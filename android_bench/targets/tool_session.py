@@ -23,7 +23,7 @@ class ToolDevice(Protocol):
     options: Options
     binary: ToolBinary
     tool: Tool  # of the last model; a session corrects it
-    choice: device_info.Choice
+    choice: device_info.CoreChoice
     start: device_info.State
     writes_files: bool  # whether files that the tool writes can be read
 

@@ -167,7 +167,7 @@ def test_heat_and_throttling_are_noted(
     assert notes == [
         "throttled: cores 7 held to 2.00 of 2.91 GHz",
         "41.0 C at the start, 55.5 C at most before and 55.5 C after a round",
-        "warm: 1 of 2 rounds began up to 14.5 C above the start, after waiting in vain",
+        "warm: 1 of 2 rounds began up to 14.5 C above the start, in spite of waiting",
     ]
 
 

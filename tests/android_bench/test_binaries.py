@@ -86,7 +86,9 @@ def test_the_official_tool_is_fetched_once_and_its_hash_recorded(
 def test_a_tool_that_changed_since_is_refused(server: Server, tmp_path: Path) -> None:
     path = find(tmp_path).path
     path.write_bytes(AARCH64 + b"!")
-    with pytest.raises(InputError, match=r"expected SHA-256 \w+ as when it was fetched, got \w+"):
+    with pytest.raises(
+        InputError, match=r"expected SHA-256 \w+ as when it was downloaded, got \w+"
+    ):
         find(tmp_path)
     path.unlink()
     assert find(tmp_path).path.read_bytes() == AARCH64
@@ -100,7 +102,7 @@ def test_a_tool_put_there_by_hand_is_taken(server: Server, tmp_path: Path) -> No
 
 def test_a_page_in_place_of_a_tool_is_told_to_be_deleted(server: Server, tmp_path: Path) -> None:
     server.content = elf(62)
-    with pytest.raises(InputError, match="got one for x86_64; delete it to fetch it again"):
+    with pytest.raises(InputError, match="got one for x86_64; delete it to download it again"):
         find(tmp_path)
 
 
@@ -145,7 +147,7 @@ def test_an_abi_without_an_official_tool_names_those_with_one(tmp_path: Path) ->
         (elf(62), "expected a program for arm64-v8a, as the device runs, got one for x86_64"),
         (elf(40), "got one for arm$"),
         (elf(8, big_endian=True), "got one for machine 8"),
-        (b"PK\x03\x04....", "expected a program, no APK, got a file that starts with"),
+        (b"PK\x03\x04....", "expected a program, not an APK, got a file that starts with"),
     ],
 )
 def test_a_program_for_another_device_is_refused(data: bytes, message: str, tmp_path: Path) -> None:

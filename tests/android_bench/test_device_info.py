@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from android_bench import device_info
-from android_bench.device_info import Core, Layout, State
+from android_bench.device_info import CpuCore, Layout, State
 from shufflelite.errors import InputError
 
 PIXEL_6 = "".join(
@@ -16,33 +16,33 @@ PIXEL_6 = "".join(
 )
 
 
-def layout(*cores: Core, taskset: bool = True) -> Layout:
+def layout(*cores: CpuCore, taskset: bool = True) -> Layout:
     return Layout(cores, "cpu", "fingerprint", ("arm64-v8a",), taskset)
 
 
 def of_kinds(*kinds: tuple[int, int]) -> Layout:
     """Cores numbered on: (how many, frequency in MHz) of each kind."""
     each = [mhz * 1000 for count, mhz in kinds for _ in range(count)]
-    return layout(*(Core(number, khz) for number, khz in enumerate(each)))
+    return layout(*(CpuCore(number, khz) for number, khz in enumerate(each)))
 
 
 def test_the_scripts_run_in_a_plain_shell_and_are_understood() -> None:
-    told = [
+    shells = [
         subprocess.run(["sh", "-c", script], capture_output=True, text=True, timeout=60)
         for script in (device_info.LAYOUT, device_info.STATE)
     ]
-    assert [one.returncode for one in told] == [0, 0]
-    assert [one.stderr for one in told] == ["", ""]
-    here = device_info.parse_layout(told[0].stdout)
+    assert [one.returncode for one in shells] == [0, 0]
+    assert [one.stderr for one in shells] == ["", ""]
+    here = device_info.parse_layout(shells[0].stdout)
     online = Path("/sys/devices/system/cpu/online").read_text()
     assert device_info.span(core.number for core in here.cores) == online.strip()
     assert here.identity == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     assert here.cpu
-    state = device_info.parse_state(told[1].stdout)
+    state = device_info.parse_state(shells[1].stdout)
     assert state.load_average is not None
 
 
-def test_a_phone_is_told_by_its_properties() -> None:
+def test_a_phone_is_identified_by_its_properties() -> None:
     text = (
         "/sys/devices/system/cpu/online=0-7\n"
         + PIXEL_6
@@ -55,30 +55,41 @@ def test_a_phone_is_told_by_its_properties() -> None:
         )
     )
     for ends in ("\n", "\r\n"):  # adb of old phones
-        found = device_info.parse_layout(text.replace("\n", ends))
-        assert found.cpu == "Google Pixel 6 (Google GS101)"
-        assert found.fingerprint == "google/oriole:14"
-        assert found.abis == ("arm64-v8a", "armeabi-v7a", "armeabi")
-        assert found.identity == "1A2B"
-        assert found.cores[0] == Core(0, 1803000, None, "0xd05")
-        assert found.cores[7] == Core(7, 2802000, None, "0xd44")
+        device = device_info.parse_layout(text.replace("\n", ends))
+        assert device.cpu == "Google Pixel 6 (Google GS101)"
+        assert device.fingerprint == "google/oriole:14"
+        assert device.abis == ("arm64-v8a", "armeabi-v7a", "armeabi")
+        assert device.identity == "1A2B"
+        assert device.cores[0] == CpuCore(0, 1803000, None, "0xd05")
+        assert device.cores[7] == CpuCore(7, 2802000, None, "0xd44")
         # As a benchmark rig keeps its runs to one kind on this phone: masks c0, 30 and 0f.
-        assert device_info.choose(found, requested=None, threads=1).cores == (6, 7)
-        assert device_info.choose(found, requested=None, threads=4).cores == (0, 1, 2, 3)
+        assert device_info.choose(device, requested=None, threads=1).cores == (6, 7)
+        assert device_info.choose(device, requested=None, threads=4).cores == (0, 1, 2, 3)
 
 
-def test_a_board_is_told_by_its_device_tree() -> None:
+def test_a_part_number_that_an_old_kernel_prints_once_is_that_of_all_cores() -> None:
+    maxima = "".join(
+        f"/sys/devices/system/cpu/cpu{core}/cpufreq/cpuinfo_max_freq={khz}\n"
+        for core, khz in enumerate([1400000] * 4 + [1800000] * 2)
+    )
+    cores = "".join(f"processor\t: {core}\n" for core in range(6))
+    device = device_info.parse_layout(f"{maxima}{cores}Features\t: fp\nCPU part\t: 0xd03\n")
+    assert {core.part for core in device.cores} == {"0xd03"}
+    assert device_info.kinds(device.cores) == [(0, 1, 2, 3), (4, 5)]
+
+
+def test_a_board_is_identified_by_its_device_tree() -> None:
     text = (
         "/sys/firmware/devicetree/base/model=Raspberry Pi 4 Model B Rev 1.4\0\n"
         "machine=aarch64\nkernel=Linux 6.1.0\n"
         + "".join(f"processor\t: {core}\nCPU part\t: 0xd08\n\n" for core in range(4))
     )
-    found = device_info.parse_layout(text)
-    assert found.cpu == "Raspberry Pi 4 Model B Rev 1.4"
-    assert found.fingerprint == "Raspberry Pi 4 Model B Rev 1.4 Linux 6.1.0 aarch64"
-    assert found.abis == ("aarch64",)
-    assert [core.number for core in found.cores] == [0, 1, 2, 3]
-    assert not found.taskset
+    device = device_info.parse_layout(text)
+    assert device.cpu == "Raspberry Pi 4 Model B Rev 1.4"
+    assert device.fingerprint == "Raspberry Pi 4 Model B Rev 1.4 Linux 6.1.0 aarch64"
+    assert device.abis == ("aarch64",)
+    assert [core.number for core in device.cores] == [0, 1, 2, 3]
+    assert not device.taskset
 
 
 @pytest.mark.parametrize(
@@ -104,7 +115,7 @@ def test_equal_clocks_do_not_make_one_kind_of_different_cores() -> None:
     # Snapdragon 8 Gen 2: two A715 and two A710 of one frequency.
     parts = ["0xd46"] * 3 + ["0xd4d"] * 2 + ["0xd47"] * 2 + ["0xd4e"]
     khz = [2016000] * 3 + [2803200] * 4 + [3187200]
-    cores = tuple(Core(n, f, None, p) for n, (f, p) in enumerate(zip(khz, parts, strict=True)))
+    cores = tuple(CpuCore(n, f, None, p) for n, (f, p) in enumerate(zip(khz, parts, strict=True)))
     assert [len(kind) for kind in device_info.kinds(cores)] == [3, 2, 2, 1]
 
 
@@ -117,18 +128,22 @@ def test_what_a_choice_means_is_noted() -> None:
     assert device_info.choose(phone, requested=None, threads=8).notes == (
         "cores of 2 kinds: 0-3, 4-7",
     )
-    assert device_info.choose(phone, requested=None, threads=4) == device_info.Choice((4, 5, 6, 7))
+    assert device_info.choose(phone, requested=None, threads=4) == device_info.CoreChoice(
+        (4, 5, 6, 7)
+    )
 
 
 def test_a_board_of_one_kind_needs_no_taskset() -> None:
-    board = Layout(tuple(Core(n, 1500000) for n in range(4)), "", "", ("aarch64",), taskset=False)
-    assert device_info.choose(board, requested=None, threads=1) == device_info.Choice()
+    board = Layout(
+        tuple(CpuCore(n, 1500000) for n in range(4)), "", "", ("aarch64",), taskset=False
+    )
+    assert device_info.choose(board, requested=None, threads=1) == device_info.CoreChoice()
     with pytest.raises(InputError, match="--cores=2: the device has no taskset; leave --cores"):
         device_info.choose(board, requested="2", threads=1)
 
 
 def test_a_phone_without_taskset_is_noted() -> None:
-    phone = layout(Core(0, 1000), Core(1, 2000), taskset=False)
+    phone = layout(CpuCore(0, 1000), CpuCore(1, 2000), taskset=False)
     assert device_info.choose(phone, requested=None, threads=1).notes == (
         "not kept to cores of one kind: the device has no taskset",
     )
@@ -141,10 +156,10 @@ def test_cores_that_are_not_there_are_refused(requested: str) -> None:
 
 
 def test_an_offline_core_is_not_chosen() -> None:
-    told = PIXEL_6 + "/sys/devices/system/cpu/online=0-5\n"
-    assert device_info.choose(device_info.parse_layout(told), requested=None, threads=1).cores == ()
-    told += "taskset=yes\n"
-    assert device_info.choose(device_info.parse_layout(told), requested=None, threads=1).cores == (
+    text = PIXEL_6 + "/sys/devices/system/cpu/online=0-5\n"
+    assert device_info.choose(device_info.parse_layout(text), requested=None, threads=1).cores == ()
+    text += "taskset=yes\n"
+    assert device_info.choose(device_info.parse_layout(text), requested=None, threads=1).cores == (
         4,
         5,
     )

@@ -177,7 +177,7 @@ def test_an_interrupted_start_leaves_no_process(
 
 def test_qemu_says_why_it_cannot_start(system: setup.System) -> None:
     unknown = dataclasses.replace(cores.CORES["a53"], qemu_cpu="cortex-a0")
-    with pytest.raises(TargetError, match=r"left with 1; it last said: .*CPU model 'cortex-a0'"):
+    with pytest.raises(TargetError, match=r"exited with 1; last output: .*CPU model 'cortex-a0'"):
         process.Guest(unknown, system.folder)
 
 

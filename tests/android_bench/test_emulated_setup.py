@@ -93,7 +93,7 @@ def test_an_installation_that_fails_says_why(
 ) -> None:
     only(**without("qemu-aarch64"))
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    with pytest.raises(InputError, match="`apt-get update` left with 100: no network here"):
+    with pytest.raises(InputError, match="`apt-get update` exited with 100: no network here"):
         setup.setup(print)
 
 
