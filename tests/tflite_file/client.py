@@ -70,7 +70,7 @@ def root(data: bytes, identifier: bytes) -> Table:
 
 
 @dataclass(frozen=True)
-class Told:
+class Described:
     """What a file's metadata tells."""
 
     texts: dict[str, str | None]
@@ -84,7 +84,7 @@ class Told:
     labels: tuple[str, ...] | None
 
 
-def metadata(data: bytes) -> Told:
+def metadata(data: bytes) -> Described:
     model = root(data, b"TFL3")
     (number,) = (e.number(1, "I") for e in model.tables(6) if e.text(0) == "TFLITE_METADATA")
     described = root(bytes(model.tables(4)[number].vector(0, "B")), b"M001")
@@ -100,7 +100,7 @@ def metadata(data: bytes) -> Told:
             assert archive.getinfo(named[0]).compress_type == zipfile.ZIP_STORED
             labels = tuple(archive.read(named[0]).decode().removesuffix("\n").split("\n"))
     places = {"name": 0, "description": 1, "version": 2, "author": 4, "license": 5, "parser": 7}
-    return Told(
+    return Described(
         texts={name: described.text(place) for name, place in places.items()},
         content=image.table(3).number(0, "B"),
         colours=picture.number(0, "b"),

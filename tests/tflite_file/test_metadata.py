@@ -16,7 +16,7 @@ from tflite_file import metadata
 from tflite_file.metadata import Metadata
 from tflite_file.model import read_operators
 
-TOLD = Metadata(
+METADATA = Metadata(
     name="net x0.5",
     description="Classifies cats and sea lions.",
     author="we",
@@ -44,7 +44,7 @@ def in_float32(expected: Metadata) -> Metadata:
 
 
 def test_a_client_that_knows_the_schema_alone_reads_all_fields(plain: bytes) -> None:
-    found = client.metadata(metadata.add(plain, TOLD))
+    found = client.metadata(metadata.add(plain, METADATA))
     assert found.texts == {
         "name": "net x0.5",
         "description": "Classifies cats and sea lions.",
@@ -54,19 +54,21 @@ def test_a_client_that_knows_the_schema_alone_reads_all_fields(plain: bytes) -> 
         "parser": "1.0.0",
     }
     assert (found.content, found.colours, found.size) == (2, 1, (32, 24))
-    assert found.mean == pytest.approx(TOLD.mean, rel=1e-7)
-    assert found.std == pytest.approx(TOLD.std, rel=1e-7)
+    assert found.mean == pytest.approx(METADATA.mean, rel=1e-7)
+    assert found.std == pytest.approx(METADATA.std, rel=1e-7)
     assert (found.inputs, found.outputs) == (("image",), ("probability",))
-    assert found.labels == TOLD.class_names
+    assert found.labels == METADATA.class_names
 
 
 @pytest.mark.parametrize(
     "expected",
     [
-        TOLD,
-        dataclasses.replace(TOLD, is_rgb=False, output=metadata.LOGITS, version=None, license=None),
-        dataclasses.replace(TOLD, class_names=None, mean=(0.0,), std=(1.0,)),
-        dataclasses.replace(TOLD, class_names=("", "b", "")),
+        METADATA,
+        dataclasses.replace(
+            METADATA, is_rgb=False, output=metadata.LOGITS, version=None, license=None
+        ),
+        dataclasses.replace(METADATA, class_names=None, mean=(0.0,), std=(1.0,)),
+        dataclasses.replace(METADATA, class_names=("", "b", "")),
     ],
 )
 def test_what_is_written_is_read_again(plain: bytes, expected: Metadata) -> None:
@@ -81,13 +83,13 @@ def test_a_file_without_metadata_tells_nothing(plain: bytes) -> None:
 
 
 def test_new_metadata_takes_the_place_of_the_old(plain: bytes) -> None:
-    old = dataclasses.replace(TOLD, name="old" * 99, class_names=("a", "b"))
-    assert metadata.add(metadata.add(plain, old), TOLD) == metadata.add(plain, TOLD)
+    old = dataclasses.replace(METADATA, name="old" * 99, class_names=("a", "b"))
+    assert metadata.add(metadata.add(plain, old), METADATA) == metadata.add(plain, METADATA)
 
 
 def test_the_archive_is_the_same_on_any_day_and_system(plain: bytes) -> None:
-    data = metadata.add(plain, TOLD)
-    assert data == metadata.add(plain, TOLD)
+    data = metadata.add(plain, METADATA)
+    assert data == metadata.add(plain, METADATA)
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         (info,) = archive.infolist()
     assert (info.filename, info.date_time, info.create_system) == (
@@ -112,7 +114,7 @@ def replaced(data: bytes, old: bytes, new: bytes) -> bytes:
     ],
 )
 def test_damage_is_one_line(plain: bytes, old: bytes, new: bytes) -> None:
-    data = metadata.add(plain, TOLD)
+    data = metadata.add(plain, METADATA)
     if old == b"labels.txt":  # in the table alone
         end = data.index(b"PK\3\4")
         data = replaced(data[:end], old, new) + data[end:]
@@ -124,7 +126,7 @@ def test_damage_is_one_line(plain: bytes, old: bytes, new: bytes) -> None:
 
 
 def test_compressed_labels_are_refused(plain: bytes) -> None:
-    data = metadata.add(plain, TOLD)
+    data = metadata.add(plain, METADATA)
     archive = io.BytesIO(data[: data.index(b"PK\3\4")])
     with zipfile.ZipFile(archive, "a", zipfile.ZIP_DEFLATED) as file:
         file.writestr("labels.txt", "a\n" * 100_000)
@@ -133,7 +135,7 @@ def test_compressed_labels_are_refused(plain: bytes) -> None:
 
 
 def test_no_damage_leads_to_another_error(plain: bytes) -> None:
-    data = metadata.add(plain, TOLD)
+    data = metadata.add(plain, METADATA)
     start, end = data.index(b"M001") - 4, len(data)
     rng = random.Random(0)
     refused = 0

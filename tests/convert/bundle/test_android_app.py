@@ -22,7 +22,7 @@ from keras_models.images import decode
 from keras_models.images.decode import Preprocessing
 from shufflelite.errors import InputError
 from tests.convert.accuracy.colours import write_bundle
-from tests.tflite_file.test_metadata import TOLD
+from tests.tflite_file.test_metadata import METADATA
 from tflite_file import metadata
 from tflite_file.io_ops import append_softmax
 
@@ -49,7 +49,7 @@ def make_app(
     """An app of the small toy, whose pictures have 16 x 16 pixels."""
     file = files(Quantization(precision=Precision.INT8, io_dtype=ends))
     if scores:
-        file = metadata.add(append_softmax(file), TOLD)
+        file = metadata.add(append_softmax(file), METADATA)
     preprocessing = preprocessing or Preprocessing()
     bundle = folder / "bundle"
     write_bundle(bundle, file, precision="int8", names=NAMES, preprocessing=preprocessing)

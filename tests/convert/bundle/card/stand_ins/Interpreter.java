@@ -3,7 +3,7 @@ package org.tensorflow.lite;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 
-/** Remembers what goes into it, and gives what it was told to. */
+/** Records its input and returns the output that was set. */
 public final class Interpreter implements AutoCloseable {
     public static byte[] input;
     public static byte[] output;

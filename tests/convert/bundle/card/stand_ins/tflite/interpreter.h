@@ -1,4 +1,4 @@
-// Remembers what goes into it, and gives what it was told to.
+// Records its input and returns the output that was set.
 #pragma once
 
 #include <memory>
