@@ -8,12 +8,12 @@ import functools
 import gc
 import importlib
 import importlib.util
-import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from shufflelite import config
 from shufflelite.errors import InputError
 
 NAMED_WEIGHTS = ("bundled", "random", "imagenet")  # all others are files
@@ -349,43 +349,75 @@ def published(
     return next((p for p in same if p.resolution == resolution), None)
 
 
-@functools.cache
 def defaults(name: str) -> Mapping[str, Any]:
-    """The network's arguments where none are given, read from its builder's source.
+    """The network's arguments where none are given."""
+    own = {key: argument.default for key, argument in arguments(name).items()}
+    return {**own, **find(name).options}
 
-    To import the builder takes seconds.
-    """
-    entry = find(name)
-    module, function = entry.builder.split(":")
+
+@dataclass(frozen=True)
+class Argument:
+    """An argument of a builder."""
+
+    kind: Any  # its annotation
+    default: Any
+
+
+@functools.cache
+def arguments(name: str) -> Mapping[str, Argument]:
+    """The arguments of the network's builder, read from its source: to import it takes seconds."""
+    module, function = find(name).builder.split(":")
     spec = importlib.util.find_spec(module)
     assert spec is not None
     assert spec.origin is not None
     tree = ast.parse(Path(spec.origin).read_bytes())
-    (found,) = (x for x in tree.body if isinstance(x, ast.FunctionDef) and x.name == function)
-    values = zip(found.args.kwonlyargs, found.args.kw_defaults, strict=True)
-    own = {key.arg: ast.literal_eval(value) for key, value in values if value is not None}
-    return {**own, **entry.options}
+    (builder,) = (x for x in tree.body if isinstance(x, ast.FunctionDef) and x.name == function)
+    keywords = zip(builder.args.kwonlyargs, builder.args.kw_defaults, strict=True)
+    return {
+        key.arg: Argument(_annotation(key.annotation), default and ast.literal_eval(default))
+        for key, default in keywords
+    }
 
 
-def create(name: str, **kwargs: Any) -> Any:
+def _annotation(node: ast.expr | None) -> Any:
+    assert node is not None
+    return eval(ast.unparse(node), {"Literal": Literal})  # of our own source, as inspect does
+
+
+def check(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The builder's arguments with the types that it declares; those that are None are left out.
+
+    Imports no TensorFlow. Builders check ranges, not types.
+
+    Raises:
+      InputError: unknown name, an argument the builder does not take, or one of another type.
+    """
+    fixed = find(name).options
+    known = {key: argument for key, argument in arguments(name).items() if key not in fixed}
+    for key in options:
+        if key not in known:
+            names = [option for option in known if option not in ("input_shape", "num_classes")]
+            raise InputError(f"{name} has no option {key!r}; it takes {', '.join(names)}.")
+    return {
+        key: config.convert(value, known[key].kind, key, origin=name)
+        for key, value in options.items()
+        if value is not None
+    }
+
+
+def create(name: str, **options: Any) -> Any:
     """Builds the network: a Keras model from (b, h, w, 3) to logits (b, classes), float32.
 
     An argument that is None is left to the builder.
 
     Raises:
-      InputError: unknown name, an argument the builder does not take, or a value it refuses.
+      InputError: see `check`; or a value that the builder refuses.
     """
-    entry = find(name)
-    module, function = entry.builder.split(":")
+    arguments = check(name, options)
+    module, function = find(name).builder.split(":")
     builder = getattr(importlib.import_module(module), function)
-    known = [key for key in inspect.signature(builder).parameters if key not in entry.options]
-    given = {key: value for key, value in kwargs.items() if value is not None}
-    for key in given:
-        if key not in known:
-            options = [option for option in known if option not in ("input_shape", "num_classes")]
-            raise InputError(f"{name} has no option {key!r}; it takes {', '.join(options)}.")
     with _without_collecting():
-        return builder(**entry.options, **given)
+        return builder(**find(name).options, **arguments)
 
 
 @contextlib.contextmanager

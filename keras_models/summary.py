@@ -1,9 +1,6 @@
 """A network's counts beside what was published for it.  Loads TensorFlow when it builds one."""
 
-import importlib
-import inspect
 import math
-import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,7 +14,6 @@ if TYPE_CHECKING:
     from keras_models.counts import LayerCount, OperatorCount, StageCount
 
 SIZES = {"resolution", "num_classes"}  # what is set beside a builder's own options
-KINDS = {bool: "true or false", int: "an integer", float: "a number", str: "a word"}
 
 
 @dataclass(frozen=True)
@@ -86,13 +82,8 @@ def parse(text: str, defaults: Mapping[str, Any]) -> Variant:
 
 def read_options(words: Iterable[str], *, flag: str) -> dict[str, Any]:
     """Reads each "option=value", whose value is TOML's or else a bare word."""
-    options = {}
-    for word in words:
-        if "=" not in word:
-            raise InputError(f"--{flag} {word}: expected OPTION=VALUE.")
-        keys, value = config.parse_override(word, flag=flag)
-        options[".".join(keys)] = value
-    return options
+    parsed = (config.parse_override(word, flag=flag) for word in words)
+    return {".".join(keys): value for keys, value in parsed}
 
 
 def _variant(name: str, given: Mapping[str, Any]) -> Variant:
@@ -110,11 +101,7 @@ def summarize(variant: Variant) -> Summary:
     """Builds a variant and counts it; raises InputError for what cannot be built."""
     entry = registry.find(variant.model)
     resolution = entry.resolution if variant.resolution is None else variant.resolution
-    parameters = _parameters(entry)
-    options = {
-        key: _typed(key, value, parameters[key]) if key in parameters else value
-        for key, value in variant.options.items()
-    }
+    options = registry.check(variant.model, variant.options)
     model = registry.create(
         variant.model,
         input_shape=(resolution, resolution, 3),
@@ -145,25 +132,6 @@ def summarize(variant: Variant) -> Summary:
         operators=counts.by_operator(layers),
         layers=layers,
     )
-
-
-def _parameters(entry: registry.Entry) -> dict[str, inspect.Parameter]:
-    """What the builder takes beside SIZES."""
-    module, function = entry.builder.split(":")
-    builder = getattr(importlib.import_module(module), function)
-    parameters = inspect.signature(builder, eval_str=True).parameters
-    return {k: p for k, p in parameters.items() if k not in ("input_shape", "num_classes")}
-
-
-def _typed(key: str, value: Any, parameter: inspect.Parameter) -> Any:
-    """Checks a value's type, which builders do not; an integer may stand for a number."""
-    hint = parameter.annotation
-    kind = next((k for k in typing.get_args(hint) or (hint,) if k in KINDS), None)
-    if kind is float and type(value) is int:
-        return float(value)
-    if kind and type(value) is not kind:
-        raise InputError(f"Expected {key} to be {KINDS[kind]}, got {value!r}.")
-    return value
 
 
 def _by_stride(layers: "list[LayerCount]") -> list[StrideCount]:

@@ -79,7 +79,7 @@ def test_the_shipped_sweep_holds_the_networks_that_are_to_be_compared() -> None:
         ("", "expected [[grid]] or [[claim]] tables, got none."),
         ('[[grid]]\nmodel = "mobilnet_v1"\n', "Unknown model 'mobilnet_v1'. Did you mean"),
         ('[[grid]]\nname = "x"\n', "[grid 1]: unknown key 'name'."),
-        ('[grid]\nmodel = "mobilenet_v1"\n', "expected 'grid' to be an array of tables: [[grid]]."),
+        ('[grid]\nmodel = "mobilenet_v1"\n', "expected 'grid' to be an array of tables: [[grid]],"),
         (
             '[[grid]]\nmodel = "mobilenet_v1"\n[convert]\nwidth = 1.0\n',
             "[convert]: 'width' belongs to a network: put it into [[grid]].",

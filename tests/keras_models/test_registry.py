@@ -43,6 +43,35 @@ def test_an_unknown_option_is_refused_with_the_known_ones() -> None:
         registry.create("mobilenet_v1", width=0.25, groups=3)
 
 
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("shufflenet_v2", {"residual": "no"}, "'residual' to be true or false, got 'no'."),
+        ("shufflenet_v2", {"squeeze_excite": "False"}, "'squeeze_excite' to be true or false, got"),
+        ("shufflenet_v1", {"groups": 3.0}, "'groups' to be an integer, got 3.0."),
+        ("mobilenet_v1", {"width": True}, "'width' to be a number, got True."),
+        ("mobilenet_v1", {"width": "0.5"}, "'width' to be a number, got '0.5'."),
+        ("mobilenet_v1", {"width": float("nan")}, "'width' to be a number, got nan."),
+        ("mobilenet_v1", {"width": float("inf")}, "'width' to be a finite number, got inf."),
+        ("mobilenet_v1", {"stem": 1}, "'stem' to be a string, got 1."),
+        ("efficientnet_v2_b0", {"dropout": "no"}, "'dropout' to be a number, got 'no'."),
+        ("mobilenet_v1", {"num_classes": 2.0}, "'num_classes' to be an integer, got 2.0."),
+        ("mobilenet_v1", {"input_shape": (32, 32)}, "'input_shape' to be a list of an integer, "),
+    ],
+)
+def test_an_option_of_another_type_is_refused(
+    name: str, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=f"^{re.escape(f'{name}: expected {message}')}"):
+        registry.create(name, **options)
+
+
+def test_a_whole_number_stands_for_a_number_and_none_for_the_default() -> None:
+    typed = registry.check("mobilenet_v1", {"width": 1, "stem": None})
+    assert typed == {"width": 1.0}
+    assert type(typed["width"]) is float
+
+
 @pytest.mark.parametrize("name", registry.names())
 def test_a_network_maps_images_to_logits_under_its_own_name(name: str) -> None:
     model: Any = registry.create(name, input_shape=(64, 96, 3), num_classes=7)
@@ -72,6 +101,8 @@ def test_defaults_are_those_of_the_builder_and_the_options_that_make_the_network
     arguments = inspect.signature(getattr(importlib.import_module(module), function)).parameters
     own = {key: p.default for key, p in arguments.items() if p.default is not p.empty}
     assert registry.defaults(name) == {**own, **entry.options}
+    kinds = {key: p.annotation for key, p in arguments.items()}
+    assert {key: a.kind for key, a in registry.arguments(name).items()} == kinds
 
 
 @pytest.mark.parametrize(

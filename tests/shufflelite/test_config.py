@@ -229,9 +229,9 @@ def test_an_array_of_tables_becomes_a_tuple_of_dataclasses() -> None:
         ),
         (
             '[stage]\nname = "a"\n',
-            "a.toml: expected 'stage' to be an array of tables: [[stage]].",
+            "a.toml: expected 'stage' to be an array of tables: [[stage]], got {'name': 'a'}.",
         ),
-        ("stage = [1]\n", "a.toml: expected 'stage' to be an array of tables: [[stage]]."),
+        ("stage = [1]\n", "a.toml: expected 'stage' to be an array of tables: [[stage]], got [1]."),
     ],
 )
 def test_a_wrong_table_of_an_array_is_named_by_its_number(text: str, message: str) -> None:
