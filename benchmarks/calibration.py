@@ -38,7 +38,7 @@ def main(argv: list[str]) -> None:
     def pictures(source: str) -> Inputs:
         return from_pictures(
             source,
-            resolution=model.side,
+            resolution=model.input_resolution,
             classes=model.classes,
             names=network.class_names,
             preprocessing=network.preprocessing,

@@ -24,7 +24,7 @@ from keras_models import registry
 from keras_models.images import datasets
 from keras_models.train.fast_layers import training_form
 from keras_models.train.run import run
-from keras_models.train.settings import Data, Settings
+from keras_models.train.settings import Data, TrainingSettings
 from shufflelite import config
 from shufflelite.progress import Progress
 
@@ -40,7 +40,7 @@ def main(argv: list[str]) -> None:
     """Prints a Markdown table: one row a way."""
     given = flags.FLAGS
     if given.way:
-        print(_images_per_s(config.load(given.config, Settings), given.way))
+        print(_images_per_s(config.load(given.config, TrainingSettings), given.way))
         return
     paces: dict[str, list[float]] = {way: [] for way in WAYS}
     for _ in range(given.rounds):
@@ -56,11 +56,11 @@ def main(argv: list[str]) -> None:
         print(f"| {WAYS[way]} | {statistics.median(found):.0f} | {ratio:.3f} |")
 
 
-def _images_per_s(settings: Settings, way: str) -> float:
+def _images_per_s(settings: TrainingSettings, way: str) -> float:
     if way == "training":
         with tempfile.TemporaryDirectory() as out:
             return _training(settings, out)
-    side, number = settings.network.side, flags.FLAGS.pictures
+    side, number = settings.network.input_resolution, flags.FLAGS.pictures
     split = datasets.load(
         f"synthetic:{number}",
         size=side,
@@ -92,7 +92,7 @@ def _images_per_s(settings: Settings, way: str) -> float:
     return _pace(epoch, number)
 
 
-def _training(settings: Settings, out: str) -> float:
+def _training(settings: TrainingSettings, out: str) -> float:
     """As the last epoch's log tells it."""
     settings = dataclasses.replace(
         settings,

@@ -14,7 +14,7 @@ from convert import keras_graph
 from convert.calibration_data import Inputs
 from convert.quantization import mixed_precision
 from convert.quantization.mixed_precision import Mixed, Precise
-from convert.settings import Settings, Verification
+from convert.settings import ConversionSettings, Verification
 from convert.verification import gates, runner, verify
 
 SAMPLES = 64  # inputs that a layer is tried on
@@ -29,7 +29,7 @@ def apply(
     deployed: keras.Model,
     chosen: Mapping[str, str],
     inputs: Inputs,
-    settings: Settings,
+    settings: ConversionSettings,
     on_step: Callable[[int, int], None],
 ) -> tuple[bytes, Mixed]:
     """Returns an int8 file with layers at higher precision: those chosen, and those found.

@@ -25,7 +25,7 @@ from convert.lowering import lower
 from convert.lowering.options import GENERIC, Form, Grouped, decisions
 from convert.quantization import quantize
 from convert.quantization.int8_range import Range
-from convert.settings import Precision, Quantization, Settings
+from convert.settings import ConversionSettings, Precision, Quantization
 from shufflelite.atomic import replacing
 from shufflelite.download import cache_folder
 from shufflelite.errors import InputError
@@ -53,7 +53,7 @@ class Tuned:
     gains: tuple[Gain, ...] = ()
 
 
-def form_for(model: keras.Model, settings: Settings, progress: Progress) -> Tuned:
+def form_for(model: keras.Model, settings: ConversionSettings, progress: Progress) -> Tuned:
     """Returns the form for the settings' target: measured now or before, or else the generic one.
 
     Raises:
@@ -75,7 +75,7 @@ def form_for(model: keras.Model, settings: Settings, progress: Progress) -> Tune
     return tuned
 
 
-def tune(model: keras.Model, settings: Settings, progress: Progress) -> Tuned:
+def tune(model: keras.Model, settings: ConversionSettings, progress: Progress) -> Tuned:
     """Measures the forms of a training-form model, one decision after the other."""
     form, gains = GENERIC, []
     own_size = model.count_params()
@@ -147,11 +147,11 @@ def _try(target: str) -> None:
         measure([file], target)
 
 
-def _is_integer(settings: Settings) -> bool:
+def _is_integer(settings: ConversionSettings) -> bool:
     return settings.quantization.precision.needs_inputs
 
 
-def _key(model: keras.Model, settings: Settings) -> str:
+def _key(model: keras.Model, settings: ConversionSettings) -> str:
     told = {
         "schema": SCHEMA,
         "network": json.loads(model.to_json()),

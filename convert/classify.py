@@ -1,8 +1,8 @@
-"""Classifies pictures: prints the best class of each, and its score.
+"""Classifies pictures: prints the best class of each picture, and its score.
 
 The score is the class's probability in percent: the file's own, or the softmax of its logits.
-What a .tflite file needs to see a picture, and the names of its classes, are read from report.json
-and labels.txt beside it; the weights of a training (.safetensors) say both of themselves.
+Preprocessing and class names come from report.json and labels.txt beside a .tflite file, or from
+the weights of a training (.safetensors) themselves.
 
 Example:
   python -m convert.classify build/shufflenet_v2_x0.5_cifar_32_int8/model.tflite examples/*.png
@@ -16,16 +16,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from absl import app, flags
+from absl import app
 
 from keras_models.accuracy import probabilities
 from keras_models.images import decode, lists
-from shufflelite import cli
+from shufflelite import cli, flags
+from shufflelite.config import setting
 
 if TYPE_CHECKING:
     from convert.accuracy.models import Form
 
-_JSON = flags.DEFINE_bool("json", False, "Print JSON, not a table.")
+
+@dataclass(frozen=True)
+class ClassifyFlags:
+    """The flags."""
+
+    json: bool = setting(False, flag="json", topic="output", help="Print JSON, not a table.")
+
+
+SETTINGS = (ClassifyFlags,)
 
 
 @dataclass(frozen=True)
@@ -38,14 +47,14 @@ class Answer:
 
 
 def main(argv: list[str]) -> int:
-    """Reads the form and the pictures, asks it for each, prints the answers."""
+    """Reads the model and the pictures, classifies each, prints the answers."""
     if len(argv) < 3:
         raise app.UsageError("expected a bundle's .tflite file, and pictures or folders of them")
-    from convert.accuracy import models  # late: --help and wrong words do not wait for it
+    from convert.accuracy import models  # slow: not for --help
 
     (form,) = models.read_all(argv[1:2], preprocessing=None, labels=None)
     answers = classify(form, find(argv[2:]))
-    if _JSON.value:
+    if flags.read(ClassifyFlags).json:
         print(json.dumps([vars(answer) for answer in answers], indent=2))
     else:
         rows = [(answer.picture, answer.label, f"{answer.score:.1f} %") for answer in answers]
@@ -54,11 +63,11 @@ def main(argv: list[str]) -> int:
 
 
 def find(words: Sequence[str]) -> list[Path]:
-    """Files as they are, and the pictures of folders."""
-    found: list[Path] = []
+    """The files, and the pictures in the folders."""
+    files: list[Path] = []
     for word in words:
-        found += lists.find(word).files if Path(word).is_dir() else [Path(word)]
-    return found
+        files += lists.find(word).files if Path(word).is_dir() else [Path(word)]
+    return files
 
 
 def classify(form: "Form", files: Sequence[Path]) -> list[Answer]:
@@ -75,4 +84,4 @@ def classify(form: "Form", files: Sequence[Path]) -> list[Answer]:
 
 
 if __name__ == "__main__":
-    cli.run(main, name="classify")
+    cli.run(main, name="classify", settings=SETTINGS)

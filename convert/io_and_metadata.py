@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 
-from convert.network import Network, WeightsOrigin
-from convert.resolve_model import in_words
-from convert.settings import Settings
+from convert.network import LoadedNetwork, WeightsOrigin
+from convert.resolve_model import describe
+from convert.settings import ConversionSettings
 from convert.tflite_model import File
 from keras_models import registry
 from keras_models.checkpoints.bundled import LICENSE
@@ -17,7 +17,10 @@ READERS = "MediaPipe Tasks and the TFLite Task Library"
 
 
 def add_io_and_metadata(
-    file: File, network: Network, class_names: tuple[str, ...] | None, settings: Settings
+    file: File,
+    network: LoadedNetwork,
+    class_names: tuple[str, ...] | None,
+    settings: ConversionSettings,
 ) -> File:
     """Adds input normalization and softmax (with --scores), and metadata."""
     data, preprocessing = file.data, file.preprocessing
@@ -69,15 +72,15 @@ def _is_declared_rgb(input_dtype: str, preprocessing: Preprocessing) -> bool:
 
 
 def _metadata(
-    network: Network,
+    network: LoadedNetwork,
     preprocessing: Preprocessing,
     class_names: tuple[str, ...] | None,
-    settings: Settings,
+    settings: ConversionSettings,
 ) -> Metadata:
     model, weights = settings.model, network.weights
-    summary = in_words(model.name, model.options, model.side, model.classes)
+    summary = describe(model.name, model.options, model.input_resolution, model.classes)
     input_dtype, _ = settings.quantization.io_dtypes
-    shorter = preprocessing.shorter_side(model.side)
+    shorter = preprocessing.shorter_side(model.input_resolution)
     return Metadata(
         name=summary,
         description=f"Classifies pictures: {summary}. Paper: {registry.find(model.name).paper}. "
@@ -86,10 +89,11 @@ def _metadata(
         version=version("shufflelite"),
         license=LICENSE if weights.origin == "bundled" else None,
         image=f"The picture in {preprocessing.channel_order.upper()}, its shorter side scaled to "
-        f"{shorter} ({preprocessing.interpolation}), the middle {model.side} x {model.side} of it.",
+        f"{shorter} ({preprocessing.interpolation}), the middle "
+        f"{model.input_resolution} x {model.input_resolution} of it.",
         is_rgb=_is_declared_rgb(input_dtype, preprocessing),
-        height=model.side,
-        width=model.side,
+        height=model.input_resolution,
+        width=model.input_resolution,
         mean=preprocessing.mean,
         std=preprocessing.std,
         output=PROBABILITY if settings.quantization.scores else LOGITS,

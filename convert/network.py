@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from convert.resolve_model import in_words
+from convert.resolve_model import describe
 from convert.settings import Model
 from keras_models import counts, registry
 from keras_models.accuracy import Accuracy
@@ -31,7 +31,7 @@ class WeightsOrigin:
 
 
 @dataclass(frozen=True, eq=False)
-class Network:
+class LoadedNetwork:
     """A training-form model with its weights, and what belongs to them."""
 
     model: Any
@@ -43,13 +43,13 @@ class Network:
     multiply_adds: int
 
 
-def create(model: Model, *, seed: int, warn: Callable[[str], None]) -> Network:
+def create(model: Model, *, seed: int, warn: Callable[[str], None]) -> LoadedNetwork:
     """Builds the network and loads its weights.
 
     Raises:
       InputError: unknown name or option, or weights that are not this network's.
     """
-    names = None
+    resolution, names = model.input_resolution, None
     if model.labels is not None:
         names = class_names.read(model.labels, classes=model.classes)
     read, weights = None, WeightsOrigin("random")
@@ -59,7 +59,7 @@ def create(model: Model, *, seed: int, warn: Callable[[str], None]) -> Network:
             model.weights,
             model=model.name,
             options=options,
-            resolution=model.side,
+            resolution=resolution,
             settings=("--weights", "--model"),
             source=model.source,
         )
@@ -68,7 +68,7 @@ def create(model: Model, *, seed: int, warn: Callable[[str], None]) -> Network:
         weights = WeightsOrigin(model.weights, read.source, found.sha256, accuracy)
     built = registry.create(
         model.name,
-        input_shape=(model.side, model.side, 3),
+        input_shape=(resolution, resolution, 3),
         num_classes=model.classes,
         **options,
     )
@@ -79,17 +79,17 @@ def create(model: Model, *, seed: int, warn: Callable[[str], None]) -> Network:
         _check_classes(read.arrays, model_arrays(built), path)
         load_weights(built, read.arrays, origin=str(path))
         names = names or read.class_names
-        if read.resolution not in (None, model.side):
-            warn(f"the weights were trained at {read.resolution}, and this is at {model.side}")
+        if read.resolution not in (None, resolution):
+            warn(f"the weights were trained at {read.resolution}, and this is at {resolution}")
     preprocessing = (read and read.preprocessing) or Preprocessing()
     params, multiply_adds = counts.total(counts.count(built))
-    return Network(built, options, preprocessing, weights, names, params, multiply_adds)
+    return LoadedNetwork(built, options, preprocessing, weights, names, params, multiply_adds)
 
 
 def _accuracy(path: Path, model: Model) -> Accuracy | None:
     """What weights that we trained say of themselves, at the size that they were trained at."""
     described = native.describe(path)
-    if described is None or described.resolution != model.side:
+    if described is None or described.resolution != model.input_resolution:
         return None
     try:
         return config.build(described.origin["accuracy"], Accuracy)
@@ -102,7 +102,7 @@ def _others(model: Model) -> str:
     if found is None:
         return "see --weights"
     theirs = found.trained
-    words = in_words(theirs.model, theirs.options, theirs.resolution, theirs.num_classes)
+    words = describe(theirs.model, theirs.options, theirs.resolution, theirs.num_classes)
     return f"bundled are those of {words}"
 
 

@@ -1,6 +1,5 @@
 """The order of a conversion."""
 
-import dataclasses
 from pathlib import Path
 
 import tensorflow as tf
@@ -11,10 +10,10 @@ from convert.bundle.report import ConversionReport, make_report
 from convert.calibration_data import PICTURES, Inputs, from_pictures
 from convert.io_and_metadata import add_io_and_metadata
 from convert.lowering import lower
-from convert.network import Network, create
+from convert.network import LoadedNetwork, create
 from convert.quantization import mixed_precision, qat, synthetic_inputs
-from convert.resolve_model import complete
-from convert.settings import Precision, Settings
+from convert.resolve_model import Conversion
+from convert.settings import ConversionSettings, Precision
 from convert.tflite_model import File
 from convert.verification import gates, verify
 from convert.verification.verify import Audit, Fidelity
@@ -22,7 +21,7 @@ from shufflelite.errors import InputError
 from shufflelite.progress import Progress
 
 
-def run(settings: Settings, progress: Progress) -> tuple[Path, ConversionReport]:
+def run(conversion: Conversion, progress: Progress) -> tuple[Path, ConversionReport]:
     """Converts, proves and bundles one network; returns the bundle's folder and its report.
 
     Raises:
@@ -30,9 +29,7 @@ def run(settings: Settings, progress: Progress) -> tuple[Path, ConversionReport]
       OSError: the output cannot be written.
     """
     tf.config.experimental.enable_op_determinism()
-    settings = dataclasses.replace(settings, model=complete(settings.model))
-    folder = writer.folder(settings)
-    writer.check_writable(folder)
+    settings, folder = conversion.settings, conversion.folder
     with progress.stage("network and weights"):
         network = create(settings.model, seed=settings.seed, warn=progress.warn)
     labelled, calibration = _inputs(settings, network, progress)
@@ -77,7 +74,7 @@ def run(settings: Settings, progress: Progress) -> tuple[Path, ConversionReport]
 
 
 def _inputs(
-    settings: Settings, network: Network, progress: Progress
+    settings: ConversionSettings, network: LoadedNetwork, progress: Progress
 ) -> tuple[Inputs | None, Inputs | None]:
     """The user's pictures to verify and to calibrate on."""
     wanted, verification = settings.quantization, settings.verification
@@ -94,10 +91,10 @@ def _inputs(
 
 
 def _pictures(
-    settings: Settings,
+    settings: ConversionSettings,
     source: str | None,
     limit: int | None,
-    network: Network,
+    network: LoadedNetwork,
     progress: Progress,
 ) -> Inputs | None:
     if source is None:
@@ -105,7 +102,7 @@ def _pictures(
     with progress.stage(f"pictures from {source}"):
         return from_pictures(
             source,
-            resolution=settings.model.side,
+            resolution=settings.model.input_resolution,
             classes=settings.model.classes,
             names=network.class_names,
             preprocessing=network.preprocessing,
@@ -118,9 +115,9 @@ def _pictures(
 def _verify(
     made: File,
     finished: File,
-    network: Network,
+    network: LoadedNetwork,
     checked: Inputs,
-    settings: Settings,
+    settings: ConversionSettings,
     progress: Progress,
 ) -> tuple[Audit, Fidelity]:
     """Audits the finished file; fidelity is that of the logits, from which it makes its output."""

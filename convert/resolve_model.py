@@ -1,65 +1,89 @@
-"""Fills in what a conversion's settings leave to the weights.  Imports no TensorFlow."""
+"""Completes the settings of a conversion from its weights.  Imports no TensorFlow."""
 
 import dataclasses
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-from convert.settings import Model
+from convert.bundle import writer
+from convert.settings import ConversionSettings, Model
 from keras_models import checkpoints, registry
 from keras_models.checkpoints import bundled, native
 from keras_models.checkpoints.native import Trained
 from shufflelite.errors import InputError
 
 
-def complete(model: Model) -> Model:
-    """Chooses the weights where none are named, and takes from them what the user does not say.
+@dataclass(frozen=True)
+class Conversion:
+    """A conversion whose settings are complete, and the folder of its bundle."""
 
-    A model without options, resolution and classes is the bundled one, and so is the bundled one
-    with all of them; any other has random weights.  Options, resolution and classes that are not
-    given are those of the weights, where their file describes them, or else the paper's.
+    settings: ConversionSettings
+    folder: Path
+
+
+def resolve(settings: ConversionSettings) -> Conversion:
+    """Completes the settings; see `complete`."""
+    settings = dataclasses.replace(settings, model=complete(settings.model))
+    return Conversion(settings, writer.folder(settings))
+
+
+def complete(model: Model) -> Model:
+    """Chooses the weights if none are named, and takes unset values from them.
+
+    Without weights, a model that is named alone, or with exactly the options, resolution and
+    classes of the bundled network, gets the bundled weights; any other gets random ones.  Options,
+    resolution and classes that are not set are those of the weights, if their file describes them,
+    or else the paper's.
 
     Raises:
-      InputError: unknown model, or bundled weights of a model that has none.
+      InputError: unknown model, an option that it does not have or of another type, or bundled
+        weights of a model that has none.
     """
-    registry.find(model.name)
+    for option, flag in (("input_shape", "resolution"), ("num_classes", "num_classes")):
+        if option in model.options:
+            raise InputError(f"Expected --{flag}, got --option {option}.")
+    model = dataclasses.replace(model, options=registry.check(model.name, model.options))
     if model.weights is None:
         model = dataclasses.replace(model, weights="bundled" if _is_bundled(model) else "random")
-    described = _describe(model)
-    if described is None or described.model != model.name:  # whose weights are refused later
+    trained = _trained(model)
+    if trained is None or trained.model != model.name:  # whose weights are refused later
         return dataclasses.replace(model, num_classes=model.classes)
     return dataclasses.replace(
         model,
-        options={**described.options, **model.options},
-        resolution=described.resolution if model.resolution is None else model.resolution,
-        num_classes=described.num_classes if model.num_classes is None else model.num_classes,
+        options={**trained.options, **model.options},
+        resolution=trained.resolution if model.resolution is None else model.resolution,
+        num_classes=trained.num_classes if model.num_classes is None else model.num_classes,
     )
 
 
-def in_words(name: str, options: Mapping[str, object], side: int, classes: int) -> str:
-    """Which network it is."""
-    told = " ".join([name, *(f"{option}={value}" for option, value in options.items())])
-    return f"{told}, {side} x {side}, {classes} classes"
+def describe(name: str, options: Mapping[str, object], resolution: int, classes: int) -> str:
+    """The network in words."""
+    words = " ".join([name, *(f"{option}={value}" for option, value in options.items())])
+    return f"{words}, {resolution} x {resolution}, {classes} classes"
 
 
 def _is_bundled(model: Model) -> bool:
-    found = bundled.find(model.name)
-    if found is None:
+    weights = bundled.find(model.name)
+    if weights is None:
         return False
-    theirs = found.trained
-    whole = theirs.options, theirs.resolution, theirs.num_classes
-    asked = model.options, model.resolution, model.num_classes
-    return model.resolution_multiplier == 1 and asked in (({}, None, None), whole)
+    trained = weights.trained
+    whole = trained.options, trained.resolution, trained.num_classes
+    requested = model.options, model.resolution, model.num_classes
+    return model.resolution_multiplier == 1 and requested in (({}, None, None), whole)
 
 
-def _describe(model: Model) -> Trained | None:
+def _trained(model: Model) -> Trained | None:
+    """What the weights' own file says of the network; None: nothing."""
     if model.weights == "bundled":
-        found = bundled.find(model.name)
-        if found is None:
-            those = ", ".join(sorted(bundled.every())) or "here none has"
+        weights = bundled.find(model.name)
+        if weights is None:
+            names = ", ".join(sorted(bundled.every())) or "here none has"
             raise InputError(
-                f"Expected a model with bundled weights ({those}), got {model.name}: pass "
+                f"Expected a model with bundled weights ({names}), got {model.name}: pass "
                 "--weights FILE, imagenet or random."
             )
-        return found.trained
-    ours = model.source in (None, checkpoints.OURS) and model.weights not in registry.NAMED_WEIGHTS
-    return native.describe(Path(str(model.weights))) if ours else None
+        return weights.trained
+    is_ours = model.source in (None, checkpoints.OURS)
+    if not is_ours or model.weights in registry.NAMED_WEIGHTS:
+        return None
+    return native.describe(Path(str(model.weights)))

@@ -1,4 +1,4 @@
-"""The settings of a conversion, in a TOML file or by flags."""
+"""The settings of a conversion, in a TOML file or by flags; each flag stands beside its setting."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,46 +6,85 @@ from enum import Enum
 from typing import Literal
 
 from keras_models import registry
+from keras_models.option_flags import OptionFlags
+from shufflelite.config import Bounded, setting
 
 
 class Precision(str, Enum):
-    """What the file computes with: weights and activations."""
+    """Number format of weights and activations."""
 
     FLOAT32 = "float32"
     FLOAT16 = "float16"  # float16 weights, float32 activations
-    DYNAMIC = "dynamic"  # int8 weights, float32 activations rounded as they come
+    DYNAMIC = "dynamic"  # int8 weights, float32 activations, quantized at run time
     INT8 = "int8"  # int8 weights and activations
     INT16X8 = "int16x8"  # int8 weights, int16 activations
 
     @property
     def needs_inputs(self) -> bool:
-        """Whether activations have ranges, which are found by running the network."""
+        """Whether activations have ranges, which calibration finds by running the network."""
         return self in (Precision.INT8, Precision.INT16X8)
 
 
 class Estimator(str, Enum):
     """How the range of an int8 tensor is chosen from the values seen in calibration."""
 
-    MINMAX = "minmax"  # all of them
-    PERCENTILE = "percentile"  # all but the outermost 0.01 % on either side
-    MSE = "mse"  # the range whose rounding and clipping errors are least, squared and added
+    MINMAX = "minmax"  # all values
+    PERCENTILE = "percentile"  # without the outermost 0.01 % on each side
+    MSE = "mse"  # the range with the least sum of squared rounding and clipping errors
 
 
 @dataclass(frozen=True)
-class Model:
-    """Which network, and whose weights."""
+class Model(Bounded):
+    """The network and its weights."""
 
-    name: str
-    options: Mapping[str, bool | int | float | str] = field(default_factory=dict)  # its builder's
-    resolution: int | None = None  # None: the weights', or what its paper evaluates at
-    resolution_multiplier: float = 1.0
-    num_classes: int | None = None  # None: the weights', or 1000
-    weights: str | None = None  # one of registry.NAMED_WEIGHTS or a file; None: see `complete`
-    source: str | None = None  # whose naming the file has; None: it is recognized
-    labels: str | None = None  # a file with one class name a line
+    name: str = setting(
+        flag="model", topic="network", value_name="NAME", help="Network; --list prints the names."
+    )
+    options: Mapping[str, bool | int | float | str] = setting(  # arguments of its builder
+        default_factory=dict, option_flags=OptionFlags
+    )
+    resolution: int | None = setting(
+        None,
+        flag="resolution",
+        topic="network",
+        least=1,
+        help="Height and width of the input. Default: that of the weights, else of the paper.",
+    )
+    resolution_multiplier: float = setting(
+        1.0, flag="resolution_multiplier", topic="network", above=0, help="Scales the resolution."
+    )
+    num_classes: int | None = setting(
+        None,
+        flag="num_classes",
+        topic="network",
+        least=1,
+        help="Number of classes. Default: that of the weights, else 1000.",
+    )
+    weights: str | None = setting(  # None: see `resolve_model.complete`
+        None,
+        flag="weights",
+        topic="weights",
+        value_name="FILE|NAME",
+        help="bundled, random, imagenet, or a file (.safetensors, .h5, .pth, .npz, ...). Default: "
+        "bundled for a network that is named alone or exactly as it is bundled, else random.",
+    )
+    source: str | None = setting(
+        None,
+        flag="source",
+        topic="weights",
+        value_name="NAME",
+        help="Origin of the weights file (torchvision, timm, ...), if detection is wrong.",
+    )
+    labels: str | None = setting(
+        None,
+        flag="labels",
+        topic="weights",
+        value_name="FILE",
+        help="Class names, one per line, for the bundle's labels.txt.",
+    )
 
     @property
-    def side(self) -> int:
+    def input_resolution(self) -> int:
         """Height and width of the input in pixels."""
         resolution = self.resolution
         if resolution is None:
@@ -59,31 +98,126 @@ class Model:
 
 
 @dataclass(frozen=True)
-class Lowering:
+class Lowering(Bounded):
     """How the network is rewritten for TFLite; see `lowering`."""
 
-    way: Literal["lowered", "direct"] = "lowered"  # direct: layer by layer, as any converter does
-    target: str = "generic"  # for whose core, as android_bench names it
-    tune: bool = False  # measure the forms there; else what was measured before holds
-    max_size_growth: float | None = None  # percent that a form's weights may add to the file
+    way: Literal["lowered", "direct"] = setting(
+        "lowered",
+        flag="lowering",
+        topic="lowering",
+        help="direct translates layer by layer, like other converters, with all transposes.",
+    )
+    target: str = setting(
+        "generic",
+        flag="target",
+        topic="lowering",
+        value_name="TARGET",
+        help="Processor to optimize for: generic, host, emulated:CORE, adb[:SERIAL] or "
+        "ssh:USER@HOST.",
+    )
+    tune: bool = setting(
+        False,
+        flag="tune",
+        topic="lowering",
+        help="Measure the lowerings on --target and keep the fastest.",
+    )
+    max_size_growth: float | None = setting(
+        None,
+        flag="max_size_growth",
+        topic="lowering",
+        value_name="PERCENT",
+        least=0,
+        help="Maximum growth of the file that a faster lowering may cost.",
+    )
 
 
 @dataclass(frozen=True)
-class Quantization:
+class Quantization(Bounded):
     """How float becomes int8; see `quantize`."""
 
-    precision: Precision = Precision.FLOAT32
-    io_dtype: Literal["int8", "uint8", "float32"] | None = None  # None: see `io_dtypes`
-    scores: bool = False  # take pixels and give probabilities, not logits; see `finish`
-    per_channel: bool = True
-    calibration: str | None = None  # a folder of pictures, csv or .npz; None: data-free
-    calibration_samples: int | None = None  # None: up to 200 pictures, or 8 made inputs
-    ranges: Estimator = Estimator.MSE
-    bias_correction: bool = True  # of int8 and int16x8: dynamic files keep small kernels float
-    equalization: bool = False
-    keep_float: tuple[str, ...] = ()  # layers of an int8 file, or patterns of their names
-    int16: tuple[str, ...] = ()
-    auto_precision: bool = False  # find layers for float32 that reach the limits below
+    precision: Precision = setting(
+        Precision.FLOAT32,
+        flag="precision",
+        short=("int8", Precision.INT8),
+        topic="quantization",
+        value_name="TYPE",
+        help="float32; float16 (weights); dynamic (int8 weights, float32 activations); int8; "
+        "int16x8 (int8 weights, int16 activations).",
+    )
+    io_dtype: Literal["int8", "uint8", "float32"] | None = setting(  # None: see `io_dtypes`
+        None,
+        flag="io_dtype",
+        topic="quantization",
+        help="Type of the input and output tensors of an int8 file.",
+    )
+    scores: bool = setting(
+        False,
+        flag="scores",
+        topic="output",
+        help="Embed normalization and softmax: raw pixels in, probabilities out, as MediaPipe "
+        "Tasks expects.",
+    )
+    per_channel: bool = setting(
+        True,
+        flag="per_channel",
+        topic="quantization",
+        help="One scale per channel of the weights, not per tensor.",
+    )
+    calibration: str | None = setting(
+        None,
+        flag="calibration",
+        topic="calibration",
+        value_name="PICTURES",
+        help="Pictures that the ranges of activations come from: a folder, a csv, an .npz file, "
+        "tfds:NAME/SPLIT or synthetic:COUNT. Default: synthetic inputs, made from the network "
+        "itself.",
+    )
+    calibration_samples: int | None = setting(
+        None,
+        flag="calibration_samples",
+        topic="calibration",
+        least=1,
+        help="Maximum number of inputs. Default: 200 pictures, or 8 synthetic inputs.",
+    )
+    ranges: Estimator = setting(
+        Estimator.MSE,
+        flag="ranges",
+        topic="calibration",
+        help="How int8 ranges are chosen from the values observed.",
+    )
+    bias_correction: bool = setting(  # of int8 and int16x8: dynamic files keep small kernels float
+        True,
+        flag="bias_correction",
+        topic="quantization",
+        help="Correct the mean error that rounded weights cause (arXiv:1906.04721).",
+    )
+    equalization: bool = setting(
+        False,
+        flag="equalize",
+        topic="quantization",
+        help="Cross-layer weight equalization (arXiv:1906.04721).",
+    )
+    keep_float: tuple[str, ...] = setting(
+        (),
+        flag="keep_float",
+        topic="quantization",
+        value_name="LAYERS",
+        help="Layers of an int8 file to compute in float32, separated by commas; * matches any "
+        "text.",
+    )
+    int16: tuple[str, ...] = setting(
+        (),
+        flag="int16",
+        topic="quantization",
+        value_name="LAYERS",
+        help="Layers of an int8 file with int16 activations, likewise.",
+    )
+    auto_precision: bool = setting(
+        False,
+        flag="auto_precision",
+        topic="quantization",
+        help="Compute more layers in float32 until the file passes its gates.",
+    )
 
     @property
     def io_dtypes(self) -> tuple[str, str]:
@@ -96,30 +230,78 @@ class Quantization:
 
 
 @dataclass(frozen=True)
-class Qat:
-    """Training of the int8 form, from its calibrated ranges on; see `qat`."""
+class Qat(Bounded):
+    """Quantization-aware training, which starts with the calibrated ranges; see `qat`."""
 
-    epochs: int = 0  # 0: post-training quantization alone
-    data: str | None = None  # pictures with labels, as those of `keras_models.train`
-    batch: int = 128
-    learning_rate: float = 1e-3  # its maximum; a cosine leads down to 0
-    distillation: float = 0.5  # share of the float network's answers in what is learnt
+    epochs: int = setting(
+        0,
+        flag="qat_epochs",
+        topic="quantization-aware training",
+        least=0,
+        help="Epochs; 0: post-training quantization alone.",
+    )
+    data: str | None = setting(
+        None,
+        flag="qat_data",
+        topic="quantization-aware training",
+        value_name="PICTURES",
+        help="Labelled pictures to train on, in the formats of --data.",
+    )
+    batch: int = setting(128, least=1)
+    learning_rate: float = setting(1e-3, above=0)  # its maximum; a cosine leads down to 0
+    distillation: float = setting(
+        0.5,
+        flag="distillation",
+        topic="quantization-aware training",
+        least=0,
+        most=1,
+        help="Weight of the float network's logits in the loss, 0 to 1.",
+    )
     crop: Literal["none", "pad", "resized"] = "pad"
     flip: bool = True
 
 
 @dataclass(frozen=True)
-class Verification:
-    """On what the file is held against the float network, and what it must reach."""
+class Verification(Bounded):
+    """The inputs that the file is compared with the float network on, and the gates."""
 
-    data: str | None = None  # a csv with labels, a folder of pictures or of classes, or .npz
-    max_accuracy_drop: float | None = None  # points of top-1
-    min_agreement: float | None = None  # percent
-    min_sqnr_db: float | None = None
+    data: str | None = setting(
+        None,
+        flag="data",
+        topic="verification",
+        value_name="PICTURES",
+        help="Pictures to verify on: a csv with labels, a folder with one folder per class, a "
+        "folder, an .npz file, tfds:NAME/SPLIT or synthetic:COUNT. Default: the calibration's.",
+    )
+    max_accuracy_drop: float | None = setting(
+        None,
+        flag="max_accuracy_drop",
+        topic="verification",
+        value_name="POINTS",
+        least=-100,
+        help="Gate: top-1 accuracy that the file may lose against the float network.",
+    )
+    min_agreement: float | None = setting(
+        None,
+        flag="min_agreement",
+        topic="verification",
+        value_name="PERCENT",
+        least=0,
+        most=100,
+        help="Gate: inputs with the same best class in both.",
+    )
+    min_sqnr_db: float | None = setting(
+        None,
+        flag="min_sqnr_db",
+        topic="verification",
+        value_name="DB",
+        least=0,
+        help="Gate: signal to quantization noise ratio of the logits.",
+    )
 
 
 @dataclass(frozen=True)
-class Settings:
+class ConversionSettings(Bounded):
     """One conversion."""
 
     model: Model
@@ -127,6 +309,10 @@ class Settings:
     verification: Verification = field(default_factory=Verification)
     lowering: Lowering = field(default_factory=Lowering)
     qat: Qat = field(default_factory=Qat)
-    out: str = "build"
-    c_array: bool = False  # the file in C source too
-    seed: int = 0
+    out: str = setting(
+        "build", flag="out", topic="output", value_name="FOLDER", help="Where bundles are written."
+    )
+    c_array: bool = setting(
+        False, flag="c_array", topic="output", help="Also write the file as C source."
+    )
+    seed: int = setting(0, flag="seed", topic="general", least=0, help="Seed of random numbers.")

@@ -8,11 +8,11 @@ import tf_keras as keras
 
 from convert import auto_mixed_precision, export
 from convert.calibration_data import Inputs
-from convert.network import Network
+from convert.network import LoadedNetwork
 from convert.quantization import qat, quantize
 from convert.quantization.equalize import equalize
 from convert.quantization.mixed_precision import Mixed
-from convert.settings import Settings
+from convert.settings import ConversionSettings
 from keras_models.images.decode import Preprocessing
 from shufflelite.progress import Progress
 
@@ -40,9 +40,9 @@ class File:
 
 def make(
     deployed: keras.Model,
-    network: Network,
+    network: LoadedNetwork,
     calibration: Inputs | None,
-    settings: Settings,
+    settings: ConversionSettings,
     bundle: Path,
     progress: Progress,
 ) -> File:
@@ -85,7 +85,7 @@ def at_higher_precision(
     chosen: Mapping[str, str],
     model: keras.Model,
     inputs: Inputs,
-    settings: Settings,
+    settings: ConversionSettings,
     progress: Progress,
 ) -> File:
     """Makes an int8 file compute layers in other dtypes.

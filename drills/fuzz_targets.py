@@ -163,8 +163,8 @@ def _tflite(folder: Path) -> Iterator[Reader]:
 def _settings(folder: Path) -> Iterator[Reader]:
     found = [path.read_bytes() for path in sorted((ROOT / "configs").glob("*.toml"))]
     kinds = (
-        ("toml_convert", conversion.Settings, b"python -m convert"),
-        ("toml_train", training.Settings, b"python -m keras_models.train"),
+        ("toml_convert", conversion.ConversionSettings, b"python -m convert"),
+        ("toml_train", training.TrainingSettings, b"python -m keras_models.train"),
         ("toml_sweep", sweep.SweepSettings, b"--sweep"),
     )
     for name, kind, command in kinds:

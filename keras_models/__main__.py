@@ -1,7 +1,7 @@
 """Lists the networks, shows one, or compares several: stages and costs beside published figures.
 
-Multiply-adds are those of convolutions and fully connected layers for one image; parameters are
-the trainable ones; activations are the values that those layers put out.
+Multiply-adds are those of convolutions and fully connected layers for one image, parameters the
+trainable ones, activations the output values of those layers.
 
 Examples:
   python -m keras_models --list
@@ -14,118 +14,126 @@ Examples:
 
 import dataclasses
 import json
-import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from absl import app, flags
+from absl import app
 
-from keras_models import registry, summary, tables
-from shufflelite import cli
+from keras_models import option_flags, registry, summary, tables
+from keras_models.option_flags import OptionFlags
+from shufflelite import cli, config, flags
+from shufflelite.config import Bounded, setting
 
-_LIST = flags.DEFINE_boolean("list", False, "List the networks and their published variants.")
-_MODEL = flags.DEFINE_string("model", None, "The network to show; see --list.")
-_COMPARE = flags.DEFINE_boolean(
-    "compare",
-    False,
-    "Put networks side by side: the words that follow, NAME or NAME:OPTION=VALUE,... (resolution "
-    "and num_classes are options too). Other flags hold for all of them.",
-)
-_WIDTH = flags.DEFINE_float("width", None, "Width multiplier; by default the paper's 1.0.")
-_GROUPS = flags.DEFINE_integer("groups", None, "Groups of ShuffleNet V1's 1x1 convolutions.")
-_STEM = flags.DEFINE_string("stem", None, "A ShuffleNet's first layers: imagenet or cifar.")
-_VARIANT = flags.DEFINE_string(
-    "variant", None, "Which of the implementations that differ, as ShuffleNet's megvii."
-)
-_OPTION = flags.DEFINE_multi_string(
-    "option", [], "NAME=VALUE, any other option of the network; may be given several times."
-)
-_RESOLUTION = flags.DEFINE_integer(
-    "resolution", None, "Height and width of the images; by default the paper's.", lower_bound=1
-)
-_RESOLUTION_MULTIPLIER = flags.DEFINE_float(
-    "resolution_multiplier", 1.0, "Multiplies the resolution, and rounds it.", lower_bound=0
-)
-_NUM_CLASSES = flags.DEFINE_integer("num_classes", None, "Number of classes.", lower_bound=1)
-_ALLOW_ANY_WIDTH = flags.DEFINE_boolean(
-    "allow_any_width", False, "Accept widths that the paper does not have."
-)
-_LAYERS = flags.DEFINE_boolean("layers", False, "Show each layer, not each stage.")
-_JSON = flags.DEFINE_boolean("json", False, "Print JSON, not tables.")
+
+@dataclass(frozen=True)
+class ModelsFlags(Bounded):
+    """The flags."""
+
+    list: bool = setting(
+        False, flag="list", topic="models", help="List the networks and their published variants."
+    )
+    model: str | None = setting(
+        None, flag="model", topic="models", value_name="NAME", help="Show this network."
+    )
+    compare: bool = setting(
+        False,
+        flag="compare",
+        topic="models",
+        help="Compare the networks that follow: NAME or NAME:OPTION=VALUE,... (resolution and "
+        "num_classes are options too). Other flags apply to all of them.",
+    )
+    options: Mapping[str, bool | int | float | str] = setting(
+        default_factory=dict, option_flags=OptionFlags
+    )
+    resolution: int | None = setting(
+        None,
+        flag="resolution",
+        topic="network",
+        least=1,
+        help="Height and width of the images. Default: the paper's.",
+    )
+    resolution_multiplier: float = setting(
+        1.0, flag="resolution_multiplier", topic="network", least=0, help="Scales the resolution."
+    )
+    num_classes: int | None = setting(
+        None,
+        flag="num_classes",
+        topic="network",
+        least=1,
+        help="Number of classes. Default: 1000.",
+    )
+    layers: bool = setting(
+        False, flag="layers", topic="output", help="Show each layer, not each stage."
+    )
+    json: bool = setting(False, flag="json", topic="output", help="Print JSON, not tables.")
+
+
+SETTINGS = (ModelsFlags,)
 
 
 def main(argv: list[str]) -> int:
     """Checks the flags, then lists, shows or compares."""
-    words = argv[1:]
-    if [_LIST.value, _MODEL.value is not None, _COMPARE.value].count(True) != 1:
+    words, command = argv[1:], read_flags()
+    if [command.list, command.model is not None, command.compare].count(True) != 1:
         raise app.UsageError("expected one of --list, --model with a name of that list, --compare")
-    if _COMPARE.value and not words:
+    if command.compare and not words:
         raise app.UsageError("expected networks after --compare, as shufflenet_v2:width=0.5")
-    if words and not _COMPARE.value:
+    if words and not command.compare:
         raise app.UsageError(f"expected flags only, got {' '.join(words)}")
-    if not math.isfinite(_RESOLUTION_MULTIPLIER.value):
-        raise app.UsageError("expected a finite --resolution_multiplier")
-    if _LIST.value:
-        _list()
-    elif _COMPARE.value:
-        _compare(words)
+    if command.list:
+        _list(command)
+    elif command.compare:
+        _compare(command, words)
     else:
-        _show(_MODEL.value)
+        _show(command)
     return cli.DONE
 
 
-def _list() -> None:
-    if _JSON.value:
+def read_flags() -> ModelsFlags:
+    """The flags that were passed."""
+    return config.build({}, ModelsFlags, flags=option_flags.expand(flags.given(ModelsFlags)))
+
+
+def requested(text: str, command: ModelsFlags) -> summary.RequestedNetwork:
+    """The network that an argument of --compare, or --model, names, at the scaled resolution."""
+    sizes = {"resolution": command.resolution, "num_classes": command.num_classes}
+    given = {name: size for name, size in sizes.items() if size is not None}
+    network = summary.parse(text, {**given, **command.options})
+    resolution = network.resolution or registry.find(network.model).resolution
+    scaled = round(resolution * command.resolution_multiplier)  # the network refuses 0
+    return dataclasses.replace(network, resolution=scaled)
+
+
+def _list(command: ModelsFlags) -> None:
+    if command.json:
         entries = {name: registry.find(name) for name in registry.names()}
         _print_json({name: dataclasses.asdict(entry) for name, entry in entries.items()})
     else:
         tables.print_list()
 
 
-def _show(name: str) -> None:
-    shown = summary.summarize(_scaled(summary.parse(name, _options())))
-    if _JSON.value:
-        _print_json(_as_json(shown))
+def _show(command: ModelsFlags) -> None:
+    assert command.model is not None
+    shown = summary.summarize(requested(command.model, command))
+    if command.json:
+        _print_json(_as_json(shown, command))
     else:
-        tables.print_model(shown, layers=_LAYERS.value)
+        tables.print_model(shown, layers=command.layers)
 
 
-def _compare(words: list[str]) -> None:
-    variants = [_scaled(summary.parse(word, _options())) for word in words]
-    summaries = [summary.summarize(variant) for variant in variants]
-    if _JSON.value:
-        _print_json([_as_json(one) for one in summaries])
+def _compare(command: ModelsFlags, words: list[str]) -> None:
+    networks = [requested(word, command) for word in words]
+    summaries = [summary.summarize(network) for network in networks]
+    if command.json:
+        _print_json([_as_json(one, command) for one in summaries])
     else:
         tables.print_comparison(summaries)
 
 
-def _options() -> dict[str, Any]:
-    """What the flags say of a network's options, resolution and classes."""
-    given = {
-        "width": _WIDTH.value,
-        "groups": _GROUPS.value,
-        "stem": _STEM.value,
-        "variant": _VARIANT.value,
-        "resolution": _RESOLUTION.value,
-        "num_classes": _NUM_CLASSES.value,
-        "allow_any_width": _ALLOW_ANY_WIDTH.value or None,
-    }
-    options = summary.read_options(_OPTION.value, flag="option")
-    for name in options:
-        if given.get(name) is not None:
-            raise app.UsageError(f"--{name} and --option {name}: expected one of them")
-    given |= options
-    return {key: value for key, value in given.items() if value is not None}
-
-
-def _scaled(variant: summary.Variant) -> summary.Variant:
-    resolution = variant.resolution or registry.find(variant.model).resolution
-    scaled = round(resolution * _RESOLUTION_MULTIPLIER.value)  # 0 is refused with the smallest
-    return dataclasses.replace(variant, resolution=scaled)
-
-
-def _as_json(shown: summary.Summary) -> dict[str, Any]:
+def _as_json(shown: summary.Summary, command: ModelsFlags) -> dict[str, Any]:
     fields = dataclasses.asdict(shown)
-    return fields if _LAYERS.value else {k: v for k, v in fields.items() if k != "layers"}
+    return fields if command.layers else {k: v for k, v in fields.items() if k != "layers"}
 
 
 def _print_json(value: Any) -> None:
@@ -133,4 +141,4 @@ def _print_json(value: Any) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, name="keras_models")
+    cli.run(main, name="keras_models", settings=SETTINGS)

@@ -8,22 +8,23 @@ from typing import TYPE_CHECKING, Any
 from keras_models import registry
 from keras_models.registry import Published
 from shufflelite import config
+from shufflelite.config import Bounded, setting
 from shufflelite.errors import InputError
 
 if TYPE_CHECKING:
     from keras_models.counts import LayerCount, OperatorCount, StageCount
 
-SIZES = {"resolution", "num_classes"}  # what is set beside a builder's own options
+SIZES = {"resolution", "num_classes"}  # set beside a builder's own options
 
 
 @dataclass(frozen=True)
-class Variant:
+class RequestedNetwork(Bounded):
     """A network of the registry with its options; None leaves the resolution to the registry."""
 
     model: str
     options: Mapping[str, Any]
-    resolution: int | None = None
-    num_classes: int = 1000
+    resolution: int | None = setting(None, least=1)
+    num_classes: int = setting(1000, least=1)
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class StrideCount:
 
 @dataclass(frozen=True)
 class Summary:
-    """What a variant costs.
+    """The costs of a network.
 
     Attributes:
       model: name in the registry.
@@ -72,40 +73,33 @@ class Summary:
     layers: "list[LayerCount]"
 
 
-def parse(text: str, defaults: Mapping[str, Any]) -> Variant:
-    """Reads "name" or "name:option=value,option=value"; its options go before `defaults`."""
+def parse(text: str, defaults: Mapping[str, Any]) -> RequestedNetwork:
+    """Reads "name" or "name:option=value,option=value"; its options replace `defaults`."""
     name, _, words = text.partition(":")
     registry.find(name)
-    given = read_options(filter(None, words.split(",")), flag="compare")
-    return _variant(name, {**defaults, **given})
-
-
-def read_options(words: Iterable[str], *, flag: str) -> dict[str, Any]:
-    """Reads each "option=value", whose value is TOML's or else a bare word."""
-    parsed = (config.parse_override(word, flag=flag) for word in words)
-    return {".".join(keys): value for keys, value in parsed}
-
-
-def _variant(name: str, given: Mapping[str, Any]) -> Variant:
-    """Separates the image's size and the classes from the builder's options."""
-    for key in SIZES & given.keys():
-        if type(given[key]) is not int or given[key] < 1:
-            raise InputError(f"Expected {key} to be a positive integer, got {given[key]!r}.")
+    given = {**defaults, **read_options(filter(None, words.split(",")))}
     options = {key: value for key, value in given.items() if key not in SIZES}
     if "input_shape" in options:
         raise InputError("Expected resolution=NUMBER for the image's size, got input_shape.")
-    return Variant(name, options, given.get("resolution"), given.get("num_classes", 1000))
+    sizes = {key: value for key, value in given.items() if key in SIZES}
+    return config.build({"model": name, "options": options, **sizes}, RequestedNetwork, origin=name)
 
 
-def summarize(variant: Variant) -> Summary:
-    """Builds a variant and counts it; raises InputError for what cannot be built."""
-    entry = registry.find(variant.model)
-    resolution = entry.resolution if variant.resolution is None else variant.resolution
-    options = registry.check(variant.model, variant.options)
+def read_options(words: Iterable[str]) -> dict[str, Any]:
+    """Reads each "option=value", whose value is TOML's or else a bare string."""
+    parsed = (config.parse_override(word, flag="compare") for word in words)
+    return {".".join(keys): value for keys, value in parsed}
+
+
+def summarize(network: RequestedNetwork) -> Summary:
+    """Builds a network and counts it; raises InputError for what cannot be built."""
+    entry = registry.find(network.model)
+    resolution = entry.resolution if network.resolution is None else network.resolution
+    options = registry.check(network.model, network.options)
     model = registry.create(
-        variant.model,
+        network.model,
         input_shape=(resolution, resolution, 3),
-        num_classes=variant.num_classes,
+        num_classes=network.num_classes,
         **options,
     )
     from keras_models import counts  # TensorFlow, for which a wrong name does not wait
@@ -113,15 +107,15 @@ def summarize(variant: Variant) -> Summary:
     layers = counts.count(model)
     params, multiply_adds = counts.total(layers)
     published = registry.published(
-        variant.model, options, resolution=resolution, num_classes=variant.num_classes
+        network.model, options, resolution=resolution, num_classes=network.num_classes
     )
     named = published.options if published else {}
     return Summary(
-        model=variant.model,
+        model=network.model,
         paper=entry.paper,
         options={**{k: v for k, v in named.items() if k not in SIZES}, **options},
         resolution=resolution,
-        num_classes=variant.num_classes,
+        num_classes=network.num_classes,
         params=params,
         multiply_adds=multiply_adds,
         activations=sum(math.prod(c.output_shape) for c in layers if c.multiply_adds),

@@ -1,4 +1,4 @@
-"""Runs one of the three commands: flags, exit codes, and a stderr that is ours alone."""
+"""Runs a command: flags, --help, exit codes, and a stderr that is ours alone."""
 
 import contextlib
 import faulthandler
@@ -14,7 +14,8 @@ from typing import Any, TextIO
 from absl import app, flags
 
 from shufflelite.display import markdown_cell, one_line
-from shufflelite.errors import InputError
+from shufflelite.errors import FlagError, InputError
+from shufflelite.flags import define, define_help
 
 DONE, FAILED, USAGE, GATE_MISSED = 0, 1, 2, 3
 _OF_MEMORY = {  # exception: what it says, where there was too little memory
@@ -27,20 +28,28 @@ _OF_MEMORY = {  # exception: what it says, where there was too little memory
 }
 
 
-def run(main: Callable[[list[str]], int], *, name: str) -> None:
-    """Calls `main` with the words that are not flags and exits with what it returns.
+def run(main: Callable[[list[str]], int], *, name: str, settings: Sequence[type] = ()) -> None:
+    """Calls `main` with the arguments that are not flags and exits with the code it returns.
 
     Exit codes: 0 done; 1 could not do it, one line on stderr; 2 wrong flags; 3 done, but a gate
     the user set was missed; 130 interrupted (Ctrl-C); 143 terminated.  A defect keeps its
     traceback.
+
+    Args:
+      main: The command; its module's docstring is the text of --help.
+      name: The command's, before its messages.
+      settings: Dataclasses whose flags the command has.
     """
+    define(*settings)
 
     def parse(argv: list[str]) -> list[str]:
+        if settings:
+            define_help(sys.modules["__main__"].__doc__ or "", settings)
         try:
             return flags.FLAGS(argv)
         except flags.Error as error:
             sys.exit(_fail(name, f"{error} (see --help)", USAGE))
-        except SystemExit:  # absl's --help leaves with 1
+        except SystemExit:  # absl's own --help exits with 1
             sys.exit(DONE)
 
     def guarded(argv: list[str]) -> int:
@@ -50,7 +59,7 @@ def run(main: Callable[[list[str]], int], *, name: str) -> None:
             code = main(argv)
             sys.stdout.flush()
             return code
-        except app.UsageError as error:
+        except (app.UsageError, FlagError) as error:
             return _fail(name, f"{error} (see --help)", USAGE)
         except InputError as error:
             return _fail(name, str(error), FAILED)

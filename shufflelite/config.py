@@ -281,13 +281,14 @@ def _convert(value: Any, kind: Any, place: _Place) -> Any:
     elif origin in (tuple, Sequence) and isinstance(value, (list, tuple)):
         repeated = origin is Sequence or args[-1] is ...
         each = args[:1] * len(value) if repeated else args
-        if dataclasses.is_dataclass(args[0]) and all(isinstance(item, Mapping) for item in value):
-            table = dataclasses.replace(place, path=place.path[:-1])
-            return tuple(
-                _build(item, args[0], table.at(f"{place.path[-1]} {number}"))
-                for number, item in enumerate(value, start=1)
-            )
-        if len(each) == len(value):
+        if dataclasses.is_dataclass(args[0]):
+            if all(isinstance(item, Mapping) for item in value):
+                table = dataclasses.replace(place, path=place.path[:-1])
+                return tuple(
+                    _build(item, args[0], table.at(f"{place.path[-1]} {number}"))
+                    for number, item in enumerate(value, start=1)
+                )
+        elif len(each) == len(value):
             return tuple(_convert(v, k, place) for v, k in zip(value, each, strict=True))
     elif origin is Literal or isinstance(kind, enum.EnumMeta):
         for choice in args or kind:

@@ -1,136 +1,197 @@
-"""Measures how often forms of a network are right, over a whole set of labelled pictures.
+"""Measures the accuracy of .tflite files and of trained weights over a set of labelled pictures.
 
-A form is a .tflite file, which says in report.json beside it how pictures become its input, or the
-weights of a training (.safetensors), which run in Keras. All are asked for the same pictures, and
+A .tflite file needs the report.json beside it, which says how pictures become inputs, or --mean and
+--std. The weights of a training (.safetensors) run in Keras. All models see the same pictures, and
 each is compared with the first: read the differences, whose intervals are far narrower than those
-of the accuracies, since a picture is easy or hard for all forms alike.
+of the accuracies, because a picture is easy or hard for all models alike.
 
-Prints a table, or JSON; --out also gets both as files, and a picture of each form's confusions.
+Prints a table, or JSON; --out also writes both to files, with a picture of each model's confusions.
 
 The columns: top-1 and its 95 % confidence interval; loss, the mean cross-entropy; difference, in
-points of top-1 to the first form, and its 95 % interval; agree, the pictures that get the same
-best class from both.
+points of top-1 to the first model, and its 95 % interval; agree, the pictures with the same best
+class from both.
 
-Leaves with 0 when done, 1 when it could not be done, and 2 for wrong flags.
+Exit status: 0 success, 1 failure, 2 usage error.
 
 Examples:
   python -m convert.accuracy --models weights.safetensors build/*/model.tflite --data data/test
   python -m convert.accuracy --models a.tflite --mean 127.5 --std 127.5 --data labels.csv
 """
 
-import math
+import dataclasses
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 
-from absl import app, flags
+from absl import app
 
-from keras_models.images.decode import CHANNEL_ORDERS, INTERPOLATIONS, Preprocessing
-from shufflelite import cli
+from keras_models.images.decode import Preprocessing
+from shufflelite import cli, flags
+from shufflelite.config import Bounded, setting
 from shufflelite.progress import Progress
 
 if TYPE_CHECKING:
     from convert.accuracy.models import Form
 
-_MODELS = flags.DEFINE_multi_string(
-    "models", [], "The files: paths or patterns, separated by blanks or commas."
-)
-_DATA = flags.DEFINE_string(
-    "data",
-    None,
-    "Pictures: a folder that has a folder for each class, a csv (file, label), an .npz,"
-    " tfds:NAME/SPLIT or synthetic:COUNT.",
-)
-_LABELS = flags.DEFINE_string(
-    "labels", None, "File with a class name a line, in place of those that the files have."
-)
-_PREPROCESSING = {  # fields of data.Preprocessing
-    "mean": flags.DEFINE_list("mean", None, "Of .tflite files without report.json: one or three."),
-    "std": flags.DEFINE_list("std", None, "Likewise; both in pixel units, 0 to 255."),
-    "channel_order": flags.DEFINE_enum("channel_order", None, CHANNEL_ORDERS, "Likewise."),
-    "crop_fraction": flags.DEFINE_float("crop_fraction", None, "Likewise; default 0.875."),
-    "interpolation": flags.DEFINE_enum(
-        "interpolation", None, [*INTERPOLATIONS], "Likewise; default bilinear."
-    ),
-}
-_THREADS = flags.DEFINE_integer(
-    "threads", None, "Pictures at the same time; default: all cores.", lower_bound=1
-)
-_IN_MEMORY_GB = flags.DEFINE_float(
-    "in_memory_gb", 4.0, "Decoded pictures beyond this are read when needed.", lower_bound=0.0
-)
-_SEED = flags.DEFINE_integer("seed", 0, "Of synthetic pictures.", lower_bound=0)
-_OUT = flags.DEFINE_string("out", None, "Folder for accuracy.json, accuracy.md and pictures.")
-_JSON = flags.DEFINE_bool("json", False, "Print JSON, not a table.")
+_WITHOUT_REPORT = ", for .tflite files without report.json."
+
+
+@dataclass(frozen=True)
+class PreprocessingFlags:
+    """Fields of `Preprocessing`; None leaves its default."""
+
+    mean: tuple[float, ...] | None = setting(
+        None,
+        flag="mean",
+        topic="preprocessing",
+        value_name="X[,X,X]",
+        help="Mean in pixel units, 0 to 255, one or one per channel" + _WITHOUT_REPORT,
+    )
+    std: tuple[float, ...] | None = setting(
+        None,
+        flag="std",
+        topic="preprocessing",
+        value_name="X[,X,X]",
+        help="Standard deviation, likewise" + _WITHOUT_REPORT,
+    )
+    channel_order: Literal["rgb", "bgr"] | None = setting(
+        None,
+        flag="channel_order",
+        topic="preprocessing",
+        help="Order of the channels" + _WITHOUT_REPORT + " Default: rgb.",
+    )
+    crop_fraction: float | None = setting(
+        None,
+        flag="crop_fraction",
+        topic="preprocessing",
+        help="Share of the shorter side that is kept" + _WITHOUT_REPORT + " Default: 0.875.",
+    )
+    interpolation: Literal["bilinear", "bicubic"] | None = setting(
+        None,
+        flag="interpolation",
+        topic="preprocessing",
+        help="How pictures are resized" + _WITHOUT_REPORT + " Default: bilinear.",
+    )
+
+
+@dataclass(frozen=True)
+class AccuracyFlags(Bounded):
+    """The flags."""
+
+    models: tuple[str, ...] = setting(
+        (),
+        flag="models",
+        topic="models",
+        repeats=True,
+        value_name="FILE",
+        help="The files: paths or patterns, separated by blanks or commas.",
+    )
+    data: str | None = setting(
+        None,
+        flag="data",
+        topic="data",
+        value_name="PICTURES",
+        help="Labelled pictures: a folder with one folder per class, a csv (file, label), an .npz "
+        "file, tfds:NAME/SPLIT or synthetic:COUNT.",
+    )
+    labels: str | None = setting(
+        None,
+        flag="labels",
+        topic="data",
+        value_name="FILE",
+        help="Class names, one per line, instead of those of the models.",
+    )
+    preprocessing: PreprocessingFlags = dataclasses.field(default_factory=PreprocessingFlags)
+    threads: int | None = setting(
+        None,
+        flag="threads",
+        topic="measurement",
+        least=1,
+        help="Pictures processed in parallel. Default: all cores.",
+    )
+    in_memory_gb: float = setting(
+        4.0,
+        flag="in_memory_gb",
+        topic="measurement",
+        least=0,
+        help="Decoded pictures beyond this size are read again when needed.",
+    )
+    seed: int = setting(0, flag="seed", topic="data", least=0, help="Seed of synthetic pictures.")
+    out: str | None = setting(
+        None,
+        flag="out",
+        topic="output",
+        value_name="FOLDER",
+        help="Also write accuracy.json, accuracy.md and pictures here.",
+    )
+    json: bool = setting(False, flag="json", topic="output", help="Print JSON, not a table.")
+
+
+SETTINGS = (AccuracyFlags,)
 
 
 def main(argv: list[str]) -> int:
     """Measures, prints, writes.
 
     Args:
-      argv: The words that are not flags; absl leaves all paths after `--models A` in it.
+      argv: The arguments that are not flags: all paths after `--models A`.
     """
-    words = [*_MODELS.value, *argv[1:]]
+    command = flags.read(AccuracyFlags)
+    words = [*command.models, *argv[1:]]
     if not words:
         raise app.UsageError("expected --models with .tflite or .safetensors files")
-    if _DATA.value is None:
+    if command.data is None:
         raise app.UsageError("expected --data with labelled pictures")
-    if math.isnan(_IN_MEMORY_GB.value):  # which is below no bound
-        raise app.UsageError("--in_memory_gb: expected a number, got nan")
-    preprocessing = _preprocessing()
-    from convert.accuracy import models, outputs, report, run  # late: --help waits for none of them
+    preprocessing = preprocessing_of(command)
+    from convert.accuracy import models, outputs, report, run  # slow: not for --help
 
-    found = models.read_all(words, preprocessing=preprocessing, labels=_LABELS.value)
-    if _OUT.value is not None:
-        outputs.check(Path(_OUT.value))
-    threads = _THREADS.value or run.default_threads(found)
-    _prepare_keras(found, threads)
+    evaluated = models.read_all(words, preprocessing=preprocessing, labels=command.labels)
+    if command.out is not None:
+        outputs.check(Path(command.out))
+    threads = command.threads or run.default_threads(evaluated)
+    _prepare_keras(evaluated, threads)
     measured = run.run(
-        found,
-        _DATA.value,
+        evaluated,
+        command.data,
         threads=threads,
-        in_memory_gb=_IN_MEMORY_GB.value,
-        seed=_SEED.value,
+        in_memory_gb=command.in_memory_gb,
+        seed=command.seed,
         progress=Progress("accuracy"),
     )
-    if _JSON.value:
+    if command.json:
         print(report.to_json(measured), end="")
     else:
         report.print_table(measured, file=sys.stdout)
-    if _OUT.value is not None:
-        for path in outputs.write(Path(_OUT.value), measured):
+    if command.out is not None:
+        for path in outputs.write(Path(command.out), measured):
             print(f"accuracy: wrote {path}", file=sys.stderr)
     return cli.DONE
 
 
-def _preprocessing() -> Preprocessing | None:
-    given: dict[str, Any] = {
-        name: flag.value for name, flag in _PREPROCESSING.items() if flag.value is not None
+def preprocessing_of(command: AccuracyFlags) -> Preprocessing | None:
+    """How pictures become inputs, if the flags say so."""
+    fields = {
+        name: value for name, value in vars(command.preprocessing).items() if value is not None
     }
-    if not given:
+    if not fields:
         return None
-    if missing := [name for name in ("mean", "std") if name not in given]:
-        raise app.UsageError(f"expected --{missing[0]} too, got --{' and --'.join(given)}")
+    if missing := [name for name in ("mean", "std") if name not in fields]:
+        raise app.UsageError(f"expected --{missing[0]} too, got --{' and --'.join(fields)}")
     for name in ("mean", "std"):
-        given[name] = _three(name, given[name])
-    return Preprocessing(**given)
+        if len(fields[name]) not in (1, 3):
+            numbers = ",".join(map(str, fields[name]))
+            raise app.UsageError(
+                f"--{name}: expected a number, or one for each channel, got {numbers!r}"
+            )
+        fields[name] *= 3 // len(fields[name])
+    return Preprocessing(**fields)
 
 
-def _three(name: str, words: Sequence[str]) -> tuple[float, ...]:
-    try:
-        numbers = tuple(map(float, words))
-    except ValueError:
-        numbers = ()
-    if len(numbers) not in (1, 3):
-        got = ",".join(words)
-        raise app.UsageError(f"--{name}: expected a number, or one for each channel, got {got!r}")
-    return numbers * 3 if len(numbers) == 1 else numbers
-
-
-def _prepare_keras(found: Sequence["Form"], threads: int) -> None:
+def _prepare_keras(evaluated: Sequence["Form"], threads: int) -> None:
     """Makes TensorFlow compute each batch on one thread: the same bits however many batches."""
-    if any(form.runtime == "Keras" for form in found):
+    if any(form.runtime == "Keras" for form in evaluated):
         import tensorflow as tf
 
         tf.config.threading.set_intra_op_parallelism_threads(1)
@@ -139,4 +200,4 @@ def _prepare_keras(found: Sequence["Form"], threads: int) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, name="accuracy")
+    cli.run(main, name="accuracy", settings=SETTINGS)

@@ -10,10 +10,10 @@ from typing import Any
 from convert.autotune import Gain
 from convert.calibration_data import Inputs
 from convert.io_and_metadata import compatible_readers
-from convert.network import Network, WeightsOrigin
+from convert.network import LoadedNetwork, WeightsOrigin
 from convert.quantization.mixed_precision import Mixed
 from convert.quantization.qat import Epoch
-from convert.settings import Settings
+from convert.settings import ConversionSettings
 from convert.tflite_model import File
 from convert.verification import gates
 from convert.verification.runner import Tensor
@@ -42,7 +42,7 @@ class InputsOrigin:
 class ConversionReport:
     """All results of one conversion.  Percentages are 0..100."""
 
-    settings: Settings
+    settings: ConversionSettings
     options: Mapping[str, Any]  # of the builder: the user's and those that the weights need
     params: int
     multiply_adds: int
@@ -67,8 +67,8 @@ class ConversionReport:
 
 
 def make_report(
-    settings: Settings,
-    network: Network,
+    settings: ConversionSettings,
+    network: LoadedNetwork,
     forms: tuple[Gain, ...],
     calibration: Inputs | None,
     verification: Inputs,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from convert.bundle import c_array
-from convert.settings import Settings
+from convert.settings import ConversionSettings
 from shufflelite import lock
 from shufflelite.atomic import runs_elsewhere
 from shufflelite.errors import InputError
@@ -22,12 +22,17 @@ if TYPE_CHECKING:
 ABBREVIATIONS = {"width": "x", "groups": "g"}  # of options in a bundle's name
 
 
-def folder(settings: Settings) -> Path:
+def folder(settings: ConversionSettings) -> Path:
     """The bundle's folder, out/MODEL_OPTIONS_RESOLUTION_PRECISION_..., by all that matters."""
     model = settings.model
     names = sorted(model.options, key=lambda name: (name not in ABBREVIATIONS, name))
     options = [_label(name, model.options[name]) for name in names if name != "allow_any_width"]
-    parts = [model.name, *options, f"{model.side}", settings.quantization.precision.value]
+    parts = [
+        model.name,
+        *options,
+        f"{model.input_resolution}",
+        settings.quantization.precision.value,
+    ]
     if settings.qat.epochs:
         parts.append("qat")
     quantization = settings.quantization

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import tf_keras as keras
 
-from convert.network import Network
+from convert.network import LoadedNetwork
 from convert.quantization.int8_range import Range
 from convert.quantization.quantize import fake_quantize
-from convert.settings import Settings
+from convert.settings import ConversionSettings
 from keras_models.checkpoints.load import load_weights, model_arrays
 from keras_models.images import datasets
 from keras_models.images.datasets import Split
@@ -51,8 +51,8 @@ def train(
     calibrated: keras.Model,
     ranges: Mapping[str, Range],
     teacher: keras.Model,
-    network: Network,
-    settings: Settings,
+    network: LoadedNetwork,
+    settings: ConversionSettings,
     out: Path,
     progress: Progress,
 ) -> tuple[keras.Model, tuple[Epoch, ...]]:
@@ -121,11 +121,13 @@ def clear(out: Path) -> None:
     shutil.rmtree(out, ignore_errors=True)
 
 
-def _recipe(network: Network, settings: Settings, out: Path) -> recipes.Settings:
+def _recipe(
+    network: LoadedNetwork, settings: ConversionSettings, out: Path
+) -> recipes.TrainingSettings:
     qat, model = settings.qat, settings.model
     assert qat.data is not None
-    return recipes.Settings(
-        network=recipes.Network(model.name, network.options, model.side),
+    return recipes.TrainingSettings(
+        network=recipes.NetworkSettings(model.name, network.options, model.input_resolution),
         data=recipes.Data(qat.data),
         out=str(out),
         preprocessing=network.preprocessing,
@@ -142,7 +144,7 @@ def _recipe(network: Network, settings: Settings, out: Path) -> recipes.Settings
     )
 
 
-def _numbered(pictures: Split, network: Network) -> Split:
+def _numbered(pictures: Split, network: LoadedNetwork) -> Split:
     """The pictures with the network's labels, of all of its classes."""
     classes = network.model.output.shape[-1]
     if pictures.classes != classes:

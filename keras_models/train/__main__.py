@@ -1,9 +1,8 @@
-"""Trains a network on pictures, and goes on where an interrupted run stopped.
+"""Trains a network on pictures, and resumes an interrupted run.
 
-Writes into the folder `out` of the settings: weights.safetensors (the last epoch's; what convert
---weights takes), best.safetensors (of the epoch with the best test accuracy), log.csv (a row for
-each epoch) and checkpoint.safetensors (what a run that was interrupted, or killed, goes on from
-when it is started again).
+Writes into the folder `out` of the settings: weights.safetensors (of the last epoch; the file for
+convert --weights), best.safetensors (of the epoch with the best test accuracy), log.csv (a row per
+epoch) and checkpoint.safetensors (where the same command resumes after an interruption).
 
 Examples:
   python -m keras_models.train --config configs/shufflenet_v2_cifar10.toml
@@ -13,28 +12,53 @@ Examples:
 import json
 import os
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 
-from absl import app, flags
+from absl import app
 
-from keras_models.train.settings import Settings
-from shufflelite import cli, config
+from keras_models import registry
+from keras_models.train.settings import TrainingSettings
+from shufflelite import cli, config, flags
+from shufflelite.config import setting
 from shufflelite.progress import Progress
 
-_CONFIG = flags.DEFINE_string("config", None, "TOML file of settings.")
-_SET = flags.DEFINE_multi_string("set", [], "section.key=value, a setting over --config.")
-_JSON = flags.DEFINE_bool("json", False, "Print the result as JSON.")
+
+@dataclass(frozen=True)
+class TrainFlags:
+    """Flags; the settings of a training are those of its file."""
+
+    config: str | None = setting(
+        None,
+        flag="config",
+        topic="general",
+        value_name="FILE",
+        help="TOML file of settings.",
+    )
+    set: tuple[str, ...] = setting(
+        (),
+        flag="set",
+        topic="general",
+        repeats=True,
+        value_name="SECTION.KEY=VALUE",
+        help="A setting that replaces that of --config; may be repeated.",
+    )
+    json: bool = setting(False, flag="json", topic="output", help="Print the result as JSON.")
+
+
+SETTINGS = (TrainFlags,)
 
 
 def main(argv: list[str]) -> int:
     """Reads flags, trains, prints the result."""
     if len(argv) > 1:
         raise app.UsageError(f"expected flags only, got {argv[1]!r}")
-    if _CONFIG.value is None:
+    command = flags.read(TrainFlags)
+    if command.config is None:
         raise app.UsageError("expected --config FILE")
-    settings = config.load(_CONFIG.value, Settings, _SET.value)
+    settings = config.load(command.config, TrainingSettings, command.set)
+    registry.check(settings.network.name, settings.network.options)
     from keras_models.train.distribution import WorkerLostError
-    from keras_models.train.run import run  # brings in TensorFlow: not for --help and wrong flags
+    from keras_models.train.run import run  # imports TensorFlow
 
     progress = Progress("train")
     try:
@@ -43,7 +67,7 @@ def main(argv: list[str]) -> int:
         progress.warn("a worker is lost: starts again, and goes on when all are back")
         os.dup2(sys.stderr.fileno(), 2)
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
-    if _JSON.value:
+    if command.json:
         print(json.dumps(asdict(result), indent=2, default=str))
         return cli.DONE
     print(f"{'weights':10} {result.weights}")
@@ -56,4 +80,4 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    cli.run(main, name="train")
+    cli.run(main, name="train", settings=SETTINGS)

@@ -13,7 +13,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from keras_models.train.settings import Settings
+from keras_models.train.settings import TrainingSettings
 from shufflelite import config
 from shufflelite.atomic import replacing
 from shufflelite.errors import InputError
@@ -54,7 +54,11 @@ class OtherTrainingError(InputError):
 
 
 def save(
-    path: Path, arrays: Mapping[str, np.ndarray], progress: Progress, settings: Settings, start: str
+    path: Path,
+    arrays: Mapping[str, np.ndarray],
+    progress: Progress,
+    settings: TrainingSettings,
+    start: str,
 ) -> None:
     """Writes the trainer's variables; `start`: on which pictures, from which weights it began."""
     metadata = {
@@ -66,7 +70,7 @@ def save(
         temporary.write_bytes(safetensors.numpy.save(dict(arrays), metadata))
 
 
-def ended(path: Path, settings: Settings) -> bool:
+def ended(path: Path, settings: TrainingSettings) -> bool:
     """Whether the training in `path` has all of its epochs; False where none can be read."""
     try:
         with safetensors.safe_open(path, "np") as file:
@@ -76,7 +80,9 @@ def ended(path: Path, settings: Settings) -> bool:
         return False  # `restore` tells why
 
 
-def restore(path: Path, variables: Mapping[str, Any], settings: Settings, start: str) -> Progress:
+def restore(
+    path: Path, variables: Mapping[str, Any], settings: TrainingSettings, start: str
+) -> Progress:
     """Assigns what `save` wrote to `variables`.
 
     Raises:
@@ -88,7 +94,7 @@ def restore(path: Path, variables: Mapping[str, Any], settings: Settings, start:
         with safetensors.safe_open(path, "np") as file:
             metadata = file.metadata() or {}
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        before = config.build(json.loads(metadata["settings"]), Settings)
+        before = config.build(json.loads(metadata["settings"]), TrainingSettings)
         stored = json.loads(metadata["progress"])
         progress = Progress(**{**stored, "epochs": tuple(Epoch(**e) for e in stored["epochs"])})
     except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
@@ -108,7 +114,7 @@ def restore(path: Path, variables: Mapping[str, Any], settings: Settings, start:
     return progress
 
 
-def _difference(before: Settings, now: Settings) -> str:
+def _difference(before: TrainingSettings, now: TrainingSettings) -> str:
     """The first setting that changes what is computed, as "training.batch = 64, not 128"."""
     fixed = replace(before, **{name: getattr(now, name) for name in FREE})
     pairs = _flat(config.to_dict(fixed)), _flat(config.to_dict(now))

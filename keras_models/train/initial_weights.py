@@ -10,7 +10,7 @@ import numpy as np
 from keras_models import registry
 from keras_models.checkpoints import Weights, resolve
 from keras_models.checkpoints.load import load_weights, model_arrays, with_layer_names
-from keras_models.train.settings import Settings
+from keras_models.train.settings import TrainingSettings
 from shufflelite.errors import InputError
 
 HEAD = "classifier/"  # the last layer of all our networks
@@ -52,7 +52,7 @@ class Start:
         load_weights(model, arrays, origin=self.name)
 
 
-def read(settings: Settings, warn: Callable[[str], None]) -> tuple[Settings, Start]:
+def read(settings: TrainingSettings, warn: Callable[[str], None]) -> tuple[TrainingSettings, Start]:
     """Reads the weights that the settings name; `warn` is told where pictures look otherwise.
 
     Returns:
@@ -69,7 +69,7 @@ def read(settings: Settings, warn: Callable[[str], None]) -> tuple[Settings, Sta
         network.weights,
         model=network.name,
         options=network.options,
-        resolution=network.side,
+        resolution=network.input_resolution,
         settings=("'network.weights'", "'network.name'"),
     )
     if found.path.resolve().parent == Path(settings.out).resolve():

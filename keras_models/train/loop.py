@@ -12,7 +12,7 @@ from keras_models.accuracy import Accuracy
 from keras_models.images.datasets import Split
 from keras_models.train import checkpoint, outputs, progressive
 from keras_models.train.distribution import Workers
-from keras_models.train.settings import Settings
+from keras_models.train.settings import TrainingSettings
 from keras_models.train.trainer import Trainer
 from shufflelite.errors import InputError
 from shufflelite.progress import Progress
@@ -23,7 +23,7 @@ class Loop:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: TrainingSettings,
         progress: Progress,
         train: Split,
         make_trainer: Callable[[int], Trainer],

@@ -13,7 +13,7 @@ from tensorflow.core.framework import summary_pb2
 from keras_models.checkpoints import native
 from keras_models.images.datasets import Split
 from keras_models.train.checkpoint import Epoch
-from keras_models.train.settings import Settings
+from keras_models.train.settings import TrainingSettings
 from shufflelite import config, lock
 from shufflelite.atomic import replacing
 from shufflelite.versions import version
@@ -45,7 +45,7 @@ def own(folder: Path) -> Iterator[None]:
 def write_weights(
     path: Path,
     arrays: Mapping[str, np.ndarray],
-    settings: Settings,
+    settings: TrainingSettings,
     split: Split,
     epoch: Epoch,
     accuracy: Mapping[str, object] | None,
@@ -57,7 +57,7 @@ def write_weights(
         native.Trained(
             model=settings.network.name,
             options=settings.network.options,
-            resolution=settings.network.side,
+            resolution=settings.network.input_resolution,
             num_classes=split.classes,
             class_names=split.class_names,
             preprocessing=settings.seen,
@@ -72,7 +72,7 @@ def write_weights(
     )
 
 
-def recipe(settings: Settings) -> dict[str, object]:
+def recipe(settings: TrainingSettings) -> dict[str, object]:
     """The settings without what says nothing of the weights."""
     plain = config.to_dict(dataclasses.replace(settings, preprocessing=settings.seen))
     for name in ("out", "save_every_s", "tensorboard"):

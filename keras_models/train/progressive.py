@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from keras_models.train.settings import Augment, Settings
+from keras_models.train.settings import Augment, TrainingSettings
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class Stage:
     augment: Augment
 
 
-def stage(settings: Settings, epoch: int) -> Stage:
+def stage(settings: TrainingSettings, epoch: int) -> Stage:
     """The stage of an epoch, counted from 0: sizes and regularization grow linearly over stages."""
     first, last = settings.progressive, settings.augment
     index = epoch * first.stages // settings.training.epochs
@@ -25,7 +25,7 @@ def stage(settings: Settings, epoch: int) -> Stage:
     def between(low: float | None, high: float) -> float:
         return high if low is None else low + (high - low) * part
 
-    resolution = settings.training.resolution or settings.network.side
+    resolution = settings.training.resolution or settings.network.input_resolution
     if first.resolution is not None:
         # The code's first stage is already one step larger than the paper's.
         grown = (index + 1) / first.stages if first.sizes == "code" else part

@@ -17,7 +17,7 @@ from keras_models import registry
 from keras_models.checkpoints import bundled, files, native
 from keras_models.checkpoints.native import Trained
 from keras_models.train import card
-from keras_models.train.settings import Settings
+from keras_models.train.settings import TrainingSettings
 from shufflelite import cli, config, lock
 from shufflelite.atomic import replacing
 from shufflelite.errors import InputError
@@ -46,15 +46,15 @@ def ship(path: Path, overrides: list[str], to: Path, progress: Progress) -> Path
     Raises:
       InputError: no finished training there, or one of other settings or classes.
     """
-    settings = config.load(path, Settings, overrides)
-    recipe = config.load(path, Settings)
+    settings = config.load(path, TrainingSettings, overrides)
+    recipe = config.load(path, TrainingSettings)
     from keras_models.train import outputs  # brings in TensorFlow: not for --help and wrong flags
 
     source = Path(settings.out) / outputs.LAST
     ours = native.describe(source)
     if ours is None:
         raise InputError(f"{source}: expected the weights of a finished training, found none.")
-    had = config.build({**ours.origin["settings"], "out": recipe.out}, Settings)
+    had = config.build({**ours.origin["settings"], "out": recipe.out}, TrainingSettings)
     had = dataclasses.replace(had, data=recipe.data)
     if outputs.recipe(had) != outputs.recipe(recipe):
         raise InputError(f"{source}: expected a training with the settings of {path}, got others.")
@@ -82,7 +82,7 @@ def ship(path: Path, overrides: list[str], to: Path, progress: Progress) -> Path
 
 
 def _measure(
-    ours: Trained, stored: dict[str, np.ndarray], settings: Settings, progress: Progress
+    ours: Trained, stored: dict[str, np.ndarray], settings: TrainingSettings, progress: Progress
 ) -> dict[str, object]:
     from keras_models import counts
     from keras_models.accuracy import accuracy

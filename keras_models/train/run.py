@@ -22,7 +22,7 @@ from keras_models.train import checkpoint, distribution, initial_weights, output
 from keras_models.train.distribution import Workers
 from keras_models.train.fast_layers import training_form
 from keras_models.train.loop import Loop
-from keras_models.train.settings import Settings
+from keras_models.train.settings import TrainingSettings
 from keras_models.train.trainer import Trainer
 from shufflelite.progress import Progress
 
@@ -39,7 +39,7 @@ class Result:
     accuracy: Accuracy | None
 
 
-def run(settings: Settings, progress: Progress) -> Result:
+def run(settings: TrainingSettings, progress: Progress) -> Result:
     """Trains, or goes on where an interrupted run of the same settings stopped.
 
     Raises:
@@ -64,10 +64,12 @@ def run(settings: Settings, progress: Progress) -> Result:
     return Result(out / outputs.LAST, loop.trainer.steps, max(tops, default=None), loop.accuracy)
 
 
-def _begin(settings: Settings, progress: Progress, workers: Workers) -> Loop:
+def _begin(settings: TrainingSettings, progress: Progress, workers: Workers) -> Loop:
     settings, begin = initial_weights.read(settings, progress.warn)
     train, test = read_pictures(settings, progress)
-    model = _create(settings, settings.network.side, settings.network.options, train.classes)
+    model = _create(
+        settings, settings.network.input_resolution, settings.network.options, train.classes
+    )
     begin.load(model, train.class_names, progress.warn)
 
     def make_trainer(epoch: int) -> Trainer:
@@ -95,7 +97,7 @@ def _begin(settings: Settings, progress: Progress, workers: Workers) -> Loop:
     )
 
 
-def read_pictures(settings: Settings, progress: Progress) -> tuple[Split, Split | None]:
+def read_pictures(settings: TrainingSettings, progress: Progress) -> tuple[Split, Split | None]:
     """Reads what is trained on, and what is tested on; both number the classes alike."""
 
     def load(source: str, size: int, preprocessing: Preprocessing, seed: int) -> Split:
@@ -111,7 +113,7 @@ def read_pictures(settings: Settings, progress: Progress) -> tuple[Split, Split 
             datasets.check_classes(split, progress.warn)
             return split
 
-    side, resized = settings.network.side, settings.augment.crop == "resized"
+    side, resized = settings.network.input_resolution, settings.augment.crop == "resized"
     # Augmentation crops: pictures come with the whole of their central square.
     whole = replace(settings.seen, crop_fraction=1.0)
     trained = settings.training.resolution or side
@@ -123,7 +125,7 @@ def read_pictures(settings: Settings, progress: Progress) -> tuple[Split, Split 
     return train, datasets.aligned(test, train)
 
 
-def _create(settings: Settings, side: int, options: Mapping[str, Any], classes: int) -> Any:
+def _create(settings: TrainingSettings, side: int, options: Mapping[str, Any], classes: int) -> Any:
     return registry.create(
         settings.network.name, input_shape=(side, side, 3), num_classes=classes, **options
     )

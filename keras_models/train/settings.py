@@ -1,34 +1,31 @@
 """The settings of a training, in its TOML file."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 from keras_models import registry
 from keras_models.images.decode import Preprocessing
+from shufflelite.config import Bounded, setting
 
 
 @dataclass(frozen=True)
-class Network:
-    """What is trained."""
+class NetworkSettings(Bounded):
+    """The network to train."""
 
     name: str
     options: Mapping[str, bool | int | float | str] = field(default_factory=dict)  # its builder's
-    resolution: int | None = None  # None: what its paper evaluates at
-    weights: str = "random"  # to begin with: one of registry.NAMED_WEIGHTS or a file
-
-    def __post_init__(self) -> None:
-        _check_side(self.resolution)
+    resolution: int | None = setting(None, least=1)  # None: what its paper evaluates at
+    weights: str = "random"  # initial ones: one of registry.NAMED_WEIGHTS or a file
 
     @property
-    def side(self) -> int:
+    def input_resolution(self) -> int:
         """Height and width of the input in pixels."""
         return self.resolution or registry.find(self.name).resolution
 
 
 @dataclass(frozen=True)
-class Data:
+class Data(Bounded):
     """Pictures with labels.
 
     A source is a folder that has a folder for each class, a csv, an .npz file, tfds:NAME/SPLIT, or
@@ -37,114 +34,91 @@ class Data:
 
     train: str
     test: str | None = None
-    in_memory_gb: float = 4.0  # decoded pictures up to this size stay in memory, others stream
-
-    def __post_init__(self) -> None:
-        _check(self.in_memory_gb >= 0, "in_memory_gb", "at least 0", self.in_memory_gb)
+    # Decoded pictures up to this size stay in memory, others stream.
+    in_memory_gb: float = setting(4.0, least=0)
 
 
 @dataclass(frozen=True)
-class Augment:
+class Augment(Bounded):
     """What is drawn anew for each picture and epoch."""
 
     crop: Literal["none", "pad", "resized"] = "pad"  # pad: shifted by up to `pad` pixels
-    pad: int = 4
-    min_area: float = 0.08  # of a resized crop, in parts of the picture
+    pad: int = setting(4, least=0)
+    min_area: float = setting(0.08, above=0, most=1)  # of a resized crop, as a share of the picture
     flip: bool = True
-    randaugment_layers: int = 0  # how many operations one after the other
-    randaugment_magnitude: float = 9.0  # 0 to 30; the operations' ranges are those of 10
-    cutout: int = 0  # side of a grey square, in pixels
-    mixup: float = 0.0  # alpha of arXiv:1710.09412; 0: off
-
-    def __post_init__(self) -> None:
-        _check(self.pad >= 0, "pad", "at least 0", self.pad)
-        _check(0 < self.min_area <= 1, "min_area", "above 0 and at most 1", self.min_area)
-        _check(self.randaugment_layers >= 0, "randaugment_layers", ">= 0", self.randaugment_layers)
-        magnitude = self.randaugment_magnitude
-        _check(0 <= magnitude <= 30, "randaugment_magnitude", "0 to 30", magnitude)
-        _check(self.cutout >= 0, "cutout", "at least 0", self.cutout)
-        _check(0 <= self.mixup < math.inf, "mixup", "at least 0", self.mixup)
+    randaugment_layers: int = setting(0, least=0)  # number of operations in sequence
+    # The operations' ranges are those of 10.
+    randaugment_magnitude: float = setting(9.0, least=0, most=30)
+    cutout: int = setting(0, least=0)  # height and width of a grey square, in pixels
+    mixup: float = setting(0.0, least=0)  # alpha of arXiv:1710.09412; 0: off
 
 
 @dataclass(frozen=True)
-class Training:
+class Training(Bounded):
     """The recipe."""
 
-    epochs: int = 40
-    batch: int = 128  # of all workers together
+    epochs: int = setting(40, least=1)
+    batch: int = setting(128, least=2)  # of all workers together; batch norm needs two
     optimizer: Literal["sgd", "adamw"] = "sgd"
-    learning_rate: float = 0.1  # its maximum; a cosine leads down to 0
-    warmup_epochs: float = 1.0  # in which the rate grows from 0
-    momentum: float = 0.9  # of sgd, which is Nesterov's
-    weight_decay: float = 5e-3  # decoupled (arXiv:1711.05101): times the learning rate, each step
+    learning_rate: float = setting(0.1, above=0)  # its maximum; a cosine leads down to 0
+    warmup_epochs: float = setting(1.0, least=0)  # in which the rate grows from 0
+    momentum: float = setting(0.9, least=0, below=1)  # of sgd, which is Nesterov's
+    # Decoupled (arXiv:1711.05101): times the learning rate, in each step.
+    weight_decay: float = setting(5e-3, least=0)
     decay_depthwise: bool = False
-    label_smoothing: float = 0.0
-    ema: float = 0.0  # decay of the averaged weights, a step; 0: the last ones are kept
-    clip_norm: float | None = None  # of the gradients of all weights together
-    resolution: int | None = None  # of the images trained on; None: the network's
+    label_smoothing: float = setting(0.0, least=0, below=1)
+    ema: float = setting(0.0, least=0, below=1)  # decay of averaged weights per step; 0: no average
+    clip_norm: float | None = setting(None, above=0)  # of the gradients of all weights together
+    resolution: int | None = setting(None, least=1)  # of the training images; None: the network's
     # What activations and gradients are computed in; slower than float32 on CPUs.
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
 
     def __post_init__(self) -> None:
-        _check(self.epochs >= 1, "epochs", "at least 1", self.epochs)
-        _check(self.batch >= 2, "batch", "at least 2", self.batch)  # batch norm needs two
-        _check(0 < self.learning_rate < math.inf, "learning_rate", "above 0", self.learning_rate)
-        _check(
-            0 <= self.warmup_epochs < self.epochs,
-            "warmup_epochs",
-            "0 or more and below epochs",
-            self.warmup_epochs,
-        )
-        _check(0 <= self.momentum < 1, "momentum", "0 or more and below 1", self.momentum)
-        _check(0 <= self.weight_decay < math.inf, "weight_decay", "at least 0", self.weight_decay)
-        smoothing = self.label_smoothing
-        _check(0 <= smoothing < 1, "label_smoothing", "0 or more and below 1", smoothing)
-        _check(0 <= self.ema < 1, "ema", "0 or more and below 1", self.ema)
-        _check(self.clip_norm is None or self.clip_norm > 0, "clip_norm", "above 0", self.clip_norm)
-        _check_side(self.resolution)
+        super().__post_init__()
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(
+                f"expected 'warmup_epochs' to be below the {self.epochs} epochs, got "
+                f"{self.warmup_epochs}."
+            )
 
 
 @dataclass(frozen=True)
-class Progressive:
+class Progressive(Bounded):
     """Stages of equal length, from small images and little regularization to the full ones.
 
-    What is given here is that of the first stage; the last one's stands in the other tables.
+    These are the values of the first stage; those of the last one stand in the other tables.
     """
 
-    stages: int = 1
-    resolution: int | None = None
+    stages: int = setting(1, least=1)
+    resolution: int | None = setting(None, least=1)
     sizes: Literal["paper", "code"] = "paper"  # which of EfficientNetV2's two ways they grow
     options: Mapping[str, float] = field(default_factory=dict)  # of the builder, as its dropout
-    randaugment_magnitude: float | None = None
-    mixup: float | None = None
-
-    def __post_init__(self) -> None:
-        _check(self.stages >= 1, "stages", "at least 1", self.stages)
-        _check_side(self.resolution)
+    randaugment_magnitude: float | None = setting(None, least=0, most=30)
+    mixup: float | None = setting(None, least=0)
 
 
 @dataclass(frozen=True)
 class Distribution:
-    """Where it runs: on one device, on all of this machine, or on all of TF_CONFIG's machines."""
+    """Where it runs: one device, all devices of this machine, or the machines of TF_CONFIG."""
 
     strategy: Literal["one", "mirrored", "multi_worker"] = "one"
     synchronized_batch_norm: bool = False  # statistics of all replicas together
 
 
 @dataclass(frozen=True)
-class Settings:
+class TrainingSettings(Bounded):
     """One training."""
 
-    network: Network
+    network: NetworkSettings
     data: Data
-    out: str  # folder of what it writes, and of what it goes on from
+    out: str  # folder of all that it writes, and where it resumes from
     preprocessing: Preprocessing | None = None  # None: the weights', or [-1, 1]
     augment: Augment = field(default_factory=Augment)
     training: Training = field(default_factory=Training)
     progressive: Progressive = field(default_factory=Progressive)
     distribution: Distribution = field(default_factory=Distribution)
-    seed: int = 0
-    save_every_s: float = 600.0  # besides the end of each epoch
+    seed: int = setting(0, least=0)
+    save_every_s: float = setting(600.0, least=0)  # besides the end of each epoch
     tensorboard: bool = False  # also write what TensorBoard shows
 
     @property
@@ -153,6 +127,7 @@ class Settings:
         return self.preprocessing or Preprocessing()
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         absent = [name for name in self.progressive.options if name not in self.network.options]
         if absent:
             raise ValueError(
@@ -160,13 +135,7 @@ class Settings:
                 "which has none."
             )
         epochs, stages = self.training.epochs, self.progressive.stages
-        _check(stages <= epochs, "progressive.stages", f"at most the {epochs} epochs", stages)
-
-
-def _check_side(resolution: int | None) -> None:
-    _check(resolution is None or resolution >= 1, "resolution", "at least 1", resolution)
-
-
-def _check(valid: bool, name: str, expected: str, value: object) -> None:
-    if not valid:
-        raise ValueError(f"expected {name!r} to be {expected}, got {value}.")
+        if stages > epochs:
+            raise ValueError(
+                f"expected 'progressive.stages' to be at most the {epochs} epochs, got {stages}."
+            )

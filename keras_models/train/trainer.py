@@ -13,7 +13,7 @@ from keras_models.layers import Tensor
 from keras_models.train import augment, schedule
 from keras_models.train.distribution import Workers
 from keras_models.train.fast_layers import Randomness
-from keras_models.train.settings import Augment, Settings
+from keras_models.train.settings import Augment, TrainingSettings
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +39,7 @@ class Trainer:
     def __init__(
         self,
         build: Callable[[Randomness], keras.Model],
-        settings: Settings,
+        settings: TrainingSettings,
         augment: Augment,
         *,
         pictures: int,
@@ -183,7 +183,7 @@ def _averages(model: keras.Model) -> list[tf.Variable]:
     ]
 
 
-def _optimizer(model: keras.Model, settings: Settings) -> Any:
+def _optimizer(model: keras.Model, settings: TrainingSettings) -> Any:
     training = settings.training
     common = {
         "weight_decay": training.weight_decay,

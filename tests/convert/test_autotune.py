@@ -12,7 +12,7 @@ import tf_keras as keras
 from convert import autotune
 from convert.lowering import lower
 from convert.lowering.options import GENERIC, Form, Grouped, decisions
-from convert.settings import Lowering, Model, Precision, Quantization, Settings
+from convert.settings import ConversionSettings, Lowering, Model, Precision, Quantization
 from keras_models.layers import ChannelShuffle
 from shufflelite.errors import InputError
 from shufflelite.progress import Progress
@@ -35,10 +35,10 @@ def network() -> Any:
 
 
 @pytest.fixture
-def settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Settings:
+def settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ConversionSettings:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     lowering = Lowering(target="emulated:a53", tune=True)
-    return Settings(Model("any"), lowering=lowering, quantization=INT8)
+    return ConversionSettings(Model("any"), lowering=lowering, quantization=INT8)
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch, costs: dict[str, float]) -> list[l
 
 
 def test_each_decision_keeps_the_fastest_way_beside_the_others_so_far(
-    network: Any, settings: Settings, progress: Progress, monkeypatch: pytest.MonkeyPatch
+    network: Any, settings: ConversionSettings, progress: Progress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     costs = {
         '["sliced", "split"]': 0.8,
@@ -94,14 +94,14 @@ def test_each_decision_keeps_the_fastest_way_beside_the_others_so_far(
 
 
 def test_what_gains_next_to_nothing_stays_as_it_was(
-    network: Any, settings: Settings, progress: Progress, monkeypatch: pytest.MonkeyPatch
+    network: Any, settings: ConversionSettings, progress: Progress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scripted(monkeypatch, {'["sliced", "split"]': 0.997})
     assert autotune.tune(network, settings, progress).form == GENERIC
 
 
 def test_a_form_that_makes_the_file_too_large_is_not_measured(
-    network: Any, settings: Settings, progress: Progress, monkeypatch: pytest.MonkeyPatch
+    network: Any, settings: ConversionSettings, progress: Progress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Dense, the two grouped convolutions have 64 weights more, of 139."""
     costs = {'["dense", "split"]': 0.5, '["sliced", "split"]': 0.9}
@@ -112,7 +112,7 @@ def test_a_form_that_makes_the_file_too_large_is_not_measured(
 
 
 def test_what_was_measured_is_kept_for_that_network_and_target(
-    network: Any, settings: Settings, progress: Progress, monkeypatch: pytest.MonkeyPatch
+    network: Any, settings: ConversionSettings, progress: Progress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scripted(monkeypatch, {'["sliced", "split"]': 0.8})
     found = autotune.form_for(network, settings, progress)
@@ -127,7 +127,7 @@ def test_what_was_measured_is_kept_for_that_network_and_target(
 
 
 def test_a_target_that_cannot_measure_is_told_before_forms_are_made(
-    network: Any, settings: Settings, progress: Progress, monkeypatch: pytest.MonkeyPatch
+    network: Any, settings: ConversionSettings, progress: Progress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def measure(files: Sequence[Path], target: str) -> list[float]:
         assert files[0].stat().st_size > 0

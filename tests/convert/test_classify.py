@@ -14,7 +14,8 @@ from PIL import Image
 
 from convert import classify, pipeline
 from convert.accuracy import models
-from convert.settings import Model, Quantization, Settings
+from convert.resolve_model import resolve
+from convert.settings import ConversionSettings, Model, Quantization
 from keras_models import registry
 from keras_models.checkpoints import bundled, native, read_weights
 from keras_models.checkpoints.load import load_weights, model_arrays
@@ -45,7 +46,9 @@ def model_file(network: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     described = native.Trained("mobilenet_v1", OPTIONS, 32, 3, NAMES, SEEN, {})
     native.save(folder / "weights.safetensors", model_arrays(network), described)
     model = Model("mobilenet_v1", weights=str(folder / "weights.safetensors"))
-    place, _ = pipeline.run(Settings(model, Quantization(), out=str(folder)), Progress("test"))
+    place, _ = pipeline.run(
+        resolve(ConversionSettings(model, Quantization(), out=str(folder))), Progress("test")
+    )
     assert place.name == "mobilenet_v1_x0.25_cifar_32_float32"
     return place / "model.tflite"
 

@@ -34,7 +34,7 @@ FOUND_AT_ONCE = {  # mistake: (words, exit code, what the line says)
     "no model": (["--int8"], 2, "expected --model NAME or --config FILE"),
     "stray word": ([*SHUFFLENET, "word"], 2, "expected flags only, got 'word'"),
     "unknown flag": (["--modle=x"], 2, "'modle'. Did you mean: model ?"),
-    "width that is no number": (["--width=abc"], 2, "--width=abc: could not convert"),
+    "width that is no number": (["--width=abc"], 2, "--width=abc: expected a number"),
     "unknown precision": (["--precision=int4"], 2, "should be one of <float32|float16|"),
     "precision given twice": (
         ["--model=mobilenet_v1", "--int8", "--precision=float32"],
@@ -57,10 +57,14 @@ FOUND_AT_ONCE = {  # mistake: (words, exit code, what the line says)
         "--width and --option width=0.5: expected one of them",
     ),
     "an option without a value": ([*MOBILENET, "--option=width"], 1, "expected NAME=VALUE"),
-    "resolution 0": ([*MOBILENET, "--resolution=0"], 1, "at least 1, got 0"),
-    "infinite multiplier": ([*MOBILENET, "--resolution_multiplier=inf"], 1, "got inf"),
-    "multiplier that is no number": (["--config=@nan.toml"], 1, "at least 1, got nan"),
-    "gate that is no number": ([*MOBILENET, "--min_sqnr_db=nan"], 1, "--min_sqnr_db to be at"),
+    "resolution 0": ([*MOBILENET, "--resolution=0"], 2, "at least 1, got 0"),
+    "infinite multiplier": ([*MOBILENET, "--resolution_multiplier=inf"], 2, "got inf"),
+    "multiplier that is no number": (["--config=@nan.toml"], 1, "to be a number, got nan"),
+    "gate that is no number": (
+        [*MOBILENET, "--min_sqnr_db=nan"],
+        2,
+        "--min_sqnr_db to be a number, got nan",
+    ),
     "equalizing a float file": (
         [*MOBILENET, "--equalize"],
         1,
@@ -97,9 +101,13 @@ FOUND_AT_ONCE = {  # mistake: (words, exit code, what the line says)
         1,
         "--lowering direct is the same for all targets",
     ),
-    "a size that shrinks": ([*SHUFFLENET, "--max_size_growth=-1"], 1, "--max_size_growth to be"),
-    "negative seed": ([*MOBILENET, "--seed=-1"], 1, "--seed to be at least 0, got -1"),
-    "no classes": (["--model=mobilenet_v1", "--set=model.num_classes=0"], 1, "--num_classes"),
+    "a size that shrinks": ([*SHUFFLENET, "--max_size_growth=-1"], 2, "--max_size_growth to be"),
+    "negative seed": ([*MOBILENET, "--seed=-1"], 2, "--seed to be at least 0, got -1"),
+    "no classes": (
+        ["--model=mobilenet_v1", "--set=model.num_classes=0"],
+        1,
+        "'num_classes' to be at least 1",
+    ),
     "missing weights": ([*MOBILENET, "--weights=@no.h5"], 1, "no.h5', which is not there"),
     "bundled weights of a network without": (
         ["--model=alexnet", "--weights=bundled"],
@@ -231,7 +239,7 @@ FOUND_WITH_THE_NETWORK = {  # mistake: (words, what the line says)
     ),
     "an option of another kind": (
         ["--model=shufflenet_v1", "--option=groups=three"],
-        "Expected groups to be 1, 2, 3, 4 or 8, got 'three'",
+        "expected 'groups' to be an integer, got 'three'",
     ),
     "nothing but corrupt pictures": (
         [*MOBILENET, "--calibration=@corrupt"],
@@ -408,7 +416,7 @@ def test_help_and_the_list_need_no_tensorflow(word: str, trap: Path, tmp_path: P
         assert ran.stdout.splitlines() == registry.names()
     else:
         assert "python -m convert --model shufflenet_v2 --int8" in ran.stdout
-        assert "--max_accuracy_drop: " in ran.stdout
+        assert "--max_accuracy_drop" in ran.stdout
 
 
 def test_the_traps_that_stand_for_tensorflow_work(trap: Path, tmp_path: Path) -> None:

@@ -8,21 +8,21 @@ from dataclasses import replace
 
 from convert import command_line
 from convert.settings import (
+    ConversionSettings,
     Estimator,
     Lowering,
     Model,
     Precision,
     Qat,
     Quantization,
-    Settings,
     Verification,
 )
 from shufflelite import config
 
 ODD = 'it\'s a "folder", née $HOME/%s'
 CASES = [
-    Settings(Model("shufflenet_v2")),
-    Settings(
+    ConversionSettings(Model("shufflenet_v2")),
+    ConversionSettings(
         Model(
             "augshufflenet",
             {"width": 0.5, "stem": "cifar", "allow_any_width": True, "split_ratio": 0.25},
@@ -46,18 +46,22 @@ CASES = [
         c_array=True,
         seed=7,
     ),
-    Settings(Model("shufflenet_v1", {"groups": 3}), Quantization(Precision.FLOAT16, scores=True)),
+    ConversionSettings(
+        Model("shufflenet_v1", {"groups": 3}), Quantization(Precision.FLOAT16, scores=True)
+    ),
 ]
 READ = """
 import json, sys
 from absl import flags
 from convert import __main__ as command
 from shufflelite import config
+from shufflelite.flags import define
+define(*command.SETTINGS)
 for words in json.load(sys.stdin):
     for name in flags.FLAGS:
         flags.FLAGS[name].unparse()
     flags.FLAGS(words)
-    print(json.dumps(config.to_dict(command._settings())))
+    print(json.dumps(config.to_dict(command.read_settings())))
 """
 
 
@@ -78,5 +82,5 @@ def test_the_command_line_of_settings_has_those_settings() -> None:
 
 
 def test_a_short_command_has_short_words() -> None:
-    settings = Settings(Model("shufflenet_v2"), Quantization(precision=Precision.INT8))
+    settings = ConversionSettings(Model("shufflenet_v2"), Quantization(precision=Precision.INT8))
     assert command_line.line(settings) == "python -m convert --model shufflenet_v2 --int8"

@@ -17,10 +17,10 @@ from convert.accuracy import models
 from convert.calibration_data import Inputs
 from convert.io_and_metadata import add_io_and_metadata, compatible_readers
 from convert.lowering import lower
-from convert.network import Network, WeightsOrigin, create
+from convert.network import LoadedNetwork, WeightsOrigin, create
 from convert.quantization import quantize
-from convert.resolve_model import complete
-from convert.settings import Model, Precision, Quantization, Settings, Verification
+from convert.resolve_model import complete, resolve
+from convert.settings import ConversionSettings, Model, Precision, Quantization, Verification
 from convert.tflite_model import File
 from convert.verification import runner, verify
 from keras_models import accuracy, registry
@@ -66,7 +66,7 @@ def load(files: Sequence[Path], seen: Preprocessing) -> np.ndarray:
     return np.stack([decode.load_picture(file, size=32, preprocessing=seen) for file in files])
 
 
-def in_words(settings: Quantization) -> str:
+def describe(settings: Quantization) -> str:
     return f"{settings.precision.value}-{settings.io_dtype}"
 
 
@@ -75,7 +75,7 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return odds / odds.sum(axis=-1, keepdims=True)
 
 
-@pytest.mark.parametrize("settings", [*IO, *FLOAT], ids=in_words)
+@pytest.mark.parametrize("settings", [*IO, *FLOAT], ids=describe)
 def test_probabilities_are_the_softmax_of_the_logits(
     settings: Quantization, files: Callable[[Quantization], bytes], fresh: Inputs
 ) -> None:
@@ -136,7 +136,7 @@ def test_a_file_that_takes_pixels_gives_what_it_gave_for_its_own_inputs(
 
 
 @functools.cache
-def bundled_network(name: str) -> tuple[Model, Network, Any, Any, Inputs]:
+def bundled_network(name: str) -> tuple[Model, LoadedNetwork, Any, Any, Inputs]:
     """A bundled network, its deployment form, float and fake-quantized, and pictures for it."""
     model = complete(Model(name, weights="bundled"))
     network = create(model, seed=0, warn=pytest.fail)
@@ -178,7 +178,7 @@ def test_a_client_that_knows_the_rules_alone_classifies_as_we_do(
     made = File(plain, network.preprocessing, deployed, None)
     names = network.class_names
     assert names
-    file = add_io_and_metadata(made, network, names, Settings(model, settings))
+    file = add_io_and_metadata(made, network, names, ConversionSettings(model, settings))
     path = write_bundle(tmp_path / "x", file.data, names=names, preprocessing=file.preprocessing)
     (form,) = models.read_all([str(path)], preprocessing=None, labels=None)
     assert form.gives_scores is scores
@@ -196,22 +196,22 @@ def test_a_client_that_knows_the_rules_alone_classifies_as_we_do(
         assert [label for label, _ in theirs[:5]] == best
 
 
-def of(weights: WeightsOrigin, seen: Preprocessing) -> Network:
-    return Network(None, {}, seen, weights, None, 0, 0)
+def of(weights: WeightsOrigin, seen: Preprocessing) -> LoadedNetwork:
+    return LoadedNetwork(None, {}, seen, weights, None, 0, 0)
 
 
 OURS = Model("mobilenet_v1", {"width": 0.25}, resolution=16, num_classes=10, weights="bundled")
 
 
 @pytest.mark.parametrize("seen", [Preprocessing(), TORCH, BGR], ids=["alike", "torch", "bgr"])
-@pytest.mark.parametrize("settings", IO, ids=in_words)
+@pytest.mark.parametrize("settings", IO, ids=describe)
 def test_readers_are_told_that_it_is_rgb_where_they_are_right(
     seen: Preprocessing, settings: Quantization, small: Any, files: Callable[[Quantization], bytes]
 ) -> None:
     """They put pixels into uint8 inputs as they are: what scales channels by itself is refused."""
     made = File(files(settings), seen, small.deployed, None)
     file = add_io_and_metadata(
-        made, of(WeightsOrigin("random"), seen), None, Settings(OURS, settings)
+        made, of(WeightsOrigin("random"), seen), None, ConversionSettings(OURS, settings)
     )
     told = client.metadata(file.data)
     assert (told.content, told.size, told.labels) == (2, (16, 16), None)
@@ -231,7 +231,7 @@ def test_a_file_of_scores_takes_rgb_that_is_scaled_alike(
     made = File(files(settings), seen, small.deployed, None)
     names = tuple("abcdefghij")
     network = of(WeightsOrigin("bundled", "shufflelite", "ab" * 32), seen)
-    file = add_io_and_metadata(made, network, names, Settings(OURS, settings))
+    file = add_io_and_metadata(made, network, names, ConversionSettings(OURS, settings))
     told = client.metadata(file.data)
     assert (told.colours, told.outputs, told.labels) == (1, ("probability",), names)
     assert len({*told.mean}) == len({*told.std}) == 1
@@ -251,7 +251,7 @@ def test_foreign_weights_are_told_without_the_path_and_without_a_license(
     seen = Preprocessing()
     network = of(WeightsOrigin("/home/me/weights.pth", "torchvision", "cd" * 32), seen)
     made = File(files(INT8), seen, small.deployed, None)
-    file = add_io_and_metadata(made, network, None, Settings(OURS, INT8))
+    file = add_io_and_metadata(made, network, None, ConversionSettings(OURS, INT8))
     told = client.metadata(file.data).texts
     assert told["license"] is None
     assert "Weights: a file, of torchvision, SHA-256 cdcd" in told["description"]
@@ -290,7 +290,10 @@ def test_the_loss_of_a_file_of_scores_is_that_of_its_logits(
         settings = Quantization(scores=scores)
         made = File(files(Quantization()), Preprocessing(), small.deployed, None)
         file = add_io_and_metadata(
-            made, of(WeightsOrigin("random"), Preprocessing()), None, Settings(OURS, settings)
+            made,
+            of(WeightsOrigin("random"), Preprocessing()),
+            None,
+            ConversionSettings(OURS, settings),
         )
         path = write_bundle(tmp_path / f"{scores}", file.data, preprocessing=file.preprocessing)
         (form,) = models.read_all([str(path)], preprocessing=None, labels=None)
@@ -316,13 +319,13 @@ def test_a_conversion_to_scores_ends_in_a_bundle_that_classifies(
     answers = {}
     for precision, name in ((Precision.FLOAT32, "float32"), (Precision.INT8, "int8")):
         quantization = Quantization(precision=precision, scores=True, calibration=str(folder))
-        settings = Settings(
+        settings = ConversionSettings(
             Model("mobilenet_v1", weights=str(tmp_path / "w.safetensors")),
             quantization,
             Verification(min_sqnr_db=10.0),
             out=str(tmp_path / "out"),
         )
-        place, report = pipeline.run(settings, Progress("test"))
+        place, report = pipeline.run(resolve(settings), Progress("test"))
         assert place.name == f"mobilenet_v1_x0.25_cifar_32_{name}_scores"
         assert report.passed  # of the logits
         assert report.audit.delegate_partitions == 1

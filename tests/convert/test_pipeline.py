@@ -18,7 +18,8 @@ from PIL import Image
 from convert import auto_mixed_precision, pipeline
 from convert.accuracy import models
 from convert.bundle.report import ConversionReport
-from convert.settings import Model, Precision, Quantization, Settings, Verification
+from convert.resolve_model import resolve
+from convert.settings import ConversionSettings, Model, Precision, Quantization, Verification
 from convert.verification import verify
 from keras_models.images.decode import load_picture
 from shufflelite.errors import InputError
@@ -53,11 +54,13 @@ def twice(
     """The same conversion to two places."""
     runs = [
         pipeline.run(
-            Settings(
-                TOY,
-                Quantization(precision=Precision.INT8, calibration=str(folder)),
-                Verification(data=str(folder), min_sqnr_db=5.0, max_accuracy_drop=100.0),
-                out=str(tmp_path_factory.mktemp("out")),
+            resolve(
+                ConversionSettings(
+                    TOY,
+                    Quantization(precision=Precision.INT8, calibration=str(folder)),
+                    Verification(data=str(folder), min_sqnr_db=5.0, max_accuracy_drop=100.0),
+                    out=str(tmp_path_factory.mktemp("out")),
+                )
             ),
             Progress("test"),
         )
@@ -110,7 +113,7 @@ def test_layers_at_higher_precision_are_in_the_report_and_in_the_file(
 ) -> None:
     monkeypatch.setattr(auto_mixed_precision, "FIRST", 8)
     monkeypatch.setattr(auto_mixed_precision, "MOST", 2)
-    settings = Settings(
+    settings = ConversionSettings(
         TOY,
         Quantization(
             precision=Precision.INT8,
@@ -123,7 +126,7 @@ def test_layers_at_higher_precision_are_in_the_report_and_in_the_file(
         Verification(min_sqnr_db=199.0),
         out=str(tmp_path),
     )
-    place, report = pipeline.run(settings, Progress("test"))
+    place, report = pipeline.run(resolve(settings), Progress("test"))
     assert place.name == "shufflenet_v2_x0.5_cifar_32_int8_mixed"
     chosen = [layer for layer in report.mixed.layers if layer.gain_db is None]
     found = [layer for layer in report.mixed.layers if layer.gain_db is not None]
@@ -147,14 +150,14 @@ def test_layers_at_higher_precision_are_in_the_report_and_in_the_file(
 
 
 def test_an_accuracy_gate_without_labels_is_refused(tmp_path: Path) -> None:
-    settings = Settings(
+    settings = ConversionSettings(
         dataclasses.replace(TOY, name="mobilenet_v1", options={"width": 0.25}),
         Quantization(precision=Precision.FLOAT32),
         Verification(max_accuracy_drop=1.0),
         out=str(tmp_path / "out"),
     )
     with pytest.raises(InputError, match="--max_accuracy_drop needs labels"):
-        pipeline.run(settings, Progress("test"))
+        pipeline.run(resolve(settings), Progress("test"))
     assert not (tmp_path / "out").exists()
 
 
@@ -162,7 +165,7 @@ def test_an_accuracy_gate_without_labels_is_refused(tmp_path: Path) -> None:
 @pytest.mark.skipif(not SHARED.is_dir(), reason=f"no pictures and weights in {SHARED}")
 def test_a_trained_mobilenet_keeps_its_accuracy(tmp_path: Path) -> None:
     labels = SHARED / "photos" / "labels.csv"
-    settings = Settings(
+    settings = ConversionSettings(
         Model(
             "mobilenet_v1",
             {"width": 0.25},
@@ -173,7 +176,7 @@ def test_a_trained_mobilenet_keeps_its_accuracy(tmp_path: Path) -> None:
         Verification(data=str(labels)),
         out=str(tmp_path),
     )
-    place, report = pipeline.run(settings, Progress("test"))
+    place, report = pipeline.run(resolve(settings), Progress("test"))
     assert report.fidelity.inputs == 200
     assert report.fidelity.float_top1 > 55  # 61.5 of these 200 photographs
     assert report.fidelity.top1 >= report.fidelity.float_top1 - 3

@@ -23,6 +23,7 @@ from absl import app, flags
 from keras_models import registry
 from shufflelite import config
 from shufflelite.errors import InputError
+from shufflelite.flags import define, read
 from tests.docs.commands import ROOT
 
 FOLDERS = tuple(f"{path.name}/" for path in ROOT.iterdir() if path.is_dir())
@@ -81,11 +82,12 @@ def check_network(name: str, options: Mapping[str, Any], side: int) -> None:
 def check_convert(module: ModuleType, words: list[str]) -> None:
     """Settings, and their contradictions; files of the reader's own are taken for granted."""
     from convert import validate
+    from convert.resolve_model import resolve
     from keras_models.registry import NAMED_WEIGHTS
 
     if len(words) > 1:
         raise WrongError(f"expected flags only, got {words[1]}")
-    settings = module._settings()
+    settings = module.read_settings()
     model = settings.model
     if model.weights not in (None, *NAMED_WEIGHTS):
         model = dataclasses.replace(model, weights=__file__)
@@ -95,16 +97,15 @@ def check_convert(module: ModuleType, words: list[str]) -> None:
     def there(section: Any, name: str) -> Any:
         return dataclasses.replace(section, **{name: getattr(section, name) and PICTURES})
 
-    validate.check(
-        dataclasses.replace(
-            settings,
-            model=model,
-            quantization=there(settings.quantization, "calibration"),
-            verification=there(settings.verification, "data"),
-            qat=there(settings.qat, "data"),
-        )
+    settings = dataclasses.replace(
+        settings,
+        model=model,
+        quantization=there(settings.quantization, "calibration"),
+        verification=there(settings.verification, "data"),
+        qat=there(settings.qat, "data"),
     )
-    check_network(model.name, model.options, model.side)
+    validate.check(resolve(settings))
+    check_network(model.name, model.options, model.input_resolution)
 
 
 def check_bench(module: ModuleType, words: list[str]) -> None:
@@ -131,31 +132,32 @@ def check_bench(module: ModuleType, words: list[str]) -> None:
 
 def check_training(module: ModuleType, words: list[str]) -> None:
     """Settings, and the network that they name."""
-    from keras_models.train.settings import Settings
+    from keras_models.train.settings import TrainingSettings
 
     if len(words) > 1:
         raise WrongError(f"expected flags only, got {words[1]}")
-    settings = config.load(flags.FLAGS.config, Settings, flags.FLAGS.set)
-    check_network(settings.network.name, settings.network.options, settings.network.side)
+    settings = config.load(flags.FLAGS.config, TrainingSettings, flags.FLAGS.set or ())
+    check_network(
+        settings.network.name, settings.network.options, settings.network.input_resolution
+    )
 
 
 def check_networks(module: ModuleType, words: list[str]) -> None:
     """Names and options."""
-    from keras_models import summary
-
-    given = flags.FLAGS
-    if [given.list, given.model is not None, given.compare].count(True) != 1:
+    command = module.read_flags()
+    if [command.list, command.model is not None, command.compare].count(True) != 1:
         raise WrongError("expected one of --list, --model, --compare")
-    for word in words[1:] if given.compare else filter(None, [given.model]):
-        found = module._scaled(summary.parse(word, module._options()))
-        check_network(found.model, found.options, found.resolution)
+    for word in words[1:] if command.compare else filter(None, [command.model]):
+        network = module.requested(word, command)
+        check_network(network.model, network.options, network.resolution)
 
 
 def check_accuracy(module: ModuleType, words: list[str]) -> None:
     """Flags."""
-    if not [*flags.FLAGS.models, *words[1:]] or not flags.FLAGS.data:
+    command = read(module.AccuracyFlags)
+    if not [*command.models, *words[1:]] or not command.data:
         raise WrongError("expected --models and --data")
-    module._preprocessing()
+    module.preprocessing_of(command)
 
 
 def check_classify(module: ModuleType, words: list[str]) -> None:
@@ -184,7 +186,9 @@ def check_all(commands: Sequence[Sequence[str]]) -> list[str | None]:
         for index, (asked, *words) in enumerate(commands):
             if asked == program:
                 try:
-                    module = module or load(program)
+                    if module is None:
+                        module = load(program)
+                        define(*getattr(module, "SETTINGS", ()))
                     check(program, module, words)
                 except (WrongError, InputError, ValueError, app.UsageError, flags.Error) as error:
                     found[index] = f"{type(error).__name__}: {error}"

@@ -14,7 +14,7 @@ from keras_models.checkpoints import bundled, files, native
 from keras_models.checkpoints.load import load_weights
 from keras_models.images.decode import Preprocessing
 from keras_models.train import card, outputs
-from keras_models.train.settings import Settings
+from keras_models.train.settings import TrainingSettings
 from shufflelite import config
 from shufflelite.config import tomllib
 
@@ -69,11 +69,11 @@ def test_bundled_weights_are_those_of_their_config(model: str) -> None:
     path, described = ALL[model].path, ALL[model].trained
     toml = ROOT / str(described.origin["config"])
     assert toml == ROOT / "configs" / f"{path.stem}.toml"
-    settings = config.load(toml, Settings)
-    had = config.build({**described.origin["settings"], "out": settings.out}, Settings)
+    settings = config.load(toml, TrainingSettings)
+    had = config.build({**described.origin["settings"], "out": settings.out}, TrainingSettings)
     assert outputs.recipe(had) == outputs.recipe(settings)
     assert (settings.network.name, settings.network.options) == (model, described.options)
-    assert settings.network.side == described.resolution
+    assert settings.network.input_resolution == described.resolution
     assert settings.training.epochs == described.origin["epochs"]
 
 

@@ -7,22 +7,22 @@ import pytest
 
 from keras_models import registry, summary, tables
 from keras_models.mobilenet_v1 import UNITS
-from keras_models.summary import Variant
+from keras_models.summary import RequestedNetwork
 from shufflelite.errors import InputError
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("mobilenet_v1", Variant("mobilenet_v1", {"width": 0.75})),
-        ("mobilenet_v1:", Variant("mobilenet_v1", {"width": 0.75})),
+        ("mobilenet_v1", RequestedNetwork("mobilenet_v1", {"width": 0.75})),
+        ("mobilenet_v1:", RequestedNetwork("mobilenet_v1", {"width": 0.75})),
         (
             "mobilenet_v1:resolution=192,width=0.5",
-            Variant("mobilenet_v1", {"width": 0.5}, resolution=192),
+            RequestedNetwork("mobilenet_v1", {"width": 0.5}, resolution=192),
         ),
         (
             "shufflenet_v2:stem=cifar, num_classes=10,allow_any_width=true",
-            Variant(
+            RequestedNetwork(
                 "shufflenet_v2",
                 {"width": 0.75, "stem": "cifar", "allow_any_width": True},
                 num_classes=10,
@@ -30,7 +30,9 @@ from shufflelite.errors import InputError
         ),
     ],
 )
-def test_a_variants_own_options_go_before_those_of_all(text: str, expected: Variant) -> None:
+def test_a_variants_own_options_go_before_those_of_all(
+    text: str, expected: RequestedNetwork
+) -> None:
     assert summary.parse(text, {"width": 0.75}) == expected
 
 
@@ -91,8 +93,14 @@ def test_activations_are_what_convolutions_and_the_classifier_put_out() -> None:
             "efficientnet_v2_b0:dropout=no",
             "efficientnet_v2_b0: expected 'dropout' to be a number, got 'no'.",
         ),
-        ("mobilenet_v1:resolution=x", "Expected resolution to be a positive integer, got 'x'."),
-        ("mobilenet_v1:num_classes=0", "Expected num_classes to be a positive integer, got 0."),
+        (
+            "mobilenet_v1:resolution=x",
+            "mobilenet_v1: expected 'resolution' to be an integer, got 'x'.",
+        ),
+        (
+            "mobilenet_v1:num_classes=0",
+            "mobilenet_v1: expected 'num_classes' to be at least 1, got 0.",
+        ),
         (
             "mobilenet_v1:input_shape=3",
             "Expected resolution=NUMBER for the image's size, got input_shape.",
@@ -124,7 +132,7 @@ def test_a_bar_is_as_long_as_the_share(share: float, unicode: str, ascii_only: s
 def test_options_are_described_as_they_are_typed() -> None:
     described = tables.describe({"width": 0.5, "groups": 8, "shuffle": False, "stem": "cifar"})
     assert described == "width=0.5 groups=8 shuffle=false stem=cifar"
-    read = summary.read_options(described.split(), flag="option")
+    read = summary.read_options(described.split())
     assert read == {"width": 0.5, "groups": 8, "shuffle": False, "stem": "cifar"}
 
 

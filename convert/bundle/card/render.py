@@ -57,7 +57,10 @@ def to_markdown(report: ConversionReport, *, title: str, has_labels: bool) -> st
             family=FAMILIES[entry.builder.partition(":")[0].rpartition(".")[2]],
             network=network_name(report),
             published=registry.published(
-                model.name, report.options, resolution=model.side, num_classes=model.classes
+                model.name,
+                report.options,
+                resolution=model.input_resolution,
+                num_classes=model.classes,
             ),
             bundled_license=bundled.LICENSE,
             precision=PRECISIONS[quantization.precision],

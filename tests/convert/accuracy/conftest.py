@@ -1,9 +1,7 @@
 """Fixtures: the network that names colours, its files, weights and pictures."""
 
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -30,8 +28,7 @@ def colour_files() -> dict[str, bytes]:
 @pytest.fixture
 def colour_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
     """Writes a kind of the network as a training does, under a name that the registry has."""
-    monkeypatch.setitem(sys.modules, "colours_module", SimpleNamespace(colours=build))
-    entry = registry.Entry("colours_module:colours", paper="", published=(), note="")
+    entry = registry.Entry("tests.convert.accuracy.colours:build", paper="", published=(), note="")
     monkeypatch.setitem(registry.MODELS, "colours", entry)
 
     def write(kind: str, *, names: Sequence[str] | None = NAMES, side: int = 8) -> Path:

@@ -12,7 +12,8 @@ import pytest
 
 from convert import pipeline
 from convert.calibration_data import Inputs
-from convert.settings import Model, Precision, Quantization, Settings, Verification
+from convert.resolve_model import resolve
+from convert.settings import ConversionSettings, Model, Precision, Quantization, Verification
 from convert.verification import runner
 from keras_models import registry
 from keras_models.checkpoints import native
@@ -72,10 +73,10 @@ def test_mistakes_are_one_line_and_come_without_tensorflow(
     mistakes: list[tuple[list[str], int, str]] = [
         ([], 2, "expected --models with .tflite or .safetensors files (see --help)"),
         ([models], 2, "expected --data with labelled pictures (see --help)"),
-        ([models, data, "--threads=0"], 2, "--threads=0: "),
+        ([models, data, "--threads=0"], 2, "Expected --threads to be at least 1, got 0."),
         ([models, data, "--mean=127.5"], 2, "expected --std too, got --mean (see --help)"),
         ([models, data, "--mean=1,2", "--std=1"], 2, "--mean: expected a number, or one for each"),
-        ([models, data, "--mean=x", "--std=1"], 2, "--mean: expected a number, or one for each ch"),
+        ([models, data, "--mean=x", "--std=1"], 2, "--mean=x: expected numbers, separated by"),
         ([models, data, "--mean=1", "--std=0"], 1, "three positive stds, got (1.0, 1.0, 1.0) and"),
         ([models, data, "--mean=1", "--std=1"], 1, "for .tflite files without report.json, of wh"),
         (["--models=bare.tflite", data], 1, "bare.tflite: expected report.json beside it"),
@@ -112,11 +113,13 @@ def test_a_conversion_and_the_weights_it_was_made_from_are_compared(
     data = tmp_path / "x.npz"
     np.savez(data, images=images, labels=labels)
     folder, report = pipeline.run(
-        Settings(
-            Model("mobilenet_v1", options, 32, num_classes=10, weights=str(weights)),
-            Quantization(precision=Precision.INT8, io_dtype="uint8", calibration=str(data)),
-            Verification(data=str(data)),
-            out=str(tmp_path / "build"),
+        resolve(
+            ConversionSettings(
+                Model("mobilenet_v1", options, 32, num_classes=10, weights=str(weights)),
+                Quantization(precision=Precision.INT8, io_dtype="uint8", calibration=str(data)),
+                Verification(data=str(data)),
+                out=str(tmp_path / "build"),
+            )
         ),
         Progress("test"),
     )

@@ -15,7 +15,14 @@ from convert.autotune import Gain
 from convert.bundle import writer
 from convert.bundle.report import ConversionReport, InputsOrigin, rows, to_json
 from convert.network import WeightsOrigin
-from convert.settings import Lowering, Model, Precision, Quantization, Settings, Verification
+from convert.settings import (
+    ConversionSettings,
+    Lowering,
+    Model,
+    Precision,
+    Quantization,
+    Verification,
+)
 from convert.verification.gates import Gate
 from convert.verification.runner import Tensor
 from convert.verification.verify import Audit, Fidelity, LayerFidelity
@@ -29,7 +36,7 @@ FILES = ("model.tflite", "report.json", "README.md", "labels.txt")
 def make_report(data: bytes = b"new", *, passed: bool = True) -> ConversionReport:
     quantization = Quantization(precision=Precision.INT8, io_dtype="uint8")
     return ConversionReport(
-        settings=Settings(
+        settings=ConversionSettings(
             Model("mobilenet_v1", {"width": 0.25}),
             quantization,
             Verification(min_agreement=90.0, min_sqnr_db=15.0),
@@ -109,9 +116,9 @@ def fail_at(
 @pytest.mark.parametrize(
     ("settings", "name"),
     [
-        (Settings(Model("shufflenet_v2")), "shufflenet_v2_224_float32"),
+        (ConversionSettings(Model("shufflenet_v2")), "shufflenet_v2_224_float32"),
         (
-            Settings(
+            ConversionSettings(
                 Model(
                     "shufflenet_v2",
                     {"stem": "cifar", "allow_any_width": True, "width": 0.5, "variant": "megvii"},
@@ -123,24 +130,26 @@ def fail_at(
             "shufflenet_v2_x0.5_cifar_megvii_32_int8",
         ),
         (
-            Settings(Model("mobilenet_v1", {"width": 0.25}, resolution_multiplier=4 / 7)),
+            ConversionSettings(Model("mobilenet_v1", {"width": 0.25}, resolution_multiplier=4 / 7)),
             "mobilenet_v1_x0.25_128_float32",
         ),
         (
-            Settings(Model("shufflenet_v1"), Quantization(precision=Precision.INT8, scores=True)),
+            ConversionSettings(
+                Model("shufflenet_v1"), Quantization(precision=Precision.INT8, scores=True)
+            ),
             "shufflenet_v1_224_int8_scores",
         ),
         (
-            Settings(Model("shufflenet_v1"), lowering=Lowering(target="emulated:a53")),
+            ConversionSettings(Model("shufflenet_v1"), lowering=Lowering(target="emulated:a53")),
             "shufflenet_v1_224_float32_emulated_a53",
         ),
         (
-            Settings(Model("shufflenet_v1"), lowering=Lowering(way="direct")),
+            ConversionSettings(Model("shufflenet_v1"), lowering=Lowering(way="direct")),
             "shufflenet_v1_224_float32_direct",
         ),
     ],
 )
-def test_a_bundle_is_named_after_what_it_is(settings: Settings, name: str) -> None:
+def test_a_bundle_is_named_after_what_it_is(settings: ConversionSettings, name: str) -> None:
     assert writer.folder(settings) == Path(settings.out) / name
 
 

@@ -9,9 +9,10 @@ import pytest
 import tf_keras as keras
 
 from convert import pipeline
-from convert.network import Network, WeightsOrigin
+from convert.network import LoadedNetwork, WeightsOrigin
 from convert.quantization import qat, quantize
-from convert.settings import Model, Precision, Qat, Quantization, Settings, Verification
+from convert.resolve_model import resolve
+from convert.settings import ConversionSettings, Model, Precision, Qat, Quantization, Verification
 from convert.verification import runner
 from keras_models import registry
 from keras_models.checkpoints import files
@@ -24,7 +25,7 @@ from keras_models.train.run import run
 from shufflelite.errors import InputError
 from shufflelite.progress import Progress
 
-SETTINGS = Settings(
+SETTINGS = ConversionSettings(
     model=Model("small", resolution=16, num_classes=10),
     quantization=Quantization(precision=Precision.INT8),
     qat=Qat(epochs=3, data="synthetic:60", batch=16, learning_rate=0.01),
@@ -48,8 +49,10 @@ class Silent(Progress):
         self.left -= 1
 
 
-def train(small: Any, out: Path, settings: Settings = SETTINGS, **changes: Any) -> tuple[Any, Any]:
-    network = Network(small.model, {}, Preprocessing(), WeightsOrigin("random"), None, 0, 0)
+def train(
+    small: Any, out: Path, settings: ConversionSettings = SETTINGS, **changes: Any
+) -> tuple[Any, Any]:
+    network = LoadedNetwork(small.model, {}, Preprocessing(), WeightsOrigin("random"), None, 0, 0)
     options = {"calibrated": small.corrected, "progress": Silent()} | changes
     return qat.train(
         ranges=small.ranges,
@@ -156,7 +159,7 @@ def test_pictures_of_other_classes_are_refused(small: Any, tmp_path: Path) -> No
     three = keras.Model(
         small.model.inputs, keras.layers.Dense(3, name="three")(small.model.layers[-2].output)
     )
-    network = Network(three, {}, Preprocessing(), WeightsOrigin("random"), None, 0, 0)
+    network = LoadedNetwork(three, {}, Preprocessing(), WeightsOrigin("random"), None, 0, 0)
     with pytest.raises(InputError, match="the network's 3 classes, got 10"):
         qat.train(
             small.corrected,
@@ -195,8 +198,8 @@ FAMILIES: dict[str, tuple[dict[str, Any], int, int]] = {  # options, side, epoch
 def trained(name: str, options: dict[str, Any], side: int, epochs: int, out: Path) -> Path:
     """Weights of a network that tells the stripes apart."""
     recipe = recipes.Training(epochs=epochs, batch=32, learning_rate=0.03, weight_decay=1e-3)
-    settings = recipes.Settings(
-        recipes.Network(name, options, side),
+    settings = recipes.TrainingSettings(
+        recipes.NetworkSettings(name, options, side),
         recipes.Data("synthetic:640"),
         str(out),
         augment=recipes.Augment(crop="none", flip=False),
@@ -238,12 +241,14 @@ def test_every_family_trains_in_int8_and_its_file_computes_what_was_trained(
     data = tmp_path / "pictures.npz"
     np.savez(data, images=images, labels=labels)
     folder, report = pipeline.run(
-        Settings(
-            model=Model(name, options, resolution=side, num_classes=10, weights=str(weights)),
-            quantization=Quantization(precision=Precision.INT8, calibration=str(data)),
-            qat=Qat(epochs=1, data="synthetic:640", batch=32, crop="none", flip=False),
-            verification=Verification(data=str(data)),
-            out=str(tmp_path / "out"),
+        resolve(
+            ConversionSettings(
+                model=Model(name, options, resolution=side, num_classes=10, weights=str(weights)),
+                quantization=Quantization(precision=Precision.INT8, calibration=str(data)),
+                qat=Qat(epochs=1, data="synthetic:640", batch=32, crop="none", flip=False),
+                verification=Verification(data=str(data)),
+                out=str(tmp_path / "out"),
+            )
         ),
         Progress("test"),
     )

@@ -1,7 +1,5 @@
 """Fixtures: a toy to train, and its place in the registry."""
 
-import sys
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -45,6 +43,6 @@ def toy() -> Any:
 @pytest.fixture
 def registered_toy(monkeypatch: pytest.MonkeyPatch) -> None:
     """The registry has the toy as a network of that name."""
-    monkeypatch.setitem(sys.modules, "toy_module", SimpleNamespace(toy=build_toy))
-    entry = registry.Entry("toy_module:toy", paper="", published=(), note="", resolution=8)
+    builder = "tests.keras_models.train.conftest:build_toy"
+    entry = registry.Entry(builder, paper="", published=(), note="", resolution=8)
     monkeypatch.setitem(registry.MODELS, "toy", entry)

@@ -15,9 +15,9 @@ from keras_models.train.settings import (
     Augment,
     Data,
     Distribution,
-    Network,
-    Settings,
+    NetworkSettings,
     Training,
+    TrainingSettings,
 )
 from keras_models.train.trainer import Trainer
 
@@ -32,8 +32,8 @@ def main(strategy: str) -> None:
         )
     workers = distribution.create(strategy)
     keras.utils.set_random_seed(0)
-    settings = Settings(
-        Network("toy"),
+    settings = TrainingSettings(
+        NetworkSettings("toy"),
         Data("x"),
         "out",
         training=Training(epochs=10, batch=16, learning_rate=0.2, ema=0.9, warmup_epochs=0.0),

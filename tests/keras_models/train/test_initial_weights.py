@@ -15,7 +15,7 @@ from keras_models.checkpoints.load import model_arrays, save
 from keras_models.images.decode import Preprocessing
 from keras_models.train import initial_weights
 from keras_models.train.run import run
-from keras_models.train.settings import Augment, Data, Network, Settings, Training
+from keras_models.train.settings import Augment, Data, NetworkSettings, Training, TrainingSettings
 from shufflelite.errors import InputError
 from shufflelite.progress import Progress
 from tests.keras_models.train.conftest import build_toy
@@ -36,8 +36,10 @@ def weights(tmp_path: Path) -> tuple[Path, dict[str, np.ndarray]]:
     return path, arrays
 
 
-def asked(path: Path | str, **options: Any) -> Settings:
-    return Settings(Network("toy", options, weights=str(path)), Data("synthetic:40"), "out")
+def asked(path: Path | str, **options: Any) -> TrainingSettings:
+    return TrainingSettings(
+        NetworkSettings("toy", options, weights=str(path)), Data("synthetic:40"), "out"
+    )
 
 
 @pytest.mark.parametrize(
@@ -84,9 +86,9 @@ def test_weights_bring_what_they_need_and_the_settings_may_say_the_same(
 
 def test_weights_of_other_libraries_bring_it_too() -> None:
     path = GOLDEN / "narrow.pth.tar"
-    network = Network("shufflenet_v1", {"width": 0.25, "groups": 3}, weights=str(path))
+    network = NetworkSettings("shufflenet_v1", {"width": 0.25, "groups": 3}, weights=str(path))
     complete, begin = initial_weights.read(
-        Settings(network, Data("synthetic:40"), "out"), pytest.fail
+        TrainingSettings(network, Data("synthetic:40"), "out"), pytest.fail
     )
     assert begin.weights is not None
     assert begin.weights.options.items() <= complete.network.options.items()
@@ -96,9 +98,9 @@ def test_weights_of_other_libraries_bring_it_too() -> None:
 
 def test_bundled_weights_are_found_by_name() -> None:
     ours = bundled.every()["mobilenet_v1"]
-    network = Network("mobilenet_v1", weights="bundled", resolution=32)
+    network = NetworkSettings("mobilenet_v1", weights="bundled", resolution=32)
     complete, begin = initial_weights.read(
-        Settings(network, Data("synthetic:40"), "out"), pytest.fail
+        TrainingSettings(network, Data("synthetic:40"), "out"), pytest.fail
     )
     assert complete.network.options == ours.trained.options
     model = registry.create(
@@ -162,7 +164,9 @@ def test_weights_of_another_size_are_taken_with_a_warning(
 
 
 def test_bundled_weights_that_there_are_not_are_told_with_those_that_there_are() -> None:
-    settings = Settings(Network("mobilenet_v2", weights="bundled"), Data("synthetic:40"), "out")
+    settings = TrainingSettings(
+        NetworkSettings("mobilenet_v2", weights="bundled"), Data("synthetic:40"), "out"
+    )
     with pytest.raises(InputError, match=r"mobilenet_v2 has no bundled weights; .* mobilenet_v1"):
         initial_weights.read(settings, pytest.fail)
 

@@ -4,17 +4,17 @@ from keras_models.train.progressive import stage
 from keras_models.train.settings import (
     Augment,
     Data,
-    Network,
+    NetworkSettings,
     Progressive,
-    Settings,
     Training,
+    TrainingSettings,
 )
 
 
-def settings(sizes: str, *, stages: int = 4) -> Settings:
+def settings(sizes: str, *, stages: int = 4) -> TrainingSettings:
     """EfficientNetV2-S as its paper's Table 6 trains it: 128 to 300 pixels in four stages."""
-    return Settings(
-        Network("efficientnet_v2_s", {"dropout": 0.3, "stochastic_depth": 0.2}, 384),
+    return TrainingSettings(
+        NetworkSettings("efficientnet_v2_s", {"dropout": 0.3, "stochastic_depth": 0.2}, 384),
         Data("x"),
         "out",
         augment=Augment(crop="resized", randaugment_layers=2, randaugment_magnitude=15, mixup=0.2),
@@ -55,7 +55,7 @@ def test_regularization_grows_with_the_sizes() -> None:
 
 
 def test_a_training_without_stages_is_as_it_is_set() -> None:
-    plain = Settings(Network("mobilenet_v1", {"width": 0.5}, 96), Data("x"), "out")
+    plain = TrainingSettings(NetworkSettings("mobilenet_v1", {"width": 0.5}, 96), Data("x"), "out")
     assert stage(plain, 0) == stage(plain, plain.training.epochs - 1)
     assert stage(plain, 0).resolution == 96
     assert stage(plain, 0).augment == plain.augment

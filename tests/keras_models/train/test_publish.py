@@ -14,7 +14,7 @@ from keras_models.checkpoints import files, native
 from keras_models.checkpoints.load import model_arrays
 from keras_models.train import card, outputs
 from keras_models.train.publish import ship
-from keras_models.train.settings import Settings
+from keras_models.train.settings import TrainingSettings
 from shufflelite import config
 from shufflelite.errors import InputError
 from shufflelite.progress import Progress
@@ -46,12 +46,12 @@ def place(
         for i in range(3):
             pixels = rng.integers(0, 256, (8, 8, 3), np.uint8)
             Image.fromarray(pixels).save(tmp_path / "elsewhere" / name / f"{i}.png")
-    settings = config.load("toy_cifar10.toml", Settings, ["data.test=elsewhere"])
+    settings = config.load("toy_cifar10.toml", TrainingSettings, ["data.test=elsewhere"])
     write(settings, randomize(toy))
     return tmp_path
 
 
-def write(settings: Settings, toy: Any, **changed: Any) -> None:
+def write(settings: TrainingSettings, toy: Any, **changed: Any) -> None:
     accuracy = {"pictures": 30, "top1": 10.0, "top5": 50.0, "loss": 2.3, "interval": (3.0, 26.0)}
     described = native.Trained(
         "toy",
@@ -121,7 +121,7 @@ def test_the_same_training_ships_the_same_bytes_and_no_path_of_this_machine(plac
 
 
 def test_another_training_than_the_configs_is_refused(place: Path, toy: Any) -> None:
-    settings = config.load("toy_cifar10.toml", Settings)
+    settings = config.load("toy_cifar10.toml", TrainingSettings)
     for changed, message in (
         ({"origin": {"settings": outputs.recipe(dataclasses.replace(settings, seed=5))}}, "others"),
         ({"class_names": None}, "CIFAR-10's classes"),

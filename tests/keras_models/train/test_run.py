@@ -19,10 +19,10 @@ from keras_models.train.run import run
 from keras_models.train.settings import (
     Augment,
     Data,
-    Network,
+    NetworkSettings,
     Progressive,
-    Settings,
     Training,
+    TrainingSettings,
 )
 from keras_models.train.trainer import Trainer
 from shufflelite.errors import InputError
@@ -33,9 +33,9 @@ STEPS = 30
 pytestmark = pytest.mark.usefixtures("registered_toy")
 
 
-def settings(out: Path, **changed: Any) -> Settings:
-    whole = Settings(
-        Network("toy", {"drop": 0.2}),
+def settings(out: Path, **changed: Any) -> TrainingSettings:
+    whole = TrainingSettings(
+        NetworkSettings("toy", {"drop": 0.2}),
         Data("synthetic:100", "synthetic:50"),
         str(out),
         augment=Augment(pad=1, mixup=0.1, randaugment_layers=1, cutout=2),
@@ -129,7 +129,10 @@ def test_the_weights_say_what_they_are_and_are_the_last_averages(tmp_path: Path)
             {"data": Data("synthetic:110")},
             "other training pictures, or other weights to begin with",
         ),
-        ({"network": Network("toy", {"channels": 24})}, "network.options.channels = None, not 24"),
+        (
+            {"network": NetworkSettings("toy", {"channels": 24})},
+            "network.options.channels = None, not 24",
+        ),
     ],
     ids=["seed", "recipe", "pictures", "network"],
 )
@@ -197,7 +200,7 @@ def test_too_high_a_rate_ends_the_training_before_anything_is_written(tmp_path: 
 def test_a_start_that_fails_leaves_no_folder(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="shufflenetv2"):
         run(
-            settings(tmp_path / "runs" / "x", network=Network("shufflenetv2", {})),
+            settings(tmp_path / "runs" / "x", network=NetworkSettings("shufflenetv2", {})),
             Progress("train"),
         )
     assert contents(tmp_path) == {}
@@ -237,7 +240,7 @@ def test_two_trainings_do_not_share_a_folder(tmp_path: Path) -> None:
 def test_stages_of_growing_images_end_in_one_network(tmp_path: Path) -> None:
     staged = settings(
         tmp_path,
-        network=Network("toy", {"drop": 0.3}, 16),
+        network=NetworkSettings("toy", {"drop": 0.3}, 16),
         data=Data("synthetic:300", "synthetic:50"),
         training=Training(epochs=6, batch=20, learning_rate=0.1, resolution=12),
         augment=Augment(crop="resized", min_area=0.5, flip=False),

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from keras_models.train.settings import Settings
+from keras_models.train.settings import TrainingSettings
 from shufflelite import config
 from shufflelite.errors import InputError
 from tests.keras_models.train.cluster import environment, free_hosts
@@ -152,7 +152,7 @@ def test_help_and_wrong_settings_come_without_tensorflow(trap: Path, tmp_path: P
         ("training.resolution=0", 1),
         ("progressive.resolution=0", 1),
         ("data.in_memory_gb=-1", 0),
-        ("data.in_memory_gb=nan", 0),
+        ("data.in_memory_gb=-0.5", 0),
     ],
 )
 def test_sizes_below_the_least_are_told_with_their_flag(setting: str, least: int) -> None:
@@ -161,14 +161,14 @@ def test_sizes_below_the_least_are_told_with_their_flag(setting: str, least: int
     with pytest.raises(
         InputError, match=f"^--set {setting}: expected '{name}' to be at least {least}"
     ):
-        config.build(given, Settings, [setting])
+        config.build(given, TrainingSettings, [setting])
 
 
 def test_the_four_networks_have_one_recipe() -> None:
     assert len(CIFAR10) == 4
     recipes = []
     for path in CIFAR10:
-        plain = config.to_dict(config.load(path, Settings))
+        plain = config.to_dict(config.load(path, TrainingSettings))
         assert path.read_text().startswith(
             f"# python -m keras_models.train --config configs/{path.name}\n"
         )

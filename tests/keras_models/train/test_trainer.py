@@ -11,7 +11,7 @@ import tf_keras as keras
 
 from keras_models.train import distribution
 from keras_models.train.fast_layers import training_form
-from keras_models.train.settings import Augment, Data, Network, Settings, Training
+from keras_models.train.settings import Augment, Data, NetworkSettings, Training, TrainingSettings
 from keras_models.train.trainer import Teacher, Trainer
 
 PLAIN = Augment(crop="none", flip=False)
@@ -23,7 +23,9 @@ def make(
     model: Any, *, augment: Augment = PLAIN, teacher: Teacher | None = None, **training: Any
 ) -> Trainer:
     recipe = {"epochs": 4, "batch": 8, "warmup_epochs": 0.0, **training}
-    settings = Settings(Network("toy"), Data("x"), "out", training=Training(**recipe))
+    settings = TrainingSettings(
+        NetworkSettings("toy"), Data("x"), "out", training=Training(**recipe)
+    )
     workers = distribution.create("one")
     build = functools.partial(training_form, model)
     return Trainer(build, settings, augment, pictures=17, workers=workers, teacher=teacher)
