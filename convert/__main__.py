@@ -129,7 +129,7 @@ def read_settings() -> ConversionSettings:
         raise app.UsageError("expected --model NAME or --config FILE; --list names the models")
     if command.config:
         return config.load(command.config, ConversionSettings, command.set, flags=passed)
-    return config.build({}, ConversionSettings, command.set, origin="convert", flags=passed)
+    return config.build({}, ConversionSettings, command.set, origin="", flags=passed)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ import tf_keras as keras
 
 from convert.calibration_data import Inputs
 from convert.settings import Precision, Quantization
-from shufflelite.errors import InputError
 
 
 class _Variables(tf.Module):
@@ -21,12 +20,7 @@ def to_tflite(model: keras.Model, settings: Quantization, calibration: Inputs | 
 
     INT8 expects the fake-quantized form, which carries its ranges.  INT16X8 takes its ranges, the
     smallest and largest values, from `calibration`.
-
-    Raises:
-      InputError: INT16X8 with one scale per tensor, which the converter cannot do.
     """
-    if settings.precision is Precision.INT16X8 and not settings.per_channel:
-        raise InputError("int16x8 weights have one scale per channel: leave out --noper_channel.")
     shape = (1, *model.inputs[0].shape[1:])
     signature = tf.TensorSpec(shape, tf.float32, name="image")
     function = tf.function(lambda image: {"logits": model(image, training=False)}, autograph=False)

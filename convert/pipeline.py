@@ -15,6 +15,7 @@ from convert.quantization import mixed_precision, qat, synthetic_inputs
 from convert.resolve_model import Conversion
 from convert.settings import ConversionSettings, Precision
 from convert.tflite_model import File
+from convert.validate import NEEDS_LABELS
 from convert.verification import gates, verify
 from convert.verification.verify import Audit, Fidelity
 from shufflelite.errors import InputError
@@ -83,10 +84,7 @@ def _inputs(
     calibration = _pictures(settings, wanted.calibration, limit, network, progress)
     labels = [known.labels for known in (labelled, calibration) if known]
     if verification.max_accuracy_drop is not None and (not labels or labels[0] is None):
-        raise InputError(
-            "--max_accuracy_drop needs labels: pass --data with a csv of them, or a folder that "
-            "has a folder for each class."
-        )
+        raise InputError(NEEDS_LABELS)
     return labelled, calibration
 
 

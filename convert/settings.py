@@ -8,6 +8,7 @@ from typing import Literal
 from keras_models import registry
 from keras_models.option_flags import OptionFlags
 from shufflelite.config import Bounded, setting
+from shufflelite.errors import InputError
 
 
 class Precision(str, Enum):
@@ -218,6 +219,13 @@ class Quantization(Bounded):
         topic="quantization",
         help="Compute more layers in float32 until the file passes its gates.",
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.precision is Precision.INT16X8 and not self.per_channel:
+            raise InputError(
+                "int16x8 weights have one scale per channel: leave out --noper_channel."
+            )
 
     @property
     def io_dtypes(self) -> tuple[str, str]:

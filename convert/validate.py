@@ -11,6 +11,10 @@ from keras_models.images import lists
 from shufflelite.errors import InputError
 
 TARGETS = r"generic|host|emulated:\w+|adb(:.+)?|ssh:.+"  # as `android_bench` names them
+NEEDS_LABELS = (
+    "--max_accuracy_drop needs labels: pass --data with a csv of them, or a folder that has a folder "
+    "for each class."
+)
 
 
 def check(conversion: Conversion) -> None:
@@ -39,8 +43,6 @@ def check(conversion: Conversion) -> None:
             f"--io_dtype {quantization.io_dtype} needs --precision int8, "
             f"got {quantization.precision.value}: pass --int8, or leave --io_dtype out."
         )
-    if quantization.precision is Precision.INT16X8 and not quantization.per_channel:
-        raise InputError("int16x8 weights have one scale per channel: leave out --noper_channel.")
     if qat.epochs and quantization.precision is not Precision.INT8:
         raise InputError("--qat_epochs trains int8: pass --int8, or leave it out.")
     if qat.epochs and not qat.data:
@@ -68,7 +70,7 @@ def check(conversion: Conversion) -> None:
     if verification.max_accuracy_drop is not None and not (
         verification.data or quantization.calibration
     ):
-        raise InputError("--max_accuracy_drop needs labels: pass --data with a csv of them.")
+        raise InputError(NEEDS_LABELS)
     pictures = "a folder of pictures, a csv or an .npz file"
     for flag, path, what, is_one in (
         (

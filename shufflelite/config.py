@@ -131,7 +131,7 @@ def build(
       mapping: Tables as nested mappings.
       schema: A dataclass.
       overrides: "section.key=value" each, which replace values of `mapping`.
-      origin: What errors name.
+      origin: What errors name; "" where there are flags only.
       flags: Flag -> keys of the setting, and its value: these replace values of both.
 
     Raises:
@@ -216,7 +216,7 @@ class _Place:
             length = min(len(keys), len(self.path))
             if keys[:length] == self.path[:length]:
                 return _set_by(setter, repr(self.path[-1]), message)
-        return InputError(f"{self._table(self.path[:-1])}: {message}")
+        return InputError(self._table(self.path[:-1]) + message)
 
     def error_of_table(self, message: str) -> InputError:
         """An error about this table; it names the setter of the key that `message` quotes."""
@@ -224,10 +224,11 @@ class _Place:
             name = repr(".".join(keys[len(self.path) :]))
             if keys[: len(self.path)] == self.path and name in message:
                 return _set_by(setter, name, message)
-        return InputError(f"{self._table(self.path)}: {message}")
+        return InputError(self._table(self.path) + message)
 
     def _table(self, path: Keys) -> str:
-        return f"{self.origin} [{'.'.join(path)}]" if path else self.origin
+        table = f"{self.origin} [{'.'.join(path)}]" if path else self.origin
+        return f"{table.strip()}: " if table else ""
 
 
 def _set_by(setter: str, name: str, message: str) -> InputError:
