@@ -12,8 +12,8 @@ from shufflelite.errors import InputError
 
 TARGETS = r"generic|host|emulated:\w+|adb(:.+)?|ssh:.+"  # as `android_bench` names them
 NEEDS_LABELS = (
-    "--max_accuracy_drop needs labels: pass --data with a csv of them, or a folder that has a folder "
-    "for each class."
+    "--max_accuracy_drop needs labels: pass --data with a csv of them, or a folder that has a "
+    "folder for each class."
 )
 
 
