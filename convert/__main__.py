@@ -75,7 +75,8 @@ def main(argv: list[str]) -> int:
     requested = read_settings()
     from convert import validate
     from convert.bundle import android_app, writer
-    from convert.resolve_model import describe, resolve
+    from convert.conversion import resolve
+    from convert.resolve_model import describe
 
     progress = Progress("convert")
     conversion = resolve(requested)

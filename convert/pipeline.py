@@ -8,11 +8,11 @@ from convert import autotune, tflite_model
 from convert.bundle import writer
 from convert.bundle.report import ConversionReport, make_report
 from convert.calibration_data import PICTURES, Inputs, from_pictures
+from convert.conversion import Conversion
 from convert.io_and_metadata import add_io_and_metadata
 from convert.lowering import lower
 from convert.network import LoadedNetwork, create
 from convert.quantization import mixed_precision, qat, synthetic_inputs
-from convert.resolve_model import Conversion
 from convert.settings import ConversionSettings, Precision
 from convert.tflite_model import File
 from convert.validate import NEEDS_LABELS

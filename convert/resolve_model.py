@@ -2,29 +2,13 @@
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
-from convert.bundle import writer
-from convert.settings import ConversionSettings, Model
+from convert.settings import Model
 from keras_models import checkpoints, registry
 from keras_models.checkpoints import bundled, native
 from keras_models.checkpoints.native import Trained
 from shufflelite.errors import InputError
-
-
-@dataclass(frozen=True)
-class Conversion:
-    """A conversion whose settings are complete, and the folder of its bundle."""
-
-    settings: ConversionSettings
-    folder: Path
-
-
-def resolve(settings: ConversionSettings) -> Conversion:
-    """Completes the settings; see `complete`."""
-    settings = dataclasses.replace(settings, model=complete(settings.model))
-    return Conversion(settings, writer.folder(settings))
 
 
 def complete(model: Model) -> Model:

@@ -4,7 +4,7 @@ import os
 import re
 
 from convert.bundle import writer
-from convert.resolve_model import Conversion
+from convert.conversion import Conversion
 from convert.settings import Precision
 from keras_models import registry
 from keras_models.images import lists

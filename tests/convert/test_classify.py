@@ -14,7 +14,7 @@ from PIL import Image
 
 from convert import classify, pipeline
 from convert.accuracy import models
-from convert.resolve_model import resolve
+from convert.conversion import resolve
 from convert.settings import ConversionSettings, Model, Quantization
 from keras_models import registry
 from keras_models.checkpoints import bundled, native, read_weights

@@ -15,11 +15,12 @@ from PIL import Image
 from convert import classify, export, pipeline
 from convert.accuracy import models
 from convert.calibration_data import Inputs
+from convert.conversion import resolve
 from convert.io_and_metadata import add_io_and_metadata, compatible_readers
 from convert.lowering import lower
 from convert.network import LoadedNetwork, WeightsOrigin, create
 from convert.quantization import quantize
-from convert.resolve_model import complete, resolve
+from convert.resolve_model import complete
 from convert.settings import ConversionSettings, Model, Precision, Quantization, Verification
 from convert.tflite_model import File
 from convert.verification import runner, verify

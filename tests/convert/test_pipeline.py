@@ -18,7 +18,7 @@ from PIL import Image
 from convert import auto_mixed_precision, pipeline
 from convert.accuracy import models
 from convert.bundle.report import ConversionReport
-from convert.resolve_model import resolve
+from convert.conversion import resolve
 from convert.settings import ConversionSettings, Model, Precision, Quantization, Verification
 from convert.verification import verify
 from keras_models.images.decode import load_picture

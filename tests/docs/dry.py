@@ -82,7 +82,7 @@ def check_network(name: str, options: Mapping[str, Any], side: int) -> None:
 def check_convert(module: ModuleType, words: list[str]) -> None:
     """Settings, and their contradictions; files of the reader's own are taken for granted."""
     from convert import validate
-    from convert.resolve_model import resolve
+    from convert.conversion import resolve
     from keras_models.registry import NAMED_WEIGHTS
 
     if len(words) > 1:

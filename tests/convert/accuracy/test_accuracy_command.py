@@ -12,7 +12,7 @@ import pytest
 
 from convert import pipeline
 from convert.calibration_data import Inputs
-from convert.resolve_model import resolve
+from convert.conversion import resolve
 from convert.settings import ConversionSettings, Model, Precision, Quantization, Verification
 from convert.verification import runner
 from keras_models import registry

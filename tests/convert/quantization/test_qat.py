@@ -9,9 +9,9 @@ import pytest
 import tf_keras as keras
 
 from convert import pipeline
+from convert.conversion import resolve
 from convert.network import LoadedNetwork, WeightsOrigin
 from convert.quantization import qat, quantize
-from convert.resolve_model import resolve
 from convert.settings import ConversionSettings, Model, Precision, Qat, Quantization, Verification
 from convert.verification import runner
 from keras_models import registry
