@@ -25,15 +25,10 @@ STATISTICS = re.compile(  # in us
 )
 BANNER = "========== BENCHMARK RESULTS =========="  # of the CompiledModel tool, as its end:
 BANNER_END = re.compile(r"={30,}")
-_FACTS = [  # (fact, its unit in the printed unit, how it is printed)
+_FACTS = [  # (fact, printed units of one of ours, the line)
     (name, unit, re.compile(pattern))
     for name, unit, pattern in (
-        ("headline", 1000, rf"Inference timings in us: Init: {INTEGER},.*"),
-        (  # up to TF 2.3
-            "headline",
-            1000,
-            rf"Average inference timings in us: Warmup: [^,]*, Init: {INTEGER},.*",
-        ),
+        ("headline", 1000, rf"(?:Average i|I)nference timings in us: .*?Init: {INTEGER},.*"),
         ("session", 1, rf"Initialized session in {NUMBER}ms\.?"),
         ("banner", 1, rf"Model initialization: +{NUMBER} ms"),
         ("init_memory_mb", 1, rf"[^:]* footprint[^:]*\(MB\): init={SIGNED} overall=.*"),
@@ -56,9 +51,8 @@ DECLINED = re.compile(
     r" the model graph will not be executed by the delegate\."
 )
 UNAVAILABLE = re.compile(
-    r"(?:Could not create |Couldn't load )?(\w+)"
-    r"(?: acceleration is unsupported on this platform\.| delegate: .*"
-    r"| support library from path: .*)"
+    r"(\w+) acceleration is unsupported on this platform\.|Could not create (\w+) delegate: .*"
+    r"|Couldn't load (\w+) support library from path: .*"
 )
 REPLACING = re.compile(
     rf"Replacing {INTEGER}(?: out of {INTEGER})? node\(s\) with delegate \((.*?)\) node,"
@@ -210,7 +204,8 @@ def _delegates(texts: Iterable[str]) -> tuple[Delegate, ...]:
         elif match := DECLINED.fullmatch(text):
             delegate = Delegate(match[1].lower(), "declined", 0)
         elif match := UNAVAILABLE.fullmatch(text):
-            delegate = Delegate(match[1].lower(), "unavailable", None)
+            name = next(filter(None, match.groups()))
+            delegate = Delegate(name.lower(), "unavailable", None)
         if delegate is not None:
             delegates[delegate.name] = delegate
     return tuple(delegates[name] for name in sorted(delegates))

@@ -1,6 +1,6 @@
 """Downloads and builds the emulated ARM system, once, in the user's cache.
 
-Of the host it changes one thing: it installs `qemu-user` where that is missing and it may.
+The only change to the host: it installs `qemu-user` if that is missing and the user is root.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ from shufflelite import atomic, download
 from shufflelite.errors import InputError
 
 SUITE = "bookworm"  # Debian 12: the release with Python 3.11, which LiteRT's wheel is for
-MIRROR = "SHUFFLELITE_DEBIAN_MIRROR"  # environment variable, for hosts that are no Debian
+MIRROR = "SHUFFLELITE_DEBIAN_MIRROR"  # environment variable, for hosts without Debian's sources
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 PACKAGES = (
     "libc6",
@@ -51,21 +51,21 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class System:
-    """A whole set-up."""
+    """A complete setup."""
 
     folder: Path
     qemu_version: str
-    digest: str  # of the names and hashes of all that it holds
+    digest: str  # of the names and hashes of its packages and wheels
 
 
 def setup(progress: Progress) -> Path:
-    """Makes the system, or finds it made; returns its folder.
+    """Makes the system unless it exists; returns its folder.
 
     Args:
       progress: Called with a line for each step.
 
     Raises:
-      InputError: This host cannot, and what it needs.
+      InputError: This host lacks something; the message says what.
     """
     if sys.platform != "linux" or platform.machine() != "x86_64":
         raise InputError(
@@ -89,7 +89,7 @@ def setup(progress: Progress) -> Path:
 
 
 def is_ready() -> bool:
-    """Whether this version's system is set up."""
+    """Whether the system of this version is set up."""
     try:
         return _folder(qemu_version()).is_dir()
     except (InputError, TargetError):
@@ -97,7 +97,7 @@ def is_ready() -> bool:
 
 
 def find() -> System:
-    """The system that was set up; raises InputError where there is none."""
+    """Returns the system; raises InputError if it is not set up."""
     try:
         version = qemu_version()
     except TargetError as error:
@@ -110,19 +110,19 @@ def find() -> System:
 
 
 def qemu_version() -> str:
-    """The version of the installed QEMU, if the counter knows it."""
-    said = process.run([process.QEMU, "--version"], timeout_s=60)
-    text = said.splitlines()[0] if said else ""
-    found = re.search(r"version (\d+)\.(\d+)(\.\d+)?", text)
-    if not found:
-        raise TargetError(f"expected `{process.QEMU} --version` to tell one, got {text!r}")
-    number = (int(found[1]), int(found[2]))
+    """Returns the version of the installed QEMU; raises InputError if it is not supported."""
+    output = process.run([process.QEMU, "--version"], timeout_s=60)
+    text = output.splitlines()[0] if output else ""
+    match = re.search(r"version (\d+)\.(\d+)(\.\d+)?", text)
+    if not match:
+        raise TargetError(f"expected `{process.QEMU} --version` to print one, got {text!r}")
+    number = (int(match[1]), int(match[2]))
     if not OLDEST <= number < TOO_NEW:
         raise InputError(
-            f"expected QEMU 7.2 to 8, whose plugin interface (version 1) the counter knows, got "
-            f"{found[0].removeprefix('version ')}; install Debian 12's qemu-user"
+            f"expected QEMU 7.2 to 8, whose plugin interface (version 1) the counter uses, got "
+            f"{match[0].removeprefix('version ')}; install Debian 12's qemu-user"
         )
-    return found[0].removeprefix("version ")
+    return match[0].removeprefix("version ")
 
 
 def _check_tools() -> None:
@@ -154,7 +154,7 @@ def _install_qemu(progress: Progress) -> None:
     install = ["apt-get", "install", "--yes", "--no-install-recommends", "qemu-user"]
     try:
         process.run(install, timeout_s=DOWNLOAD_TIMEOUT_S)
-    except TargetError:  # the lists of packages may be old, or not there yet
+    except TargetError:  # the lists of packages may be old or missing
         process.run(["apt-get", "update"], timeout_s=DOWNLOAD_TIMEOUT_S)
         process.run(install, timeout_s=DOWNLOAD_TIMEOUT_S)
 
@@ -172,29 +172,29 @@ def _make(folder: Path, version: str, progress: Progress) -> None:
             f"the emulated target needs a {process.QEMU} with plugins, got one without; install "
             "Debian 12's or Ubuntu 24.04's qemu-user"
         )
-    for dead in folder.parent.glob("*.part"):  # killed: we are alone here
-        shutil.rmtree(dead, ignore_errors=True)
+    for partial in folder.parent.glob("*.part"):  # of killed setups: this one holds the lock
+        shutil.rmtree(partial, ignore_errors=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, suffix=".part") as name:
-        part = Path(name)
-        whole, downloads = part / "system", part / "downloads"
-        whole.mkdir()
+        temporary = Path(name)
+        system, downloads = temporary / "system", temporary / "downloads"
+        system.mkdir()
         downloads.mkdir()
         progress(f"downloading {len(PACKAGES)} packages of Debian for arm64")
-        packages = _packages(part / "apt", downloads, into=whole / process.ROOT)
+        packages = _packages(temporary / "apt", downloads, into=system / process.ROOT)
         progress(f"downloading {' and '.join(WHEELS)} for aarch64")
-        wheels = _wheels(downloads, into=whole / process.SITE)
+        wheels = _wheels(downloads, into=system / process.SITE)
         progress("compiling the counter")
-        _compile(whole / process.COUNTER)
+        _compile(system / process.COUNTER)
         progress("starting it")
-        _try(whole)
+        _try(system)
         manifest = {"qemu": version, "packages": packages, "wheels": wheels}
-        (whole / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
-        whole.rename(folder)
+        (system / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
+        system.rename(folder)
     progress(f"set up: {folder}")
 
 
 def _packages(state: Path, downloads: Path, *, into: Path) -> dict[str, str]:
-    """Unpacks the packages through an apt of their own; file name -> SHA-256."""
+    """Downloads and unpacks the packages with a private apt; file name -> SHA-256."""
     (state / "lists/partial").mkdir(parents=True)
     (state / "cache/archives/partial").mkdir(parents=True)
     (state / "status").touch()
@@ -204,13 +204,13 @@ def _packages(state: Path, downloads: Path, *, into: Path) -> dict[str, str]:
     apt = ["apt-get", f"--config-file={config}", "--quiet"]
     process.run([*apt, "update"], timeout_s=DOWNLOAD_TIMEOUT_S)
     process.run([*apt, "download", *PACKAGES], timeout_s=DOWNLOAD_TIMEOUT_S, cwd=downloads)
-    found = sorted(downloads.glob("*.deb"))
-    for package in found:
+    packages = sorted(downloads.glob("*.deb"))
+    for package in packages:
         process.run(["dpkg", "--extract", str(package), str(into)], timeout_s=300)
-    return {package.name: atomic.sha256(package) for package in found}
+    return {package.name: atomic.sha256(package) for package in packages}
 
 
-# The host's settings hold too (a proxy, say), but not what it does after an update.
+# The host's settings apply too (as a proxy), but not its hooks after an update.
 _APT_CONFIG = """
 APT::Architecture "arm64";
 #clear APT::Architectures;
@@ -231,23 +231,23 @@ Dir::Etc::preferencesparts "/dev/null";
 
 
 def _mirror() -> str:
-    """The host's own Debian mirror: others may be out of its reach."""
+    """Returns the host's own Debian mirror: it may not reach others."""
     targets = process.run(
         ["apt-get", "indextargets", "--format", "$(REPO_URI)", "Identifier: Packages"],
         timeout_s=60,
     )
-    own = [uri for uri in targets.split() if uri.endswith("/debian/")]
-    mirror = os.environ.get(MIRROR) or next(iter(own), None)
+    mirrors = [uri for uri in targets.split() if uri.endswith("/debian/")]
+    mirror = os.environ.get(MIRROR) or next(iter(mirrors), None)
     if mirror is None:
         raise InputError(
-            "expected a Debian mirror among apt's sources, found none: set "
+            "expected a Debian mirror among apt's sources, got none: set "
             f"{MIRROR} to the address of one (https://www.debian.org/mirror/list)"
         )
     return mirror
 
 
 def _wheels(downloads: Path, *, into: Path) -> dict[str, str]:
-    """Unpacks the wheels; file name -> SHA-256."""
+    """Downloads and unpacks the wheels; file name -> SHA-256."""
     requirements = downloads / "requirements.txt"
     lines = (f"{name} --hash=sha256:{sha256}\n" for name, sha256 in WHEELS.items())
     requirements.write_text("".join(lines))
@@ -261,12 +261,12 @@ def _wheels(downloads: Path, *, into: Path) -> dict[str, str]:
         ],
         timeout_s=DOWNLOAD_TIMEOUT_S,
     )
-    found = sorted(downloads.glob("*.whl"))
-    for wheel in found:
+    wheels = sorted(downloads.glob("*.whl"))
+    for wheel in wheels:
         with zipfile.ZipFile(wheel) as archive:
-            wanted = [name for name in archive.namelist() if Path(name).name != UNUSED]
-            archive.extractall(into, wanted)
-    return {wheel.name: atomic.sha256(wheel) for wheel in found}
+            names = [name for name in archive.namelist() if Path(name).name != UNUSED]
+            archive.extractall(into, names)
+    return {wheel.name: atomic.sha256(wheel) for wheel in wheels}
 
 
 def _compile(target: Path) -> None:
@@ -275,12 +275,12 @@ def _compile(target: Path) -> None:
 
 
 def _try(system: Path) -> None:
-    """Starts a guest: it must take itself for the core that it is told to be."""
+    """Starts a guest and checks that it detects the emulated core."""
     core = cores.CORES["a53"]
     guest = process.Guest(core, system, write_bytecode=True)
     guest.close()
     if guest.start["cpuinfo"] != cores.files(core)["proc/cpuinfo"]:
         raise InputError(
-            f"the emulated target needs a {process.QEMU} that leaves /proc/cpuinfo to us (7.2), "
-            "got one that writes its own; install Debian 12's qemu-user"
+            f"the emulated target needs a {process.QEMU} that does not replace /proc/cpuinfo "
+            "(7.2), got one that does; install Debian 12's qemu-user"
         )
