@@ -1,4 +1,4 @@
-"""A phone for tests: speaks the ADB transport protocol, and does in a folder what it is told.
+"""A phone for tests: speaks the ADB transport protocol, and runs commands in a folder.
 
 The real adb server connects to it as to a phone in the network.  Paths of the phone
 (/data/local/tmp, /sys, /proc) become paths below `root` in commands, and are turned back in what
@@ -100,7 +100,7 @@ class Device:
       drops: Called with each command as it starts; True breaks all connections while it runs.
       away_s: How long it then refuses new ones.
       prefix: Words before each pushed program with arguments: an emulator of its processor.
-      commands: All commands that it was told to run.
+      commands: All commands that it ran.
       pushed: Names of the files that were pushed.
       programs: Their paths, of those that may be executed.
     """
@@ -140,9 +140,9 @@ class Device:
         """Writes a file of the phone."""
         file = Path(f"{self.root}{path}")
         file.parent.mkdir(parents=True, exist_ok=True)
-        part = file.with_name(f"{file.name}.part")
-        part.write_text(text if text.endswith("\n") else f"{text}\n")
-        part.replace(file)
+        partial = file.with_name(f"{file.name}.part")
+        partial.write_text(text if text.endswith("\n") else f"{text}\n")
+        partial.replace(file)
 
     def property(self, name: str, value: str) -> None:
         """Sets what its getprop tells."""
@@ -150,12 +150,12 @@ class Device:
 
     def running(self) -> list[int]:
         """The processes of pushed programs that are alive: those that hold a path of its disk."""
-        found = []
+        pids = []
         for entry in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
                 if str(self.root).encode() in (entry / "cmdline").read_bytes():
-                    found.append(int(entry.name))
-        return found
+                    pids.append(int(entry.name))
+        return pids
 
     def kill_programs(self) -> None:
         """Ends them as the kernel does when memory is short."""

@@ -32,7 +32,7 @@ class Transport:
         self._sending = threading.Lock()
 
     def run(self) -> None:
-        """Answers until the other side leaves."""
+        """Answers until the peer closes."""
         count = 0
         try:
             while True:
@@ -79,10 +79,10 @@ class Transport:
     def _read(self, size: int) -> bytes:
         data = bytearray()
         while len(data) < size:
-            part = self.connection.recv(size - len(data))
-            if not part:
+            chunk = self.connection.recv(size - len(data))
+            if not chunk:
                 raise EOFError
-            data += part
+            data += chunk
         return bytes(data)
 
 
@@ -118,7 +118,7 @@ class Stream:
             self.transport.streams.pop(self.number, None)
 
     def end(self) -> None:
-        """The other side has closed it."""
+        """The peer has closed it."""
         self.ended = True
         self.received.put(None)
         self.acknowledged.release()
@@ -131,17 +131,17 @@ class Stream:
             for start in range(0, len(data), MAX_DATA):
                 if self.ended:
                     raise EOFError
-                part = data[start : start + MAX_DATA]
-                self.transport.send(b"WRTE", self.number, self.remote, part)
+                chunk = data[start : start + MAX_DATA]
+                self.transport.send(b"WRTE", self.number, self.remote, chunk)
                 self.acknowledged.acquire()
 
     def read(self, size: int) -> bytes:
         """The next bytes that were received."""
         while len(self._buffer) < size:
-            part = self.received.get()
-            if part is None:
+            chunk = self.received.get()
+            if chunk is None:
                 raise EOFError
-            self._buffer += part
+            self._buffer += chunk
         data, self._buffer = self._buffer[:size], self._buffer[size:]
         return data
 
@@ -205,12 +205,12 @@ class Stream:
             if verb == b"QUIT":
                 return
             if verb == b"STAT":
-                found = _stat(device.there(path))
-                mode, length, when = (found[2], found[6], found[8]) if found else (0, 0, 0)
+                status = _stat(device.there(path))
+                mode, length, when = (status[2], stat[6], stat[8]) if stat else (0, 0, 0)
                 self.write(struct.pack("<4s3I", verb, mode, length, when))
             elif verb in (b"STA2", b"LST2"):
-                found = _stat(device.there(path))
-                fields = (0, *found) if found else (2, *[0] * 10)  # 2: no such file
+                status = _stat(device.there(path))
+                fields = (0, *status) if stat else (2, *[0] * 10)  # 2: no such file
                 self.write(struct.pack("<4sI2Q4IQ3q", verb, *fields))
             elif verb == b"SEND":
                 name, _, mode = path.rpartition(",")
@@ -243,8 +243,8 @@ class Stream:
             self.write(struct.pack("<4sI", b"FAIL", len(wrong)) + wrong)
             return
         for start in range(0, len(data), 64 * 1024):
-            part = data[start : start + 64 * 1024]
-            self.write(struct.pack("<4sI", b"DATA", len(part)) + part)
+            chunk = data[start : start + 64 * 1024]
+            self.write(struct.pack("<4sI", b"DATA", len(chunk)) + chunk)
         self.write(struct.pack("<4sI", b"DONE", 0))
 
 

@@ -1,4 +1,4 @@
-"""Holds LiteRT's ARM kernels against this machine's: every tensor of a network, bit by bit."""
+"""Compares LiteRT's ARM kernels with this machine's: every tensor of a network, bit by bit."""
 
 import contextlib
 import struct
@@ -18,7 +18,7 @@ _OUTPUTS = 8  # of a subgraph: the third field of its table, after tensors and i
 
 
 @dataclass(frozen=True)
-class Tensor:
+class ComparedTensor:
     """One int8 tensor on both machines, over all inputs."""
 
     name: str
@@ -33,8 +33,10 @@ class Tensor:
 class Verification:
     """A model on the host and on an emulated core."""
 
-    tensors: tuple[Tensor, ...]  # all that operators compute, of a copy that gives them all
-    outputs: tuple[Tensor, ...]  # of the file as it is
+    tensors: tuple[
+        ComparedTensor, ...
+    ]  # all that operators compute, of a copy that outputs them all
+    outputs: tuple[ComparedTensor, ...]  # of the file as it is
 
 
 def verify(core: str, path: Path, inputs: Sequence[np.ndarray]) -> Verification:
@@ -53,7 +55,9 @@ def verify(core: str, path: Path, inputs: Sequence[np.ndarray]) -> Verification:
         return Verification(_compare(guest, copy, inputs), _compare(guest, path, inputs))
 
 
-def _compare(guest: process.Guest, path: Path, inputs: Sequence[np.ndarray]) -> tuple[Tensor, ...]:
+def _compare(
+    guest: process.Guest, path: Path, inputs: Sequence[np.ndarray]
+) -> tuple[ComparedTensor, ...]:
     details, here_by_xnnpack, here = _on_host(path, inputs)
     there_by_xnnpack, there = _on_guest(guest, path, inputs)
     by_xnnpack = here_by_xnnpack & there_by_xnnpack
@@ -69,9 +73,9 @@ def _compare(guest: process.Guest, path: Path, inputs: Sequence[np.ndarray]) -> 
     )
 
 
-def _tensor(name: str, by_xnnpack: bool, here: np.ndarray, there: np.ndarray) -> Tensor:
+def _tensor(name: str, by_xnnpack: bool, here: np.ndarray, there: np.ndarray) -> ComparedTensor:
     distance = np.abs(here.astype(np.int16) - there)
-    return Tensor(
+    return ComparedTensor(
         name=name,
         by_xnnpack=by_xnnpack,
         elements=here.size,
@@ -89,8 +93,8 @@ def _on_host(
     interpreter.allocate_tensors()
     (source,), details = interpreter.get_input_details(), interpreter.get_output_details()
     values = []
-    for given in inputs:
-        interpreter.set_tensor(source["index"], given)
+    for array in inputs:
+        interpreter.set_tensor(source["index"], array)
         interpreter.invoke()
         values.append([interpreter.get_tensor(one["index"]) for one in details])
     return details, set(delegated(interpreter)), values
@@ -101,8 +105,8 @@ def _on_guest(
 ) -> tuple[set[int], list[list[np.ndarray]]]:
     names = [guest.folder / f"input{i}.npy" for i in range(len(inputs))]
     results = [guest.folder / f"outputs{i}.npz" for i in range(len(inputs))]
-    for name, given in zip(names, inputs, strict=True):
-        np.save(name, given)
+    for name, array in zip(names, inputs, strict=True):
+        np.save(name, array)
     by_delegate = guest.ask(
         "outputs",
         path=str(path),
@@ -117,11 +121,11 @@ def _on_guest(
 
 
 def expose(data: bytes) -> bytes:
-    """A copy of a .tflite file whose first subgraph also gives each tensor that it computes.
+    """Returns a copy of a .tflite file whose first subgraph also outputs each tensor it computes.
 
-    A delegate keeps the tensors inside a partition to itself, but must hand over those that the
-    graph gives.  The file's own outputs come first, and nothing else of the file moves: a longer
-    list is appended, and the graph made to point to it.
+    A delegate does not return the tensors inside a partition, but must return the graph's outputs.
+    The file's own outputs come first, and nothing else in the file moves: a longer list is
+    appended, and the graph points to it.
     """
     graph = schema.Model.GetRootAs(data, 0).Subgraphs(0)
     indices = [graph.Outputs(i) for i in range(graph.OutputsLength())]
@@ -129,6 +133,6 @@ def expose(data: bytes) -> bytes:
         indices += [operator.Outputs(i) for i in range(operator.OutputsLength())]
     indices = list(dict.fromkeys(index for index in indices if index >= 0))
     copy = bytearray(data) + bytes(-len(data) % 4)
-    place = graph._tab.Pos + graph._tab.Offset(_OUTPUTS)
-    struct.pack_into("<I", copy, place, len(copy) - place)  # relative to where it stands
+    offset = graph._tab.Pos + graph._tab.Offset(_OUTPUTS)
+    struct.pack_into("<I", copy, offset, len(copy) - offset)  # relative to where it stands
     return bytes(copy) + struct.pack(f"<I{len(indices)}i", len(indices), *indices)

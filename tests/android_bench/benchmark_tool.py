@@ -14,18 +14,18 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-FORM = "new"  # "old": TF 2.8, "compiled": the tool of CompiledModel
+VERSION = "new"  # "old": TF 2.8, "compiled": the tool of CompiledModel
 BEHAVIOUR = ""  # "crash", "hang", "declines", "fails", "slow", "garbles" its log, "cuts" its file
-TIMES = ""  # of the inferences of each phase in us, over and over; "": as measured
+TIMES = ""  # of the inferences of each phase in us, repeated; "": as measured
 
 
 def write(
-    path: Path, *, form: str = "new", behaviour: str = "", times_us: Sequence[int] = ()
+    path: Path, *, version: str = "new", behaviour: str = "", times_us: Sequence[int] = ()
 ) -> Path:
     """Writes the program."""
     text = Path(__file__).read_text()
     times = " ".join(map(str, times_us))
-    for name, value in (("FORM", form), ("BEHAVIOUR", behaviour), ("TIMES", times)):
+    for name, value in (("VERSION", version), ("BEHAVIOUR", behaviour), ("TIMES", times)):
         text = text.replace(f'\n{name} = "', f"\n{name} = {value!r}  # ", 1)
     path.write_text(f"#!{sys.executable}\n{text}")
     path.chmod(0o755)
@@ -33,15 +33,15 @@ def write(
 
 
 def say(line: str) -> None:
-    """One line of the tool's log."""
-    if FORM == "old":
+    """Prints a line of the tool's log."""
+    if VERSION == "old":
         print(line, file=sys.stderr, flush=True)
     else:
         print(f"INFO: {line}", flush=True)
 
 
 def stat(times_us: list[int]) -> str:
-    """A line of figures in us."""
+    """Returns a line of statistics in us."""
     ordered = sorted(times_us)
     text = f"count={len(ordered)}"
     if ordered[0] == ordered[-1]:
@@ -52,10 +52,10 @@ def stat(times_us: list[int]) -> str:
             f" max={ordered[-1]:.0f} avg={statistics.fmean(ordered):g}"
             f" std={int(statistics.pstdev(ordered))}"
         )
-    if FORM != "old":
+    if VERSION != "old":
         p5, median, p95 = percentiles(ordered)
         if BEHAVIOUR == "garbles" and len(ordered) > 2:
-            median = p5  # which may well be
+            median = p5  # which is plausible
         text += f" p5={p5:.0f} median={median:.0f} p95={p95:.0f}"
     return text
 
@@ -67,18 +67,20 @@ def percentiles(times_us: list[int]) -> list[int]:
 
 def main() -> int:
     """Runs the model that --graph names."""
-    given = dict(word.removeprefix("--").partition("=")[::2] for word in sys.argv[1:])
-    graph, runs = given["graph"], int(given.get("num_runs", 50))
-    print("STARTING!", file=sys.stderr if FORM == "old" else sys.stdout, flush=True)
+    options = dict(word.removeprefix("--").partition("=")[::2] for word in sys.argv[1:])
+    graph, runs = options["graph"], int(options.get("num_runs", 50))
+    print("STARTING!", file=sys.stderr if VERSION == "old" else sys.stdout, flush=True)
     say("Log parameter values verbosely: [0]")
     say(f"Min num runs: [{runs}]")
-    say(f"Num threads: [{given.get('num_threads', 1)}]")
+    say(f"Num threads: [{options.get('num_threads', 1)}]")
     say(f"Graph: [{graph}]")
-    if given.get("enable_op_profiling") == "true":
+    if options.get("enable_op_profiling") == "true":
         say("Enable op profiling: [1]")
-    if FORM == "old" and "result_file_path" in given:
-        say(f"Unconsumed cmdline flags: --result_file_path={given['result_file_path']}")
-    asked = next((name for name in ("gpu", "nnapi", "xnnpack") if given.get(f"use_{name}")), None)
+    if VERSION == "old" and "result_file_path" in options:
+        say(f"Unconsumed cmdline flags: --result_file_path={options['result_file_path']}")
+    delegate = next(
+        (name for name in ("gpu", "nnapi", "xnnpack") if options.get(f"use_{name}")), None
+    )
     if BEHAVIOUR == "crash":
         os.abort()
     if BEHAVIOUR == "hang":
@@ -89,10 +91,10 @@ def main() -> int:
         start = time.perf_counter()
         interpreter = Interpreter(
             graph,
-            num_threads=int(given.get("num_threads", 1)),
+            num_threads=int(options.get("num_threads", 1)),
             experimental_op_resolver_type=(
                 OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
-                if given.get("use_xnnpack") == "false"
+                if options.get("use_xnnpack") == "false"
                 else OpResolverType.AUTO
             ),
         )
@@ -105,8 +107,8 @@ def main() -> int:
         print("ERROR: Benchmarking failed.", file=sys.stderr)
         return 1
     init_us = int((time.perf_counter() - start) * 1e6)
-    if asked and given[f"use_{asked}"] == "true":
-        name = {"gpu": "GPU", "nnapi": "NNAPI", "xnnpack": "XNNPACK"}[asked]
+    if delegate and options[f"use_{delegate}"] == "true":
+        name = {"gpu": "GPU", "nnapi": "NNAPI", "xnnpack": "XNNPACK"}[delegate]
         if BEHAVIOUR == "declines":
             say(
                 f"Though {name} delegate is explicitly applied, the model graph will not be"
@@ -122,14 +124,14 @@ def main() -> int:
 
     def invoke(count: int) -> list[int]:
         times = []
-        told = [int(time_us) for time_us in TIMES.split()]
+        fixed_us = [int(time_us) for time_us in TIMES.split()]
         for number in range(count):
             begin = time.perf_counter()
             interpreter.invoke()
             if BEHAVIOUR == "slow":
                 time.sleep(0.1)
             measured = int((time.perf_counter() - begin) * 1e6)
-            times.append(told[number % len(told)] if told else measured)
+            times.append(fixed_us[number % len(fixed_us)] if fixed_us else measured)
         return times
 
     def phase(count: int, seconds: float) -> list[int]:
@@ -142,16 +144,16 @@ def main() -> int:
         say("")
         return times
 
-    warmup = phase(int(given.get("warmup_runs", 1)), float(given.get("warmup_min_secs", 0.5)))
-    timed = phase(runs, float(given.get("min_secs", 1)))
+    warmup = phase(int(options.get("warmup_runs", 1)), float(options.get("warmup_min_secs", 0.5)))
+    timed = phase(runs, float(options.get("min_secs", 1)))
     average = statistics.fmean(timed)
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    if FORM != "old" and "result_file_path" in given:
+    if VERSION != "old" and "result_file_path" in options:
         data = result_file(init_us, warmup, timed)
-        Path(given["result_file_path"]).write_bytes(
+        Path(options["result_file_path"]).write_bytes(
             data[: len(data) // 2] if BEHAVIOUR == "cuts" else data
         )
-    if FORM == "compiled":
+    if VERSION == "compiled":
         lines = [
             "\n========== BENCHMARK RESULTS ==========",
             f"Model initialization: {init_us / 1e3:.2f} ms",
@@ -182,10 +184,10 @@ def main() -> int:
     say(
         f"Memory footprint delta from the start of the tool (MB): init=2.5 overall={peak_mb / 10:g}"
     )
-    if given.get("report_peak_memory_footprint") == "true":
+    if options.get("report_peak_memory_footprint") == "true":
         say(f"Overall peak memory footprint (MB) via periodic monitoring: {peak_mb:g}")
-    if given.get("enable_op_profiling") == "true":
-        profile(interpreter, given)
+    if options.get("enable_op_profiling") == "true":
+        profile(interpreter, options)
     return 0
 
 
@@ -207,7 +209,7 @@ def result_file(init_us: int, warmup: list[int], timed: list[int]) -> bytes:
     )
 
 
-def profile(interpreter: object, given: dict[str, str]) -> None:
+def profile(interpreter: object, options: dict[str, str]) -> None:
     """Prints tables of the operators; node i took i + 1 us."""
     nodes = [
         (node["op_name"], i + 1, f"[layer_{i}]:{i}")
@@ -215,15 +217,15 @@ def profile(interpreter: object, given: dict[str, str]) -> None:
         if node["op_name"] != "DELEGATE"
     ]
     total = sum(us for _, us, _ in nodes)
-    file = given.get("profiling_output_csv_file") or given.get("op_profiling_output_file")
-    tab, form, digits = (", ", "{}", "g") if file else ("\t", "[{}]", ".3f")
+    file = options.get("profiling_output_csv_file") or options.get("op_profiling_output_file")
+    tab, cell_format, digits = (", ", "{}", "g") if file else ("\t", "[{}]", ".3f")
 
     def row(*cells: str) -> str:
         return tab.join(cells) if file else tab + tab.join(cells)
 
     def head(text: str) -> str:
         cells = text.split("|")
-        return row(*(form.format(cell) for cell in cells))
+        return row(*(cell_format.format(cell) for cell in cells))
 
     rows, done = {}, 0
     for type_, us, name in nodes:
@@ -255,7 +257,7 @@ def profile(interpreter: object, given: dict[str, str]) -> None:
         *(f"Timings (microseconds): count=1 curr={total}", "Memory (bytes): count=0"),
         f"{len(nodes)} nodes observed",
     ]
-    say = "" if file or FORM == "old" else "INFO: "
+    say = "" if file or VERSION == "old" else "INFO: "
     lines = []
     for title in (
         "Profiling Info for Benchmark Initialization:",

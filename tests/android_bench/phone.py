@@ -33,8 +33,8 @@ def connect(device: Device) -> Device:
 @contextlib.contextmanager
 def opened(device: Device, tool: Path | None, **options: object) -> Iterator[ShellTarget]:
     """The target; afterwards nothing of it may be left on the device."""
-    asked = Options(benchmark_binary=str(tool) if tool else None, **options)  # type: ignore[arg-type]
-    target = adb.open_target(device.serial, options=asked)
+    all_options = Options(benchmark_binary=str(tool) if tool else None, **options)  # type: ignore[arg-type]
+    target = adb.open_target(device.serial, options=all_options)
     try:
         yield target
     finally:

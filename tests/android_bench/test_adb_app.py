@@ -28,8 +28,8 @@ def apk(path: Path, tool: Path) -> Path:
 
 @contextlib.contextmanager
 def app(device: Device, tool: Path | None, **options: object) -> Iterator[ShellTarget]:
-    asked = Options(benchmark_binary=str(tool) if tool else None, **options)  # type: ignore[arg-type]
-    target = adb.open_target(device.serial, options=asked, apk=True)
+    all_options = Options(benchmark_binary=str(tool) if tool else None, **options)  # type: ignore[arg-type]
+    target = adb.open_target(device.serial, options=all_options, apk=True)
     try:
         yield target
     finally:

@@ -65,7 +65,7 @@ def test_models_are_measured_on_the_fastest_core(
 
 
 @pytest.mark.parametrize(
-    ("form", "second_us", "expected", "alone"),
+    ("version", "second_us", "expected", "alone"),
     [
         ("old", 1000, Round(1.0, 1.0, 1.0, 1.0, 2), False),  # of equal times the median is known
         ("old", 2000, Round(1.0, 1.0, 1.0, 1.0, 2), True),
@@ -73,7 +73,7 @@ def test_models_are_measured_on_the_fastest_core(
     ],
 )
 def test_older_and_other_tools_are_understood(
-    form: str,
+    version: str,
     second_us: int,
     expected: Round,
     alone: bool,
@@ -81,13 +81,13 @@ def test_older_and_other_tools_are_understood(
     toys: Mapping[str, Path],
     tmp_path: Path,
 ) -> None:
-    other = benchmark_tool.write(tmp_path / "tool", form=form, times_us=(1000, second_us))
+    other = benchmark_tool.write(tmp_path / "tool", version=version, times_us=(1000, second_us))
     with opened(device, other) as target:
         session = target.load(toys["int8"], warmup=0, seed=0)
         assert session.measure(runs=2) == expected
         facts = session.finish()
     assert ("one start of the tool for each inference" in facts.notes) == alone
-    assert ("CompiledModel" in facts.runtime_version) == (form == "compiled")
+    assert ("CompiledModel" in facts.runtime_version) == (version == "compiled")
 
 
 def test_a_seed_is_told_to_have_no_effect_where_one_was_asked_for(
@@ -95,8 +95,8 @@ def test_a_seed_is_told_to_have_no_effect_where_one_was_asked_for(
 ) -> None:
     with opened(device, tool) as target:
         notes = [target.load(toys["int8"], warmup=0, seed=seed).finish().notes for seed in (0, 7)]
-    told = "the seed has no effect: the tool there fills the inputs by itself"
-    assert [told in one for one in notes] == [False, True]
+    note = "the seed has no effect: the tool there fills the inputs by itself"
+    assert [note in one for one in notes] == [False, True]
 
 
 def test_the_profile_has_the_time_of_each_operator(

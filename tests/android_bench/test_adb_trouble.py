@@ -146,11 +146,11 @@ def test_a_run_that_is_killed_is_no_result(
         ("cuts", "the result file is cut off or damaged"),
     ],
 )
-@pytest.mark.parametrize("form", ["new", "compiled"])
+@pytest.mark.parametrize("version", ["new", "compiled"])
 def test_a_log_is_believed_only_if_the_result_file_says_the_same(
     behaviour: str,
     message: str,
-    form: str,
+    version: str,
     device: Device,
     toys: Mapping[str, Path],
     tmp_path: Path,
@@ -158,13 +158,13 @@ def test_a_log_is_believed_only_if_the_result_file_says_the_same(
     # Of these the median could be 1000 us, for all that mean and deviation tell.
     times_us = (1000, 1010, 1010, 1010, 1100)
     program = benchmark_tool.write(
-        tmp_path / "tool", form=form, behaviour=behaviour, times_us=times_us
+        tmp_path / "tool", version=version, behaviour=behaviour, times_us=times_us
     )
     if behaviour:
         assert message in refused(device, program, toys["int8"], runs=5)
     else:
-        found = measured(device, program, toys["int8"], runs=5)
-        assert found == Round(1.01, 1.0, 1.1, 1.0, 5)
+        measured_round = measured(device, program, toys["int8"], runs=5)
+        assert measured_round == Round(1.01, 1.0, 1.1, 1.0, 5)
 
 
 @pytest.mark.parametrize("delegate", ["gpu", "nnapi", "xnnpack"])
@@ -220,8 +220,8 @@ def test_ctrl_c_leaves_nothing_behind(
             return False
 
         device.drops = drops
-        _, said = bench.communicate(timeout=60)
+        _, stderr = bench.communicate(timeout=60)
         pressed[0].join()
-    assert said == "bench: interrupted; no file was left half-written\n"
+    assert stderr == "bench: interrupted; no file was left half-written\n"
     assert bench.returncode == 130
     assert_clean(device)

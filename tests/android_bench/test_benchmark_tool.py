@@ -61,9 +61,9 @@ def test_parse_takes_both_orders_of_the_streams(line_end: str) -> None:
     rng = random.Random(5)
     for version in printer.VERSIONS.values():
         run = printer.random_run(rng)
-        said = printer.lines(run, version)
+        streams = printer.lines(run, version)
         for order in (("out", "err"), ("err", "out")):
-            lines = [line for stream in order for one, line in said if one == stream]
+            lines = [line for stream in order for one, line in streams if one == stream]
             text = (
                 printer.logcat(lines, version, pid=7)
                 if version.logcat

@@ -1,4 +1,4 @@
-"""The benchmark tool's program: found, fetched once from a server of our own, and checked."""
+"""The benchmark tool's program: found, downloaded once from a local server, and checked."""
 
 import hashlib
 import http.server
@@ -68,14 +68,14 @@ def find(folder: Path, *, path: object = None, abis: str = "arm64-v8a") -> binar
 def test_the_official_tool_is_fetched_once_and_its_hash_recorded(
     server: Server, tmp_path: Path
 ) -> None:
-    found = find(tmp_path)
-    assert found.path.read_bytes() == AARCH64
-    assert found.sha256 == hashlib.sha256(AARCH64).hexdigest()
+    binary = find(tmp_path)
+    assert binary.path.read_bytes() == AARCH64
+    assert binary.sha256 == hashlib.sha256(AARCH64).hexdigest()
     record = json.loads((tmp_path / "android_aarch64_benchmark_model.json").read_text())
-    assert record["sha256"] == found.sha256
+    assert record["sha256"] == binary.sha256
     assert record["url"].startswith("http://127.0.0.1")
     server.content = elf(183) + b"newer"  # the server's file changes daily
-    assert find(tmp_path) == found
+    assert find(tmp_path) == binary
     assert server.requests == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "android_aarch64_benchmark_model",

@@ -200,7 +200,7 @@ def test_an_exposed_copy_gives_every_tensor_that_is_computed(toys: Mapping[str, 
     exposed = expose(data)
     changed = [i for i, (a, b) in enumerate(zip(data, exposed, strict=False)) if a != b]
     assert changed
-    assert changed[-1] - changed[0] < 4  # the place that tells where the list of outputs is
+    assert changed[-1] - changed[0] < 4  # the offset of the list of outputs
 
     plain = Interpreter(model_content=data)
     plain.allocate_tensors()
@@ -215,13 +215,13 @@ def test_an_exposed_copy_gives_every_tensor_that_is_computed(toys: Mapping[str, 
 
 @pytest.mark.parametrize("core", ["a53", "i8mm"])
 def test_a_toy_is_equal_bit_by_bit(toys: Mapping[str, Path], core: str) -> None:
-    found = verify(core, toys["int8"], inputs(toys["int8"], 3))
-    assert not any(tensor.differences for tensor in (*found.tensors, *found.outputs))
-    assert [tensor.elements for tensor in found.tensors] == [
+    verification = verify(core, toys["int8"], inputs(toys["int8"], 3))
+    assert not any(tensor.differences for tensor in (*verification.tensors, *verification.outputs))
+    assert [tensor.elements for tensor in verification.tensors] == [
         3 * n for n in (10, 16 * 16 * 8, 16 * 16 * 8, 16 * 16 * 16, 16)
     ]
-    assert all(tensor.by_xnnpack for tensor in found.tensors)
-    assert [tensor.elements for tensor in found.outputs] == [3 * 10]
+    assert all(tensor.by_xnnpack for tensor in verification.tensors)
+    assert [tensor.elements for tensor in verification.outputs] == [3 * 10]
 
 
 @pytest.mark.slow
@@ -232,10 +232,10 @@ def test_qemus_wrong_matrix_products_are_seen(
     with_sme = dataclasses.replace(cores.CORES["i8mm"], qemu_cpu="max")
     monkeypatch.setattr(cores, "CORES", {**cores.CORES, "sme": with_sme})
     path = networks["mobilenet_v1_x0.25"]
-    found = verify("sme", path, inputs(path, 1))
+    verification = verify("sme", path, inputs(path, 1))
     if not setup.find().qemu_version.startswith("7.2."):
         pytest.skip("only QEMU 7.2 is known to be wrong")
-    compared = (*found.tensors, *found.outputs)
+    compared = (*verification.tensors, *verification.outputs)
     wrong = sum(tensor.differences for tensor in compared)
     assert wrong > sum(tensor.elements for tensor in compared) / 2
 
@@ -257,10 +257,10 @@ def test_counts_are_those_measured_before(
 def test_a_networks_operators_sum_to_the_whole(networks: Mapping[str, Path], core: str) -> None:
     path = networks["shufflenet_v2_x0.5"]
     data = path.read_bytes()
-    found = profile(data, EmulatedTarget(core))
-    assert [one.type for one in found] == [one.type for one in read_operators(data)]
+    operators = profile(data, EmulatedTarget(core))
+    assert [one.type for one in operators] == [one.type for one in read_operators(data)]
     whole = sum(count(core, path).values())
-    assert sum(one.cost for one in found) == pytest.approx(whole, rel=0.005)
+    assert sum(one.cost for one in operators) == pytest.approx(whole, rel=0.005)
 
 
 @pytest.mark.slow
@@ -269,8 +269,10 @@ def test_a_networks_operators_sum_to_the_whole(networks: Mapping[str, Path], cor
 def test_every_tensor_of_a_network_is_equal_bit_by_bit(
     networks: Mapping[str, Path], name: str, core: str
 ) -> None:
-    found = verify(core, networks[name], inputs(networks[name], 2))
-    assert [tensor for tensor in found.tensors if tensor.differences] == []
-    assert [tensor for tensor in found.outputs if tensor.differences] == []
-    assert all(tensor.by_xnnpack for tensor in found.tensors)
-    assert min(tensor.distinct for tensor in found.tensors) > 64  # none is (almost) a constant
+    verification = verify(core, networks[name], inputs(networks[name], 2))
+    assert [tensor for tensor in verification.tensors if tensor.differences] == []
+    assert [tensor for tensor in verification.outputs if tensor.differences] == []
+    assert all(tensor.by_xnnpack for tensor in verification.tensors)
+    assert (
+        min(tensor.distinct for tensor in verification.tensors) > 64
+    )  # none is (almost) a constant

@@ -152,7 +152,7 @@ def test_a_command_that_hangs_is_ended() -> None:
 def test_two_set_ups_at_once_make_one_and_the_next_downloads_nothing(
     cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said: list[list[str]] = [[], []]
+    progress: list[list[str]] = [[], []]
     failures: list[InputError] = []
 
     def work(lines: list[str]) -> None:
@@ -161,7 +161,7 @@ def test_two_set_ups_at_once_make_one_and_the_next_downloads_nothing(
         except InputError as error:
             failures.append(error)
 
-    threads = [threading.Thread(target=work, args=(lines,)) for lines in said]
+    threads = [threading.Thread(target=work, args=(lines,)) for lines in progress]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -169,7 +169,7 @@ def test_two_set_ups_at_once_make_one_and_the_next_downloads_nothing(
     if failures:
         pytest.skip(str(failures[0]))
     made = setup.find()
-    assert sorted(lines[-1].split(":")[0] for lines in said) == ["already set up", "set up"]
+    assert sorted(lines[-1].split(":")[0] for lines in progress) == ["already set up", "set up"]
     assert [path.name for path in cache.iterdir()] == [made.folder.name]
 
     manifest = json.loads((made.folder / "manifest.json").read_text())

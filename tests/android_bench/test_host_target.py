@@ -36,9 +36,9 @@ def facts(path: Path, *, runtime: str = "litert", delegate: str = "xnnpack") -> 
 
 def test_each_run_yields_its_own_time(toys: Mapping[str, Path]) -> None:
     with session(toys["float"]) as worker:
-        found = worker.measure(runs=7)
-    assert found.runs == 7
-    assert 0 < found.min_ms <= found.p5_ms <= found.median_ms <= found.p95_ms
+        times = worker.measure(runs=7)
+    assert times.runs == 7
+    assert 0 < times.min_ms <= times.p5_ms <= times.median_ms <= times.p95_ms
 
 
 def test_the_worker_does_not_load_tensorflow(toys: Mapping[str, Path]) -> None:
@@ -64,16 +64,16 @@ def test_peak_memory_counts_the_weights_of_this_model_alone(toys: Mapping[str, P
 
 
 def test_the_delegate_takes_a_float_network_whole(toys: Mapping[str, Path]) -> None:
-    found = facts(toys["float"])
-    assert (found.delegate_partitions, found.undelegated_operators) == (1, {})
+    reported = facts(toys["float"])
+    assert (reported.delegate_partitions, reported.undelegated_operators) == (1, {})
 
 
 def test_without_its_delegate_the_runtime_computes_everything_itself(
     toys: Mapping[str, Path],
 ) -> None:
-    found = facts(toys["int8"], delegate="none")
-    assert found.delegate_partitions == 0
-    assert sum(found.undelegated_operators.values()) == 5
+    reported = facts(toys["int8"], delegate="none")
+    assert reported.delegate_partitions == 0
+    assert sum(reported.undelegated_operators.values()) == 5
 
 
 def test_a_profile_without_the_delegate_is_of_operators_without_it(
@@ -85,7 +85,7 @@ def test_a_profile_without_the_delegate_is_of_operators_without_it(
 
 
 @pytest.mark.parametrize(
-    ("glued", "told"),
+    ("joined", "expected"),
     [
         (
             "XNNPack delegate failed to reshape runtimeNode number 29 (X) failed to prepare.",
@@ -104,16 +104,18 @@ def test_a_profile_without_the_delegate_is_of_operators_without_it(
         ("", "MemoryError"),
     ],
 )
-def test_what_the_runtime_glues_together_is_told_apart_and_once(glued: str, told: str) -> None:
-    assert host_worker.reason(MemoryError(glued)) == told
+def test_messages_that_the_runtime_joins_are_split_and_kept_once(
+    joined: str, expected: str
+) -> None:
+    assert host_worker.reason(MemoryError(joined)) == expected
 
 
 @pytest.mark.skipif(not importlib.util.find_spec("tflite_runtime"), reason="no tflite-runtime")
 def test_the_old_runtime_delegates_nothing_of_an_int8_network(toys: Mapping[str, Path]) -> None:
-    found = facts(toys["int8"], runtime="tflite-runtime")
-    assert found.runtime_version == "2.14.0"
-    assert found.delegate_partitions == 0
-    assert sum(found.undelegated_operators.values()) == 5
+    reported = facts(toys["int8"], runtime="tflite-runtime")
+    assert reported.runtime_version == "2.14.0"
+    assert reported.delegate_partitions == 0
+    assert sum(reported.undelegated_operators.values()) == 5
 
 
 def test_delegation_follows_each_delegate_back_to_its_inputs() -> None:

@@ -41,8 +41,8 @@ def test_an_action_ends_though_it_is_interrupted_again_and_again(
         for _ in range(10):
             run.send_signal(stop)
             time.sleep(0.2)
-        said, complaint = run.communicate(timeout=60)
-    assert (said, run.returncode) == ("done\n", code)
+        stdout, complaint = run.communicate(timeout=60)
+    assert (stdout, run.returncode) == ("done\n", code)
     assert complaint.startswith("bench: ")
     assert len(complaint.splitlines()) == 1
 

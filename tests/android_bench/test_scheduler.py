@@ -14,7 +14,7 @@ from tests.android_bench.rows import row
 
 @dataclass
 class Core:
-    """A target on this machine; nothing is asked of it here."""
+    """A target on this machine; it is never used here."""
 
     def machine(self) -> Machine:
         raise NotImplementedError
@@ -60,21 +60,21 @@ class Work:
 
 
 def run(targets: dict[str, Core], work: Callable[[str], str]) -> dict[str, str]:
-    found: dict[str, str] = {}
+    finished: dict[str, str] = {}
 
     def done(name: str, result: str) -> None:
         assert threading.current_thread() is threading.main_thread()
-        found[name] = result
+        finished[name] = result
 
     scheduler.run(targets, work, done=done)
-    return found
+    return finished
 
 
 def test_devices_work_at_the_same_time_and_this_machine_alone() -> None:
     work = Work("adb:a", "ssh:b")
     targets = {"host": Core(), "adb:a": Phone("1"), "emulated:a53": Core(), "ssh:b": Phone("2")}
-    found = run(targets, work)
-    assert found == {name: f"of {name}" for name in targets}
+    finished = run(targets, work)
+    assert finished == {name: f"of {name}" for name in targets}
     assert work.met["adb:a"] == work.met["ssh:b"] == {"adb:a", "ssh:b"}
     assert work.met["host"] == {"host"}
     assert work.met["emulated:a53"] == {"emulated:a53"}
@@ -96,7 +96,7 @@ def test_one_device_needs_no_thread(identities: str) -> None:
 
 def test_what_one_raises_comes_after_the_others_are_done() -> None:
     raised = threading.Event()
-    found: dict[str, str] = {}
+    finished: dict[str, str] = {}
 
     def work(name: str) -> str:
         if name == "adb:a":
@@ -106,8 +106,8 @@ def test_what_one_raises_comes_after_the_others_are_done() -> None:
         return name
 
     with pytest.raises(ValueError, match="a defect"):
-        scheduler.run({"adb:a": Phone("1"), "adb:b": Phone("2")}, work, done=found.__setitem__)
-    assert found == {"adb:b": "adb:b"}
+        scheduler.run({"adb:a": Phone("1"), "adb:b": Phone("2")}, work, done=finished.__setitem__)
+    assert finished == {"adb:b": "adb:b"}
 
 
 def test_all_are_stopped_where_nobody_takes_the_results() -> None:
@@ -141,13 +141,13 @@ def test_rows_of_several_threads_stay_together(tmp_path: Path) -> None:
         thread.start()
     for thread in threads:
         thread.join(timeout=60)
-    found = results.read(out)
+    rows = results.read(out)
 
     def batches() -> Iterator[list[results.Row]]:
-        for start in range(0, len(found), len(models)):
-            yield found[start : start + len(models)]
+        for start in range(0, len(rows), len(models)):
+            yield rows[start : start + len(models)]
 
-    assert len(found) == 6 * 20 * len(models)
+    assert len(rows) == 6 * 20 * len(models)
     for batch in batches():
         assert [one.model for one in batch] == [f"{model}" for model in models]
         assert len({one.cpu for one in batch}) == 1

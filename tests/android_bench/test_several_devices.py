@@ -92,16 +92,18 @@ def test_devices_are_measured_at_the_same_time_and_one_that_drops_out_costs_no_o
     meet(devices, lambda device: device is lost and bool(device.close()), runs=3)
     out = tmp_path / "rows.jsonl"
     with bench(devices, tool, toys["int8"], out, runs=3) as running:
-        table, said = running.communicate(timeout=120)
-    assert running.returncode == 1, said
+        table, stderr = running.communicate(timeout=120)
+    assert running.returncode == 1, stderr
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     assert [(row["target"], row["rounds"]) for row in rows] == [(f"adb:{steady.serial}", 2)]
     assert f"adb:{steady.serial}, Google Pixel Test" in table
-    lines = said.splitlines()
+    lines = stderr.splitlines()
     assert all(line.startswith("android_bench: ") for line in lines)
     for device in devices:
         assert f"android_bench: adb:{device.serial}: measuring rounds: 2" in lines
-    assert f"android_bench: int8 on adb:{lost.serial}: adb:{lost.serial}: expected it back" in said
+    assert (
+        f"android_bench: int8 on adb:{lost.serial}: adb:{lost.serial}: expected it back" in stderr
+    )
     assert lines[-1].endswith("stays on the device: remove it")
     assert_clean(steady)
 
@@ -120,10 +122,10 @@ def test_ctrl_c_ends_all_devices_and_leaves_nothing_behind(
         for _ in range(presses):
             running.send_signal(signal.SIGINT)
             time.sleep(0.1)
-        _, said = running.communicate(timeout=120)
-    assert running.returncode == 130, said
-    assert said.splitlines()[-1] == "android_bench: interrupted; no file was left half-written"
-    assert "Traceback" not in said
+        _, stderr = running.communicate(timeout=120)
+    assert running.returncode == 130, stderr
+    assert stderr.splitlines()[-1] == "android_bench: interrupted; no file was left half-written"
+    assert "Traceback" not in stderr
     assert not out.exists()
     for device in devices:
         assert_clean(device)

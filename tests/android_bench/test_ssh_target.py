@@ -100,13 +100,13 @@ def wire(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
 
 def of_folder(folder: str) -> list[str]:
     """Command lines of the processes that hold a path of the folder."""
-    found = []
+    lines = []
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
             if folder in line:
-                found.append(line)
-    return found
+                lines.append(line)
+    return lines
 
 
 def assert_clean(folder: str) -> None:
@@ -119,8 +119,8 @@ def assert_clean(folder: str) -> None:
 
 @contextlib.contextmanager
 def opened(tool: Path | str, where: str = "board", **options: object) -> Iterator[ShellTarget]:
-    asked = Options(benchmark_binary=str(tool), **options)  # type: ignore[arg-type]
-    target = ssh.open_target(where, options=asked)
+    all_options = Options(benchmark_binary=str(tool), **options)  # type: ignore[arg-type]
+    target = ssh.open_target(where, options=all_options)
     folder = ""
     try:
         target.make_folder()
@@ -335,7 +335,7 @@ def test_ctrl_c_leaves_nothing_behind(
         for _ in range(30 if how == "often" else 1):
             bench.send_signal(signal.SIGKILL if how == "killed" else signal.SIGINT)
             time.sleep(0.05)
-        _, said = bench.communicate(timeout=60)
+        _, stderr = bench.communicate(timeout=60)
     if how == "killed":  # no program can clean up then; but its connection ends
         end = time.monotonic() + 60  # the tool ends before
         while of_folder("ControlPath=/tmp/shufflelite-ssh-") and time.monotonic() < end:
@@ -344,6 +344,6 @@ def test_ctrl_c_leaves_nothing_behind(
         for left in (folder, *Path("/tmp").glob("shufflelite-ssh-*")):
             shutil.rmtree(left)
         return
-    assert said == "bench: interrupted; no file was left half-written\n"
+    assert stderr == "bench: interrupted; no file was left half-written\n"
     assert bench.returncode == 130
     assert_clean(folder)

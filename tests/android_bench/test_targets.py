@@ -1,4 +1,4 @@
-"""What each target has and has not, told before anything runs."""
+"""What each target supports, checked before anything runs."""
 
 import os
 
@@ -12,7 +12,7 @@ from shufflelite.errors import InputError
 
 
 @pytest.mark.parametrize(
-    ("spec", "asked", "message"),
+    ("spec", "options", "message"),
     [
         ("hots", {}, "Unknown target 'hots'. Did you mean 'host'? Known: host, adb, adb-apk, ssh"),
         ("host:1", {}, "Unknown target 'host:1'. Did you mean 'host'?"),
@@ -43,16 +43,16 @@ from shufflelite.errors import InputError
     ],
 )
 def test_what_a_target_never_has_is_told_without_asking_it(
-    spec: str, asked: dict[str, object], message: str, monkeypatch: pytest.MonkeyPatch
+    spec: str, options: dict[str, object], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     with pytest.raises(FlagError) as caught:
-        targets.check(spec, Options(**asked))  # type: ignore[arg-type]
+        targets.check(spec, Options(**options))  # type: ignore[arg-type]
     assert message in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("spec", "asked"),
+    ("spec", "options"),
     [
         ("host", {"delegate": "none", "threads": 8, "runtime": "tflite-runtime"}),
         ("emulated:i8mm", {"profile": True}),
@@ -61,10 +61,10 @@ def test_what_a_target_never_has_is_told_without_asking_it(
     ],
 )
 def test_what_a_target_has_may_be_asked_for(
-    spec: str, asked: dict[str, object], monkeypatch: pytest.MonkeyPatch
+    spec: str, options: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
-    targets.check(spec, Options(**asked))  # type: ignore[arg-type]
+    targets.check(spec, Options(**options))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("port", ["abc", "", "0", "65536", "-1", "5037.0"])

@@ -73,7 +73,7 @@ class Run:
     init_kb: int
     overall_kb: int
     peak_mb: float | None
-    delegate: str | None = None  # asked for
+    delegate: str | None = None  # requested
     outcome: str | None = None
     kernels: int | None = None
     nodes: int = 60
@@ -118,20 +118,20 @@ def average(values: Sequence[int]) -> float:
 
 def lines(run: Run, version: Version) -> list[tuple[str, str]]:
     """The output as (stream or severity, line)."""
-    said: list[tuple[str, str]] = []
+    printed: list[tuple[str, str]] = []
 
     def say(text: str, severity: str = "INFO", stream: str = "out") -> None:
         prefix = f"{severity}: " if version.prefix else ""
-        said.append((stream, prefix + text))
+        printed.append((stream, prefix + text))
 
     def litert(text: str) -> None:
         source = "[benchmark_litert_model.h:89] " if version.source else ""
         severity = "" if version.logcat else "INFO: "  # LiteRT never writes without
-        for number, part in enumerate(text.split("\n")):
-            said.append(("err", (severity + source if number == 0 else "") + part))
+        for number, line in enumerate(text.split("\n")):
+            printed.append(("err", (severity + source if number == 0 else "") + line))
 
     def runtime(text: str, severity: str = "INFO") -> None:
-        said.append(("err", text if version.logcat else f"{severity}: {text}"))
+        printed.append(("err", text if version.logcat else f"{severity}: {text}"))
 
     def parameter(name: str, value: object) -> None:
         say(f"{name}{version.colon} [{value}]")
@@ -170,10 +170,10 @@ def lines(run: Run, version: Version) -> list[tuple[str, str]]:
             f" but terminate if exceeding {g(loop[2])} seconds."
         )
         say(statistics(values, percentiles=version.percentiles))
-        said.append(("out", ""))
+        printed.append(("out", ""))
     if version.compiled:
         _results(run, litert)
-        return said
+        return printed
     first = run.warmup_us[0] if run.warmup_us else 0
     warmup, regular = g(average(run.warmup_us)), g(average(run.regular_us))
     if version.headline == "new":
@@ -197,7 +197,7 @@ def lines(run: Run, version: Version) -> list[tuple[str, str]]:
             say("- VmRSS              : 25 MB")
             say("+ RssAnnon           : 18 MB")
             say("+ RssFile + RssShmem : 7 MB")
-    return said
+    return printed
 
 
 def _delegate(run: Run, version: Version, say, runtime) -> None:
@@ -206,7 +206,7 @@ def _delegate(run: Run, version: Version, say, runtime) -> None:
         "gpu": "LITERT_CL" if version.compiled else "TfLiteGpuDelegateV2",
         "nnapi": "TfLiteNnapiDelegate",
     }.get(run.delegate or "")
-    told = {"xnnpack": "XNNPACK", "gpu": "GPU", "nnapi": "NNAPI"}.get(run.delegate or "")
+    title = {"xnnpack": "XNNPACK", "gpu": "GPU", "nnapi": "NNAPI"}.get(run.delegate or "")
     if runtime_name is None or run.outcome is None:
         runtime("Created TensorFlow Lite XNNPACK delegate for CPU.")
         return
@@ -226,22 +226,22 @@ def _delegate(run: Run, version: Version, say, runtime) -> None:
     verb, how = ("Explicitly applied", "by") if new else ("Applied", "w/")
     if run.outcome == "whole":
         say(
-            f"{verb} {told} delegate, and the model graph will be completely executed {how} the"
+            f"{verb} {title} delegate, and the model graph will be completely executed {how} the"
             " delegate."
         )
     elif run.outcome == "partial":
         many = f" w/ {run.kernels} delegate kernels" if new else ""
         say(
-            f"{verb} {told} delegate, and the model graph will be partially executed {how} the"
+            f"{verb} {title} delegate, and the model graph will be partially executed {how} the"
             f" delegate{many}."
         )
     elif run.outcome == "declined":
         say(
-            f"Though {told} delegate is explicitly applied, the model graph will not be executed"
+            f"Though {title} delegate is explicitly applied, the model graph will not be executed"
             " by the delegate."
         )
     elif run.outcome == "unavailable":
-        say(f"{told} acceleration is unsupported on this platform.", "WARN")
+        say(f"{title} acceleration is unsupported on this platform.", "WARN")
 
 
 def _results(run: Run, litert) -> None:
@@ -271,13 +271,13 @@ def _results(run: Run, litert) -> None:
 
 def text(run: Run, version: Version, *, pid: int = 4321, profile: Sequence[str] = ()) -> str:
     """All of the output, which ends with the lines of a profile."""
-    said = [line for _, line in lines(run, version)] + [*profile]
+    printed = [line for _, line in lines(run, version)] + [*profile]
     if version.logcat:
-        return logcat(said, version, pid=pid)
-    return "".join(line + version.end for line in said)
+        return logcat(printed, version, pid=pid)
+    return "".join(line + version.end for line in printed)
 
 
-def logcat(said: Sequence[str], version: Version, *, pid: int) -> str:
+def logcat(printed: Sequence[str], version: Version, *, pid: int) -> str:
     if version.logcat == "threadtime":
         head = "11-02 08:15:04.407 {pid:5} {pid:5} I {tag}  : "
     else:
@@ -286,7 +286,7 @@ def logcat(said: Sequence[str], version: Version, *, pid: int) -> str:
         head.format(pid=pid, tag="litert" if "[benchmark_litert" in line else "tflite")
         + line
         + "\n"
-        for line in said
+        for line in printed
     )
 
 

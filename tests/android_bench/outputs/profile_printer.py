@@ -42,7 +42,7 @@ LITERT_TYPES = {
 def random_operators(
     rng: random.Random, runs: int, types: dict[str, str], *, fractional: bool
 ) -> list[Operator]:
-    found = []
+    operators = []
     for index in range(rng.randint(1, 14)):
         type_ = rng.choice(list(types))
         base = math.exp(rng.uniform(0, math.log(20_000)))
@@ -50,12 +50,12 @@ def random_operators(
         us = [random_us(rng, calls, base) for _ in range(runs)]
         if fractional and rng.random() < 0.1:
             us[0] = us[0][1:]  # not called in each run
-        found.append(Operator(types[type_].format(index), type_, us))
-    return found
+        operators.append(Operator(types[type_].format(index), type_, us))
+    return operators
 
 
 def random_profile(rng: random.Random, *, runs: int | None = None) -> Profile:
-    """A profile of the classic tool; of LiteRT's where `runs` is given."""
+    """A profile of the classic tool; of LiteRT's if `runs` is set."""
     if runs is not None:
         return Profile(random_operators(rng, runs, LITERT_TYPES, fractional=False), runs)
     runs = rng.choice([1, 2, 10, 50])
@@ -75,12 +75,12 @@ def random_profile(rng: random.Random, *, runs: int | None = None) -> Profile:
 
 def expected(operators: Sequence[Operator], runs: int) -> list[tuple[str, str, float, int]]:
     """(name, type, ms per inference, whole calls per inference)."""
-    found = []
+    rows = []
     for op in operators:
         flat = [us for one in op.us for us in one]
         if flat:
-            found.append((op.name, op.type, sum(flat) / runs / 1000, len(flat) // runs))
-    return found
+            rows.append((op.name, op.type, sum(flat) / runs / 1000, len(flat) // runs))
+    return rows
 
 
 def profile_lines(profile: Profile, version: Version) -> list[str]:
@@ -88,36 +88,36 @@ def profile_lines(profile: Profile, version: Version) -> list[str]:
     if version.profile in ("2.1.6", "2.2"):
         return ["INFO: [benchmark_litert_model.h:192] ", *_litert(profile, version)]
     prefix = "INFO: " if version.prefix else ""
-    said = []
+    printed = []
     if not version.compiled:
         if profile.initial:
-            said.append(prefix + "Profiling Info for Benchmark Initialization:")
-            said += [*_tables(profile.initial, 1, version, csv=False), "", ""]
-        said.append(prefix + "Operator-wise Profiling Info for Regular Benchmark Runs:")
-    return [*said, *_graphs(profile, version, csv=False), "", ""]
+            printed.append(prefix + "Profiling Info for Benchmark Initialization:")
+            printed += [*_tables(profile.initial, 1, version, csv=False), "", ""]
+        printed.append(prefix + "Operator-wise Profiling Info for Regular Benchmark Runs:")
+    return [*printed, *_graphs(profile, version, csv=False), "", ""]
 
 
 def csv(profile: Profile, version: Version) -> str:
-    said = []
+    printed = []
     if profile.initial:
-        said.append("Profiling Info for Benchmark Initialization:")
-        said += [*_tables(profile.initial, 1, version, csv=True), "", ""]
-    said.append("Operator-wise Profiling Info for Regular Benchmark Runs:")
-    said += [*_graphs(profile, version, csv=True), "", ""]
-    return "".join(line + version.end for line in said)
+        printed.append("Profiling Info for Benchmark Initialization:")
+        printed += [*_tables(profile.initial, 1, version, csv=True), "", ""]
+    printed.append("Operator-wise Profiling Info for Regular Benchmark Runs:")
+    printed += [*_graphs(profile, version, csv=True), "", ""]
+    return "".join(line + version.end for line in printed)
 
 
 def _graphs(profile: Profile, version: Version, *, csv: bool) -> list[str]:
-    said = ["Primary graph (name: main) profile:"] if profile.subgraph else []
-    said += _tables(profile.operators, profile.runs, version, csv=csv)
+    printed = ["Primary graph (name: main) profile:"] if profile.subgraph else []
+    printed += _tables(profile.operators, profile.runs, version, csv=csv)
     if profile.subgraph:
         title = "Subgraph (index: 1, name: body) "
-        said += [f"{title}profile:"]
-        said += _tables(profile.subgraph, profile.runs, version, csv=csv, title=title)
+        printed += [f"{title}profile:"]
+        printed += _tables(profile.subgraph, profile.runs, version, csv=csv, title=title)
     if profile.internal:
-        said += ["Delegate internal: "]
-        said += _tables(profile.internal, profile.runs, version, csv=csv)
-    return said
+        printed += ["Delegate internal: "]
+        printed += _tables(profile.internal, profile.runs, version, csv=csv)
+    return printed
 
 
 def _field(value: object, width: int) -> str:
@@ -169,21 +169,24 @@ def _tables(
     if csv:
         starts = "start, " if start else ""
         heading = f"node type, {starts}first, avg_ms, %, cdf%, mem KB, times called, name"
-    said = []
+    printed = []
     slowest = sorted(operators, key=lambda op: -sum(flat[op.name]) / len(flat[op.name]))[:10]
     for name, chosen in (("Run Order", operators), ("Top by Computation Time", slowest)):
-        said += [f"{rule} {name} {rule}", heading]
+        printed += [f"{rule} {name} {rule}", heading]
         before = 0
         for op in chosen:
-            said.append(row(op, before))
+            printed.append(row(op, before))
             before += sum(flat[op.name])
-        said.append("")
-    said += [f"Number of nodes executed: {len(operators)}", f"{rule} Summary by node type {rule}"]
+        printed.append("")
+    printed += [
+        f"Number of nodes executed: {len(operators)}",
+        f"{rule} Summary by node type {rule}",
+    ]
     if csv:
-        said.append("node type, count, avg_ms, avg %, cdf %, mem KB, times called")
+        printed.append("node type, count, avg_ms, avg %, cdf %, mem KB, times called")
     else:
         names = ["[count]", "[avg ms]", "[avg %]", "[cdf %]", "[mem KB]", "[times called]"]
-        said.append(_field("[Node type]", width) + "".join(_field(name, 10) for name in names))
+        printed.append(_field("[Node type]", width) + "".join(_field(name, 10) for name in names))
     types = sorted({op.type for op in operators})
     cut = {t: sum(sum(flat[op.name]) // runs for op in operators if op.type == t) for t in types}
     everything, cdf = sum(cut.values()), 0.0
@@ -194,9 +197,9 @@ def _tables(
         calls = sum(len(flat[op.name]) // runs for op in own)
         ms = cut[type_] / 1000
         if csv:
-            said.append(f"{type_}, {len(own)}, {g(ms)}, {g(share)}%, {g(cdf)}%, 0, {calls}")
+            printed.append(f"{type_}, {len(own)}, {g(ms)}, {g(share)}%, {g(cdf)}%, 0, {calls}")
         else:
-            said.append(
+            printed.append(
                 _field(type_, width)
                 + _field(len(own), 9)
                 + _field(ms, 10)
@@ -207,8 +210,8 @@ def _tables(
                 + _field(0.0, 10)
                 + _field(calls, 9)
             )
-    said += ["", f"{title}Timings (microseconds): {statistics(per_run, percentiles=False)}"]
-    return [*said, "Memory (bytes): count=0", f"{len(operators)} nodes observed", ""]
+    printed += ["", f"{title}Timings (microseconds): {statistics(per_run, percentiles=False)}"]
+    return [*printed, "Memory (bytes): count=0", f"{len(operators)} nodes observed", ""]
 
 
 def _litert(profile: Profile, version: Version) -> list[str]:
@@ -228,36 +231,38 @@ def _litert(profile: Profile, version: Version) -> list[str]:
     heading += (
         f" {'[times called]':>14}   [Name]" if new else f" {'[times called]':>10} {'[Name]':>10}"
     )
-    said = []
+    printed = []
     slowest = sorted(profile.operators, key=lambda op: -sum(map(sum, op.us)))
     for name, chosen in (("Run Order", profile.operators), ("Top by Computation Time", slowest)):
-        said += [title(name, 150), heading]
+        printed += [title(name, 150), heading]
         before = 0
         for op in chosen:
             own, calls = sum(map(sum, op.us)), sum(map(len, op.us))
             before += own
             starts = f" {1.25:10.3f}" if new else ""
-            said.append(
+            printed.append(
                 f"{op.type:>{width}}{starts} {op.us[0][0] / 1000:10.3f} {own / calls / 1000:10.3f}"
                 f" {own * 100 / total:9.3f}% {before * 100 / total:9.3f}% {0:10.3f}"
                 + (f" {calls:14}   {op.name}" if new else f" {calls:10} {op.name}")
             )
-        said.append("")
-    said += [f"Number of nodes executed: {len(profile.operators)}", *([""] if new else [])]
-    said.append(title("Summary by node type", 130))
-    said.append(f"{'[Node type]':>{width}} {'[count]':>10} {'[avg ms]':>10} {'[times called]':>14}")
+        printed.append("")
+    printed += [f"Number of nodes executed: {len(profile.operators)}", *([""] if new else [])]
+    printed.append(title("Summary by node type", 130))
+    printed.append(
+        f"{'[Node type]':>{width}} {'[count]':>10} {'[avg ms]':>10} {'[times called]':>14}"
+    )
     for type_ in sorted({op.type for op in profile.operators}):
         own_ops = [op for op in profile.operators if op.type == type_]
         own = sum(sum(map(sum, op.us)) for op in own_ops)
         calls = sum(sum(map(len, op.us)) for op in own_ops)
         share = own * 100 / total
-        said.append(
+        printed.append(
             f"{type_:>{width}} {len(own_ops):10} {own / calls / 1000:10.3f} {share:9.3f}%"
             f" {share:9.3f}% {0:10.3f} {calls:14}"
         )
     delegated = ["Op Name      Count    Avg(us)", "Delegate/Convolution 12 3.25 1 9 39"]
     if new:
-        said += ["", title("Delegate Statistics", 135), *delegated]
-    said += ["", f"Timings (microseconds): count={len(profile.operators)} curr={total}"]
-    said += ["Memory (bytes): count=0", f"{len(profile.operators)} nodes observed"]
-    return said + ([] if new else ["", "Delegate Statistics:", *delegated])
+        printed += ["", title("Delegate Statistics", 135), *delegated]
+    printed += ["", f"Timings (microseconds): count={len(profile.operators)} curr={total}"]
+    printed += ["Memory (bytes): count=0", f"{len(profile.operators)} nodes observed"]
+    return printed + ([] if new else ["", "Delegate Statistics:", *delegated])
