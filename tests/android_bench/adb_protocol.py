@@ -206,11 +206,11 @@ class Stream:
                 return
             if verb == b"STAT":
                 status = _stat(device.there(path))
-                mode, length, when = (status[2], stat[6], stat[8]) if stat else (0, 0, 0)
+                mode, length, when = (status[2], status[6], status[8]) if status else (0, 0, 0)
                 self.write(struct.pack("<4s3I", verb, mode, length, when))
             elif verb in (b"STA2", b"LST2"):
                 status = _stat(device.there(path))
-                fields = (0, *status) if stat else (2, *[0] * 10)  # 2: no such file
+                fields = (0, *status) if status else (2, *[0] * 10)  # 2: no such file
                 self.write(struct.pack("<4sI2Q4IQ3q", verb, *fields))
             elif verb == b"SEND":
                 name, _, mode = path.rpartition(",")
