@@ -5,12 +5,12 @@ first model. Give a file twice to see how far two equal models differ on your ma
 
 Prints a table and appends one JSON line for each model, with all there is to know, to --out.
 The columns: first, the first inference after loading (init); M instr, millions of instructions
-on an emulated core, which are no time; ratio, with its spread over the rounds; peak, the growth
-of the process's peak memory since just before loading; ops, operators of the file; parts,
-delegate partitions; out, operators that no delegate took.
+on an emulated core, which do not predict latency; ratio, with its spread over the rounds; peak,
+the growth of the process's peak memory since just before loading; ops, operators of the file;
+partitions, of the delegate; CPU ops, operators that no delegate took.
 
 With --profile also what each operator costs, by type and the costliest of all: as the device's
-tool tells it; on the host and on emulated cores, each operator is cut out of the file and run.
+tool reports it; on the host and on emulated cores, each operator is extracted and run alone.
 
 Targets: host; adb or adb:SERIAL (a phone, with the benchmark tool), adb-apk[:SERIAL] (inside the
 benchmark app); ssh:USER@HOST (an ARM board); emulated:a53, a55, a76 or i8mm. Several phones and
@@ -29,8 +29,7 @@ Examples:
 import contextlib
 import shlex
 import sys
-import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,11 +41,12 @@ from shufflelite.errors import InputError
 from shufflelite.progress import Progress
 
 if TYPE_CHECKING:
-    from android_bench.measurement import Target
-    from android_bench.results import Place, Row
+    from android_bench.measurement import Options, Target
+    from android_bench.results import Environment, Row
     from android_bench.sweep import MeasureSettings
 
 COSTLIEST = 10  # operators of each file that are shown; the rows hold all
+_PROGRESS = Progress("android_bench")
 
 
 class _Number(flags.ArgumentParser):
@@ -159,17 +159,17 @@ def _run(words: Sequence[str]) -> int:
     if baseline is None or not rows:
         return cli.FAILED if failed else cli.DONE
     with _about_baseline():
-        found = compare.compare(baseline, rows, limit=limit)
-    print(tables.comparison_table(found), end="", file=sys.stderr if _JSON.value else sys.stdout)
-    for change in found.slower:
-        print(
-            f"android_bench: slower: {change.model} on {change.target}: {change.growth:+.1%} "
-            f"{change.measure}, limit {limit:.1%}",
-            file=sys.stderr,
+        comparison = compare.compare(baseline, rows, limit=limit)
+    file = sys.stderr if _JSON.value else sys.stdout
+    print(tables.comparison_table(comparison), end="", file=file)
+    for change in comparison.slower:
+        _PROGRESS.tell(
+            f"slower: {change.model} on {change.target}: {change.growth:+.1%} {change.metric},"
+            f" limit {limit:.1%}"
         )
     if failed:
         return cli.FAILED
-    return cli.DONE if found.passed else cli.GATE_MISSED
+    return cli.GATE_MISSED if comparison.slower else cli.DONE
 
 
 def _set_up(words: Sequence[str]) -> int:
@@ -177,47 +177,46 @@ def _set_up(words: Sequence[str]) -> int:
         raise app.UsageError(f"expected setup emulated, got setup {' '.join(words)}".rstrip())
     from android_bench.emulated import setup
 
-    folder = setup.setup(lambda line: print(f"android_bench: {line}", file=sys.stderr))
+    folder = setup.setup(_PROGRESS.tell)
     print(folder)
     return cli.DONE
 
 
 def _measure(words: Sequence[str], baseline: Sequence["Row"] | None) -> tuple[list["Row"], bool]:
     """Measures files on each target; returns the rows and whether a model failed."""
-    from android_bench import measure, model_file, results, run_table, scheduler, tables
+    from android_bench import measure, model_file, results, scheduler, tables
     from android_bench.sweep import MeasureSettings, plan_for
 
-    asked = _over(MeasureSettings())
+    settings, options = _over(MeasureSettings()), _options()
     rows: list[Row] = []
     failed = False
-    with _targets() as targets:
+    with _targets(options) as targets:
         models = model_file.read_all(words)
-        _check_baseline(baseline, _places(targets), [model.name for model in models])
+        environments = _environments(targets, options)
+        _check_baseline(baseline, environments, [model.name for model in models])
 
-        def work(name: str) -> measure.Run:
-            plan, track = plan_for(asked, target=name), measure.labelled(_track, name)
-            return measure.run(targets[name], models, plan=plan, track=track)
+        def work(name: str) -> measure.InterleavedRun:
+            plan = plan_for(settings, target=name)
+            return measure.run(targets[name], models, plan=plan, progress=_PROGRESS, title=name)
 
-        def done(name: str, run: measure.Run) -> None:
+        def done(name: str, run: measure.InterleavedRun) -> None:
             nonlocal failed
             for model, reason in run.failures.items():
                 where = f" on {name}" if len(targets) > 1 else ""
-                print(f"android_bench: {model}{where}: {reason}", file=sys.stderr)
+                _PROGRESS.tell(f"{model}{where}: {reason}")
             failed = failed or bool(run.failures)
-            new = results.rows(
+            new = results.record(
                 run,
-                plan=plan_for(asked, target=name),
+                plan=plan_for(settings, target=name),
                 target=name,
-                runtime=_RUNTIME.value,
-                threads=_THREADS.value,
-                delegate=_delegate(),
+                options=options,
                 command=_command(),
+                out=Path(_OUT.value),
             )
             if new:
-                results.append(Path(_OUT.value), new)
-                print(f"android_bench: rows added to {_OUT.value}: {len(new)}", file=sys.stderr)
+                _PROGRESS.tell(f"rows added to {_OUT.value}: {len(new)}")
                 if not _JSON.value:
-                    run_table.print_table(new, file=sys.stdout)
+                    tables.print_run(new, file=sys.stdout)
                     print(tables.profile_tables(new, costliest=COSTLIEST), end="")
             rows.extend(new)
 
@@ -232,84 +231,76 @@ def _sweep(baseline: Sequence["Row"] | None) -> tuple[list["Row"], bool]:
     from android_bench import plots, sweep, tables
     from shufflelite import atomic
 
-    asked = sweep.load(_SWEEP.value, _SET.value)
-    asked = dataclasses.replace(asked, measure=_over(asked.measure))
+    settings = sweep.load(_SWEEP.value, _SET.value)
+    settings = dataclasses.replace(settings, measure=_over(settings.measure))
     for flag in (_CACHE, _PICTURES):
         if flag.value is not None:
             atomic.check_folder(Path(flag.value), flag=f"--{flag.name}")
-    with _targets() as targets:
-        places = _places(targets)
-        _check_baseline(baseline, places)
-        done = sweep.run(
-            asked,
-            places=[sweep.Place(name, target, _delegate()) for name, target in targets.items()],
+    options = _options()
+    with _targets(options) as targets:
+        environments = _environments(targets, options)
+        _check_baseline(baseline, environments)
+        result = sweep.run(
+            settings,
+            targets=targets,
+            options=options,
+            command=_command(),
             cache=Path(_CACHE.value),
             out=Path(_OUT.value),
-            runtime=_RUNTIME.value,
-            threads=_THREADS.value,
-            profile=_PROFILE.value,
-            command=_command(),
-            progress=Progress("android_bench"),
-            track=_track,
-            ready=lambda names: _check_baseline(baseline, places, names),
+            progress=_PROGRESS,
+            ready=lambda names: _check_baseline(baseline, environments, names),
         )
-    notes = sweep.notes(asked)
-    if done.rows and not _JSON.value:
-        if asked.claim:
-            print(tables.claims_table(asked.claim, done.rows, done.models, notes), end="")
+    notes = sweep.notes(settings)
+    if result.rows and not _JSON.value:
+        if settings.claim:
+            print(tables.claims_table(settings.claim, result.rows, result.models, notes), end="")
         else:
-            print(tables.sweep_table(done.rows, notes), end="")
-        print(tables.profile_tables(done.rows), end="")
-    if done.rows and _PICTURES.value is not None:
-        for path in plots.draw(done.rows, Path(_PICTURES.value)):
-            print(f"android_bench: drew {path}", file=sys.stderr)
-    return list(done.rows), bool(done.failures)
+            print(tables.sweep_table(result.rows, notes), end="")
+        print(tables.profile_tables(result.rows), end="")
+    if result.rows and _PICTURES.value is not None:
+        for path in plots.draw(result.rows, Path(_PICTURES.value)):
+            _PROGRESS.tell(f"drew {path}")
+    return list(result.rows), bool(result.failures)
 
 
-def _over(asked: "MeasureSettings") -> "MeasureSettings":
-    """What is asked for, with the flags over it."""
+def _over(settings: "MeasureSettings") -> "MeasureSettings":
+    """The settings with the flags over them."""
     import dataclasses
 
     given = {name: flag.value for name, flag in _MEASURE.items() if flag.value is not None}
     try:
-        return dataclasses.replace(asked, **given)
+        return dataclasses.replace(settings, **given)
     except InputError as error:
         raise FlagError(str(error)) from error
 
 
-def _places(targets: Mapping[str, "Target"]) -> list["Place"]:
-    """Those that rows will have; without targets that are gone, of which their models will tell."""
+def _environments(targets: Mapping[str, "Target"], options: "Options") -> list["Environment"]:
+    """Those of the rows to come; not of a target that is gone, whose models report that."""
     from android_bench import results
     from android_bench.measurement import TargetError
 
-    found = []
+    environments = []
     for name, target in targets.items():
         with contextlib.suppress(TargetError):
-            found.append(
-                results.place_at(
-                    name,
-                    target.machine(),
-                    runtime=_RUNTIME.value,
-                    threads=_THREADS.value,
-                    delegate=_delegate(),
-                )
-            )
-    return found
+            environments.append(results.expected_environment(name, target.machine(), options))
+    return environments
 
 
 def _check_baseline(
-    baseline: Sequence["Row"] | None, places: Sequence["Place"], models: Sequence[str] | None = None
+    baseline: Sequence["Row"] | None,
+    environments: Sequence["Environment"],
+    models: Sequence[str] | None = None,
 ) -> None:
     """Refuses a baseline that nothing could be compared with, before anything is measured."""
     from android_bench import compare
 
-    if baseline is None or not places or models == []:  # nothing will be measured
+    if baseline is None or not environments or models == []:  # nothing will be measured
         return
     with _about_baseline():
         if models is None:
-            compare.check_places(baseline, places)
+            compare.check_environments(baseline, environments)
         else:
-            compare.check(baseline, [(place, model) for place in places for model in models])
+            compare.check_models(baseline, [(e, model) for e in environments for model in models])
 
 
 @contextlib.contextmanager
@@ -320,12 +311,10 @@ def _about_baseline() -> Iterator[None]:
         raise InputError(f"--baseline={_BASELINE.value}: {error}") from error
 
 
-@contextlib.contextmanager
-def _targets() -> Iterator[dict[str, "Target"]]:
+def _options() -> "Options":
     from android_bench.measurement import Options
-    from android_bench.targets import open_target
 
-    options = Options(
+    return Options(
         runtime=_RUNTIME.value,
         threads=_THREADS.value,
         profile=_PROFILE.value,
@@ -333,6 +322,12 @@ def _targets() -> Iterator[dict[str, "Target"]]:
         benchmark_binary=_BINARY.value,
         delegate=_DELEGATE.value,
     )
+
+
+@contextlib.contextmanager
+def _targets(options: "Options") -> Iterator[dict[str, "Target"]]:
+    from android_bench.targets import open_target
+
     with contextlib.ExitStack() as stack:
         opened = {}
         for spec in dict.fromkeys(_TARGET.value):
@@ -341,34 +336,17 @@ def _targets() -> Iterator[dict[str, "Target"]]:
         yield opened
 
 
-def _delegate() -> str:
-    from android_bench.measurement import DEFAULT_DELEGATE
-
-    return _DELEGATE.value or DEFAULT_DELEGATE
-
-
 def _close(target: "Target") -> None:
     from android_bench.measurement import TargetError
 
     try:
         target.close()
     except TargetError as error:  # names what stayed on the device
-        print(f"android_bench: {error}", file=sys.stderr)
+        _PROGRESS.tell(str(error))
 
 
 def _command() -> str:
     return shlex.join(["python", "-m", "android_bench", *sys.argv[1:]])
-
-
-def _track(steps: range, label: str) -> Iterable[int]:
-    if not sys.stderr.isatty() or threading.current_thread() is not threading.main_thread():
-        print(f"android_bench: {label}: {len(steps)}", file=sys.stderr)
-        return steps
-    from rich.console import Console
-    from rich.progress import track
-
-    # Redrawn between the steps only: a thread that redraws would disturb what is measured.
-    return track(steps, label, console=Console(stderr=True), auto_refresh=False, transient=True)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""The files of a sweep: made by `convert`'s command, and kept in a cache by what they are made of.
+"""The files of a sweep: converted by the `convert` command, cached by everything they depend on.
 
-An entry is <cache>/<key>/<bundle>/, and beside the bundle the digests of its files: a damaged entry
-is made again.
+An entry is <cache>/<key>/<bundle>/ and, beside the bundle, the digests of its files: a damaged
+entry is converted again.
 """
 
 import contextlib
@@ -31,7 +31,12 @@ from shufflelite.versions import version
 
 Option = bool | int | float | str
 
-PACKAGES = ("keras_models", "convert", "tflite_file")  # ours, that a bundle depends on
+PACKAGES = (
+    "shufflelite",
+    "keras_models",
+    "convert",
+    "tflite_file",
+)  # our packages that a bundle depends on
 VERSIONS = (
     "tensorflow",
     "tf_keras",
@@ -39,20 +44,29 @@ VERSIONS = (
     "numpy",
     "ai-edge-litert",
 )
-DIFFER = ("model", "width", "groups", "stem", "variant", "option", "allow_any_width", "resolution")
-OURS = ("out", "config", "set", "json", "list", "resolution_multiplier", "int8")
+NETWORK_FLAGS = (
+    "model",
+    "width",
+    "groups",
+    "stem",
+    "variant",
+    "option",
+    "allow_any_width",
+    "resolution",
+)
+SWEEP_FLAGS = ("out", "config", "set", "json", "list", "resolution_multiplier", "int8")
 PICTURES = 8
 MAX_RESOLUTION = 4096  # making pictures takes a gigabyte there
 TIMEOUT_S = 1800.0
 
 
 class BuildError(Exception):
-    """A network that could not be converted, in one line; the others are not concerned."""
+    """A network that could not be converted, in one line; other networks are not affected."""
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """A network to convert; its options are those of its builder, sorted by name."""
+class NetworkSpec:
+    """A network to convert, with options of its builder sorted by name."""
 
     model: str
     resolution: int
@@ -65,39 +79,41 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class BuildSpec:
     """What all networks of a sweep have in common."""
 
-    flags: Mapping[str, Option]  # of `convert`'s command
-    inputs: Mapping[str, Option]  # the same, files and folders by their contents
-    makes_pictures: bool  # to calibrate on, where neither weights nor pictures are given
+    flags: Mapping[str, Option]  # of the `convert` command
+    inputs: Mapping[str, Option]  # the same, with files and folders replaced by their digests
+    makes_pictures: bool  # for calibration, if neither weights nor pictures are given
     versions: Mapping[str, str | None]
     sources: str  # digest of our packages
 
 
-def wanted(model: str, options: Mapping[str, Option], resolution: int | None) -> Wanted:
+def network_spec(model: str, options: Mapping[str, Option], resolution: int | None) -> NetworkSpec:
     """A network by its name in the registry; None: at the resolution of its paper."""
-    found = registry.find(model)
-    side = found.resolution if resolution is None else resolution
-    if not 1 <= side <= MAX_RESOLUTION:
-        raise InputError(f"{model}: expected 'resolution' to be 1 to {MAX_RESOLUTION}, got {side}.")
-    return Wanted(model, side, tuple(sorted(options.items())))
+    default = registry.find(model).resolution
+    resolution = default if resolution is None else resolution
+    if not 1 <= resolution <= MAX_RESOLUTION:
+        raise InputError(
+            f"{model}: expected 'resolution' to be 1 to {MAX_RESOLUTION}, got {resolution}."
+        )
+    return NetworkSpec(model, resolution, tuple(sorted(options.items())))
 
 
-def recipe(flags: Mapping[str, Option]) -> Recipe:
-    """Looks up everything that decides over the bytes of a bundle, the network aside.
+def build_spec(flags: Mapping[str, Option]) -> BuildSpec:
+    """Collects everything that determines the bytes of a bundle, except the network.
 
     Raises:
-      InputError: a flag that is the network's or the sweep's own.
+      InputError: a flag belongs to a network or to the sweep itself.
     """
     for flag in flags:
-        if flag in DIFFER:
+        if flag in NETWORK_FLAGS:
             raise InputError(f"[convert]: {flag!r} belongs to a network: put it into [[grid]].")
-        if flag in OURS:
+        if flag in SWEEP_FLAGS:
             raise InputError(f"[convert]: {flag!r} is set by the sweep itself: leave it out.")
     flags = {"precision": "int8", "weights": "random", **flags}
     versions = {name: version(name) for name in VERSIONS}
-    return Recipe(
+    return BuildSpec(
         flags=flags,
         inputs={name: _content(value) for name, value in sorted(flags.items())},
         makes_pictures=flags["precision"] in ("int8", "int16x8")
@@ -108,33 +124,36 @@ def recipe(flags: Mapping[str, Option]) -> Recipe:
     )
 
 
-def entry(network: Wanted, made_with: Recipe, *, cache: Path) -> Path:
-    """Where the cache has the network's bundle, or will have it."""
-    told = _told(network, made_with, _pictures(network, made_with))
-    return cache / hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+def entry(network: NetworkSpec, spec: BuildSpec, *, cache: Path) -> Path:
+    """The network's entry in the cache, whether it exists or not."""
+    inputs = _inputs(network, spec, _pictures(network, spec))
+    return cache / hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
 
 
-def build(network: Wanted, made_with: Recipe, *, cache: Path, timeout_s: float = TIMEOUT_S) -> Path:
+def build(
+    network: NetworkSpec, spec: BuildSpec, *, cache: Path, timeout_s: float = TIMEOUT_S
+) -> Path:
     """Converts the network into its entry of the cache; returns the .tflite file.
 
     Raises:
-      BuildError: `convert` could not, or took longer than `timeout_s`.
-      InputError: `convert` does not know the recipe's flags.
+      BuildError: `convert` failed, or took longer than `timeout_s`.
+      InputError: `convert` does not know one of the flags.
       OSError: the cache cannot be written.
     """
-    place = entry(network, made_with, cache=cache)
-    with lock.exclusive(cache / f".{place.name}.lock"):
-        # Another process may have made it meanwhile.
-        return find(place) or _build(network, made_with, place, cache, timeout_s)
+    folder = entry(network, spec, cache=cache)
+    with lock.exclusive(cache / f".{folder.name}.lock"):
+        # Another process may have built it meanwhile.
+        return find(folder) or _build(network, spec, folder, timeout_s)
 
 
-def _build(network: Wanted, made_with: Recipe, place: Path, cache: Path, timeout_s: float) -> Path:
-    pictures = _pictures(network, made_with)
+def _build(network: NetworkSpec, spec: BuildSpec, folder: Path, timeout_s: float) -> Path:
+    pictures = _pictures(network, spec)
+    cache = folder.parent
     _clear_leftovers(cache)
-    partial = cache / f".{place.name}.{os.getpid()}.partial"
+    partial = cache / f".{folder.name}.{os.getpid()}.partial"
     try:
         partial.mkdir(parents=True)
-        command = _command(network, made_with, partial)
+        command = _command(network, spec, partial)
         if pictures is not None:
             sha256 = hashlib.sha256(pictures).hexdigest()
             path = cache / f"pictures_{network.resolution}_{sha256[:16]}.npz"
@@ -144,46 +163,45 @@ def _build(network: Wanted, made_with: Recipe, place: Path, cache: Path, timeout
         _run(command, timeout_s=timeout_s)
         files = sorted(path for path in partial.rglob("*") if path.is_file())
         digests = {path.relative_to(partial).as_posix(): atomic.sha256(path) for path in files}
-        told = {**_told(network, made_with, pictures), "files": digests}
-        text = json.dumps(told, indent=2, sort_keys=True) + "\n"
+        content = {**_inputs(network, spec, pictures), "files": digests}
+        text = json.dumps(content, indent=2, sort_keys=True) + "\n"
         (partial / "entry.json").write_text(text, encoding="utf-8")
-        shutil.rmtree(place, ignore_errors=True)  # a damaged one
-        with contextlib.suppress(OSError):  # made by another sweep, where there are no locks
-            partial.rename(place)
+        shutil.rmtree(folder, ignore_errors=True)  # a damaged one
+        with contextlib.suppress(OSError):  # built by another sweep, if there are no locks
+            partial.rename(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    found = find(place)
-    if found is None:
-        raise BuildError(f"{place}: expected a whole bundle, found none: is the disk full?")
-    return found
+    model = find(folder)
+    if model is None:
+        raise BuildError(f"{folder}: expected a whole bundle, found none: is the disk full?")
+    return model
 
 
-def find(place: Path) -> Path | None:
-    """The .tflite file of a whole and undamaged entry; None where it is not."""
+def find(folder: Path) -> Path | None:
+    """The .tflite file of a complete and undamaged entry, or None."""
     try:
-        digests = json.loads((place / "entry.json").read_text(encoding="utf-8"))["files"]
+        digests = json.loads((folder / "entry.json").read_text(encoding="utf-8"))["files"]
         (model,) = (name for name in digests if name.endswith("/model.tflite"))
-        whole = all(atomic.sha256(place / name) == told for name, told in digests.items())
-        return place / model if whole else None
+        whole = all(atomic.sha256(folder / name) == digest for name, digest in digests.items())
+        return folder / model if whole else None
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return None
 
 
 @functools.lru_cache
-def made_pictures(side: int) -> bytes:
-    """An .npz file of clouds: noise with as much of it in every octave, as pictures have.
+def made_pictures(resolution: int) -> bytes:
+    """An .npz file of clouds: noise with equal power in every octave, as in photographs.
 
-    Ranges of int8 need plausible values, not real ones, where the weights are random.
+    With random weights, the ranges of int8 need plausible values, not real ones.
     """
     rng = np.random.default_rng(0)
     pictures = []
     for _ in range(PICTURES):
-        clouds = np.zeros((side, side, 3), np.float32)
-        octaves = [2**power for power in range(1, side.bit_length())]
+        clouds = np.zeros((resolution, resolution, 3), np.float32)
+        octaves = [2**power for power in range(1, resolution.bit_length())]
         for size in octaves:
-            clouds += np.stack(
-                [_enlarge(rng.uniform(-1, 1, (size, size)), side) for _ in range(3)], axis=-1
-            )
+            channels = [_enlarge(rng.uniform(-1, 1, (size, size)), resolution) for _ in range(3)]
+            clouds += np.stack(channels, axis=-1)
         clouds /= np.sqrt(max(1, len(octaves)))
         pictures.append(np.round(127.5 + 127.5 * np.clip(clouds, -1, 1)).astype(np.uint8))
     file = io.BytesIO()
@@ -191,34 +209,35 @@ def made_pictures(side: int) -> bytes:
     return file.getvalue()
 
 
-def _enlarge(channel: np.ndarray, side: int) -> np.ndarray:
+def _enlarge(channel: np.ndarray, resolution: int) -> np.ndarray:
     picture = Image.fromarray(channel.astype(np.float32))
-    return np.asarray(picture.resize((side, side), Image.Resampling.BILINEAR))
+    return np.asarray(picture.resize((resolution, resolution), Image.Resampling.BILINEAR))
 
 
-def _pictures(network: Wanted, made_with: Recipe) -> bytes | None:
-    return made_pictures(network.resolution) if made_with.makes_pictures else None
+def _pictures(network: NetworkSpec, spec: BuildSpec) -> bytes | None:
+    return made_pictures(network.resolution) if spec.makes_pictures else None
 
 
-def _told(network: Wanted, made_with: Recipe, pictures: bytes | None) -> dict[str, object]:
+def _inputs(network: NetworkSpec, spec: BuildSpec, pictures: bytes | None) -> dict[str, object]:
+    """Everything that the bytes of the bundle depend on."""
     return {
         "model": network.model,
         "resolution": network.resolution,
         "options": dict(network.options),
-        "convert": dict(made_with.inputs),
+        "convert": dict(spec.inputs),
         "made_pictures": pictures and hashlib.sha256(pictures).hexdigest(),
-        "versions": dict(made_with.versions),
-        "sources": made_with.sources,
+        "versions": dict(spec.versions),
+        "sources": spec.sources,
     }
 
 
-def _command(network: Wanted, made_with: Recipe, out: Path) -> list[str]:
+def _command(network: NetworkSpec, spec: BuildSpec, out: Path) -> list[str]:
     return [
         *(sys.executable, "-m", "convert"),
         f"--model={network.model}",
         f"--resolution={network.resolution}",
         *(f"--option={name}={json.dumps(value)}" for name, value in network.options),
-        *(f"--{flag}={_text(value)}" for flag, value in made_with.flags.items()),
+        *(f"--{flag}={_text(value)}" for flag, value in spec.flags.items()),
         f"--out={out}",
     ]
 
@@ -228,16 +247,16 @@ def _text(value: Option) -> str:
 
 
 def _run(command: Sequence[str], *, timeout_s: float) -> None:
-    """Runs `convert`; whatever happens here, nothing of it goes on running."""
-    with tempfile.TemporaryFile() as said, tempfile.TemporaryDirectory() as scratch:
-        paths = os.pathsep.join(sys.path)  # it shall import what we import
+    """Runs `convert`; its processes end with this function, whatever happens."""
+    with tempfile.TemporaryFile() as stderr, tempfile.TemporaryDirectory() as scratch:
+        paths = os.pathsep.join(sys.path)  # it imports what we import
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            stderr=said,
+            stderr=stderr,
             env={**os.environ, "PYTHONPATH": paths, "TMPDIR": scratch},
-            start_new_session=True,  # Ctrl-C is ours to handle
+            start_new_session=True,  # this process handles Ctrl-C
         )
         try:
             code = process.wait(timeout_s)
@@ -249,25 +268,25 @@ def _run(command: Sequence[str], *, timeout_s: float) -> None:
                 process.wait()
         if not code:
             return
-        said.seek(0)
-        lines = said.read().decode(errors="replace").splitlines()
+        stderr.seek(0)
+        lines = stderr.read().decode(errors="replace").splitlines()
         last = next((line.strip() for line in reversed(lines) if line.strip()), "")
         if code < 0:
             raise BuildError(f"convert was killed by {signal.Signals(-code).name}: out of memory?")
         if code == 2:
             raise InputError(f"[convert]: {last.removeprefix('convert: ')}")
-        raise BuildError(last or f"convert left with {code}")
+        raise BuildError(last or f"convert exited with {code}")
 
 
 def _clear_leftovers(cache: Path) -> None:
     """Removes what killed runs left."""
-    for left in cache.glob(".*.partial"):
-        writer = left.name.split(".")[-2]
+    for path in (*cache.glob(".*.partial"), *cache.glob("*.part")):
+        writer = path.name.split(".")[-2]
         if writer.isdigit() and not atomic.runs_elsewhere(int(writer)):
-            if left.is_dir():
-                shutil.rmtree(left, ignore_errors=True)
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
             else:
-                left.unlink(missing_ok=True)
+                path.unlink(missing_ok=True)
 
 
 def _content(value: Option) -> Option:
@@ -282,7 +301,7 @@ def _content(value: Option) -> Option:
 def _digest_of_packages() -> str:
     content = []
     for package in PACKAGES:
-        spec = importlib.util.find_spec(package)  # reads no code: `convert` brings in TensorFlow
+        spec = importlib.util.find_spec(package)  # runs no code: `convert` imports TensorFlow
         assert spec is not None
         assert spec.submodule_search_locations is not None
         folder = Path(spec.submodule_search_locations[0])

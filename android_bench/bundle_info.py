@@ -1,5 +1,7 @@
-"""Which network a .tflite file is, as the bundle around it tells."""
+"""The network in a .tflite file, as described by the bundle around it."""
 
+import contextlib
+import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from keras_models import registry
+from shufflelite import schema_check
 from shufflelite.errors import InputError
 
 
 @dataclass(frozen=True)
-class Network:
+class BundleInfo:
     """A network by its name in the registry; accuracies are in percent, None where unknown."""
 
     name: str
@@ -25,36 +28,34 @@ class Network:
     top1: float | None  # of the file, as its conversion measured it
 
 
-def of(path: Path) -> Network | None:
-    """Reads report.json beside the file; None for a file that `convert` did not make."""
-    report = path.parent / "report.json"
+def read(path: Path) -> BundleInfo | None:
+    """Reads report.json beside the file; None for a file that `convert` did not write."""
     try:
-        told = json.loads(report.read_text(encoding="utf-8"))
-        model = told["settings"]["model"]
-        resolution = told["audit"]["input"]["shape"][1]
-        return Network(
-            name=model["name"],
-            options=told["options"],
-            resolution=resolution,
-            num_classes=model["num_classes"],
-            precision=told["settings"]["quantization"]["precision"],
-            params=told["params"],
-            multiply_adds=told["multiply_adds"],
-            published_top1=_published(
-                model["name"],
-                told["options"],
-                resolution=resolution,
-                num_classes=model["num_classes"],
-            ),
-            top1=told["fidelity"]["top1"],
-        )
+        report = json.loads((path.parent / "report.json").read_text(encoding="utf-8"))
+        model = report["settings"]["model"]
+        fields = {
+            "name": model["name"],
+            "options": report["options"],
+            "resolution": report["audit"]["input"]["shape"][1],
+            "num_classes": model["num_classes"],
+            "precision": report["settings"]["quantization"]["precision"],
+            "params": report["params"],
+            "multiply_adds": report["multiply_adds"],
+            "published_top1": None,
+            "top1": report["fidelity"]["top1"],
+        }
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return None
-
-
-def _published(name: str, options: Mapping[str, Any], **sizes: int) -> float | None:
-    try:
-        found = registry.published(name, options, **sizes)
-    except InputError:
+    if schema_check.problem(fields, BundleInfo) is not None:
         return None
-    return None if found is None else found.top1
+    return _with_published_top1(BundleInfo(**fields))
+
+
+def _with_published_top1(info: BundleInfo) -> BundleInfo:
+    with contextlib.suppress(InputError):  # a network of the user's own
+        published = registry.published(
+            info.name, info.options, resolution=info.resolution, num_classes=info.num_classes
+        )
+        if published is not None:
+            return dataclasses.replace(info, published_top1=published.top1)
+    return info

@@ -1,4 +1,4 @@
-"""Compares measurements with earlier ones of the same place: what got slower."""
+"""Compares measurements with earlier ones in the same environment, to find what became slower."""
 
 import math
 import re
@@ -8,56 +8,51 @@ from typing import Literal
 
 from android_bench import results
 from android_bench.errors import FlagError
-from android_bench.results import Place, Row
+from android_bench.results import Environment, Row
 from shufflelite.errors import InputError
 
-NAMED = 5  # models and places in a message
-Measure = Literal["instructions", "ratio", "ms"]
+NAMED = 5  # models and environments in a message
+Metric = Literal["instructions", "ratio", "ms"]
 
 
 @dataclass(frozen=True)
-class Change:
-    """One model then and now, on the same place.
+class CostChange:
+    """One model then and now, in the same environment.
 
     Attributes:
-      target: where, as --target named it.
+      target: as --target named it.
       model: its name in the rows.
-      measure: what was compared, see `compare`.
+      metric: what was compared, see `compare`.
       before: the cost in the baseline: instructions, milliseconds, or the ratio.
       after: the cost now.
       growth: after / before - 1.
-      apart: whether the spreads of both do not overlap; counts have none.
+      beyond_noise: whether the two spreads do not overlap; always true for counts.
     """
 
     target: str
     model: str
-    measure: Measure
+    metric: Metric
     before: float
     after: float
     growth: float
-    apart: bool
+    beyond_noise: bool
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """All models of both sides; `slower` are those that a gate is missed for."""
+    """All models of the baseline and of now."""
 
     limit: float
-    changes: Sequence[Change]
-    differences: Sequence[str]  # between the places then and now, which the changes may be due to
-    missing: Sequence[str]  # in the baseline, on a place that was measured now, and not now
-    new: Sequence[str]  # measured now, and not in the baseline on that place
+    changes: Sequence[CostChange]
+    differences: Sequence[str]  # between the environments, which may explain the changes
+    missing: Sequence[str]  # in the baseline, but not measured now in the same environment
+    new: Sequence[str]  # measured now, but not in the baseline in that environment
 
     @property
-    def slower(self) -> list[Change]:
-        """What costs more than the limit allows, by more than the noise of either side."""
+    def slower(self) -> list[CostChange]:
+        """The models that miss the gate: slower by more than the limit and beyond the noise."""
         allowed = 1 + self.limit
-        return [c for c in self.changes if c.after > c.before * allowed and c.apart]
-
-    @property
-    def passed(self) -> bool:
-        """Whether nothing got slower."""
-        return not self.slower
+        return [c for c in self.changes if c.after > c.before * allowed and c.beyond_noise]
 
 
 def parse_limit(text: str) -> float:
@@ -68,71 +63,71 @@ def parse_limit(text: str) -> float:
     return float(match[1]) / 100
 
 
-def check_places(baseline: Sequence[Row], places: Collection[Place]) -> None:
-    """Raises InputError where no row is of a place: nothing there could ever get slower."""
+def check_environments(baseline: Sequence[Row], environments: Collection[Environment]) -> None:
+    """Raises InputError if no row is of any of the environments: nothing could be compared."""
     if not baseline:
         raise InputError("expected rows of an earlier run, got none; measure once to have some")
-    then = dict.fromkeys(map(results.place, baseline))
-    if not then.keys() & set(places):
+    known = dict.fromkeys(map(results.environment, baseline))
+    if not known.keys() & set(environments):
         raise InputError(
-            "expected rows of the same place, cores, runtime, threads and delegate as"
-            f" {_all(places)}, got those of {_all(then)}"
+            "expected rows of the same device, cores, runtime, threads and delegate as"
+            f" {_listed(environments)}, got those of {_listed(known)}"
         )
 
 
-def check(baseline: Sequence[Row], wanted: Collection[tuple[Place, str]]) -> None:
-    """Raises InputError where no row is of a model, by its name, at a place it is wanted at."""
-    check_places(baseline, [place for place, _ in wanted])
-    if not {(results.place(row), row.model) for row in baseline} & set(wanted):
+def check_models(baseline: Sequence[Row], models: Collection[tuple[Environment, str]]) -> None:
+    """Raises InputError if no row is of any of the models, by its name, in its environment."""
+    check_environments(baseline, [environment for environment, _ in models])
+    if not {(results.environment(row), row.model) for row in baseline} & set(models):
         raise InputError(
-            f"expected a row of {_all(name for _, name in wanted)}, by which name models are"
-            f" compared, got those of {_all(row.model for row in baseline)}"
+            f"expected a row of {_listed(name for _, name in models)}, by which name models are"
+            f" compared, got those of {_listed(row.model for row in baseline)}"
         )
 
 
 def compare(baseline: Sequence[Row], new: Sequence[Row], *, limit: float) -> Comparison:
-    """Compares the last row of each model, name by name, on places that both sides have.
+    """Compares the last row of each model, by name, in the environments that both sides have.
 
-    Instructions are compared as they are.  Times vary, so two medians further apart than `limit`
-    count only where the spreads of both, p5 to p95, do not overlap.  Ratios are compared where both
-    are to the same file, since the machine's state is out of them; the reference itself, and all
-    where its file has changed, by milliseconds.
+    Instructions are compared as they are.  Times vary, so a difference of two medians beyond
+    `limit` counts only if their spreads, p5 to p95, do not overlap.  Ratios are compared if both
+    are to the same file, since the machine's state cancels out; otherwise, and for the reference
+    itself, milliseconds.
 
     Raises:
-      InputError: the sides share no model on any place, see `check`.
+      InputError: the sides share no model in any environment, see `check_models`.
     """
     then, now = _last(baseline), _last(new)
-    changes = [_change(then[key], now[key]) for key in now if key in then]
-    places = {results.place(row) for row in new}
-    if not changes:
-        check(baseline, now.keys())
+    pairs = [(then[key], now[key]) for key in now if key in then]
+    environments = {results.environment(row) for row in new}
+    if not pairs:
+        check_models(baseline, now.keys())
     return Comparison(
         limit=limit,
-        changes=changes,
-        differences=_differences([(then[key][0], now[key][0]) for key in now if key in then]),
+        changes=[_change(*pair) for pair in pairs],
+        differences=_differences([(old, new) for (old, _), (new, _) in pairs]),
         missing=[
             f"{row.model} on {row.target}"
             for key, (row, _) in then.items()
-            if key not in now and results.place(row) in places
+            if key not in now and key[0] in environments
         ],
         new=[f"{row.model} on {row.target}" for key, (row, _) in now.items() if key not in then],
     )
 
 
-_Key = tuple[Place, str]
+_Key = tuple[Environment, str]
 _Entry = tuple[Row, Row | None]  # a row, and the one that its ratio is to
 
 
 def _last(rows: Sequence[Row]) -> dict[_Key, _Entry]:
     pairs = zip(rows, results.references(rows), strict=True)
-    return {(results.place(row), row.model): (row, reference) for row, reference in pairs}
+    return {(results.environment(row), row.model): (row, reference) for row, reference in pairs}
 
 
-def _change(then: _Entry, now: _Entry) -> Change:
+def _change(then: _Entry, now: _Entry) -> CostChange:
     (old, old_reference), (new, new_reference) = then, now
-    measure: Measure = "ms"
+    metric: Metric = "ms"
     if old.instructions is not None and new.instructions is not None:
-        measure = "instructions"
+        metric = "instructions"
     elif (
         old_reference is not None
         and new_reference is not None
@@ -140,37 +135,36 @@ def _change(then: _Entry, now: _Entry) -> Change:
         and old.model != old.ratio_to
         and new.model != new.ratio_to
     ):
-        measure = "ratio"
-    low, before, high = _span(old, measure)
-    new_low, after, new_high = _span(new, measure)
-    apart = measure == "instructions" or new_low > high or new_high < low
+        metric = "ratio"
+    low, before, high = _spread(old, metric)
+    new_low, after, new_high = _spread(new, metric)
+    beyond_noise = metric == "instructions" or new_low > high or new_high < low
     growth = after / before - 1 if before else math.inf
-    return Change(new.target, new.model, measure, before, after, growth, apart)
+    return CostChange(new.target, new.model, metric, before, after, growth, beyond_noise)
 
 
-def _span(row: Row, measure: Measure) -> tuple[float, float, float]:
-    """The low end, the middle and the high end of what was measured."""
-    if measure == "instructions":
-        assert row.instructions is not None
-        count = float(sum(row.instructions.values()))
+def _spread(row: Row, metric: Metric) -> tuple[float, float, float]:
+    """The low end, the middle and the high end of the metric."""
+    if metric == "instructions":
+        count = float(results.total_instructions(row))
         return count, count, count
-    if measure == "ratio":
+    if metric == "ratio":
         return row.ratio_p5, row.ratio, row.ratio_p95
     assert row.median_ms is not None
-    low, high = (end or row.median_ms for end in (row.p5_ms, row.p95_ms))
-    return low, row.median_ms, high
+    return row.p5_ms or row.median_ms, row.median_ms, row.p95_ms or row.median_ms
 
 
 def _differences(pairs: Sequence[tuple[Row, Row]]) -> list[str]:
-    told = [
+    differences = [
         f"{new.target}: {name.replace('_', ' ')} was {getattr(old, name)}, is {getattr(new, name)}"
         for old, new in pairs
         for name in ("runtime_version", "cpu", "governor", "delegate")
         if getattr(old, name) != getattr(new, name)
     ]
-    return list(dict.fromkeys(told))
+    return list(dict.fromkeys(differences))
 
 
-def _all(things: Iterable[object]) -> str:
-    told = list(dict.fromkeys(map(str, things)))
-    return ", ".join(told[:NAMED]) + (f" and {len(told) - NAMED} more" * (len(told) > NAMED))
+def _listed(items: Iterable[object]) -> str:
+    texts = list(dict.fromkeys(map(str, items)))
+    more = f" and {len(texts) - NAMED} more" if len(texts) > NAMED else ""
+    return ", ".join(texts[:NAMED]) + more

@@ -1,8 +1,8 @@
-"""Measures several models interleaved, so that noise of the machine reaches them all alike."""
+"""Measures several models interleaved, so that the machine's noise affects all of them equally."""
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +10,7 @@ import numpy as np
 
 from android_bench.measurement import Counted, Facts, Machine, Round, Session, Target, TargetError
 from android_bench.model_file import ModelFile
-
-Track = Callable[[range, str], Iterable[int]]  # shows how far a loop is
+from shufflelite.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -22,12 +21,12 @@ class Plan:
     runs: int = 10  # timed inferences of each model in each round
     warmup: int = 5
     seed: int = 0
-    max_seconds: float | None = None  # no new round after that
+    max_seconds: float | None = None  # no new round starts after this time
 
 
 @dataclass(frozen=True)
-class Measured:
-    """One model's rounds: of times, or of counted instructions."""
+class MeasuredModel:
+    """The rounds of one model: of times, or of counted instructions."""
 
     model: ModelFile
     facts: Facts
@@ -35,10 +34,10 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Run:
-    """What a run yielded: the models measured in the order given, and why others were not."""
+class InterleavedRun:
+    """The models that were measured, in the order given, and why others failed."""
 
-    measured: Sequence[Measured]
+    measured: Sequence[MeasuredModel]
     failures: Mapping[str, str]
     before: Machine
     after: Machine
@@ -46,7 +45,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Latency:
-    """Medians over the rounds of what each of them tells; the least of all."""
+    """Medians over the rounds of each round's figures; `min_ms` is the minimum of all."""
 
     median_ms: float
     p5_ms: float
@@ -63,14 +62,17 @@ class Ratio:
     ratio_p95: float
 
 
-def run(target: Target, models: Sequence[ModelFile], *, plan: Plan, track: Track) -> Run:
+def run(
+    target: Target, models: Sequence[ModelFile], *, plan: Plan, progress: Progress, title: str
+) -> InterleavedRun:
     """Loads every model, then measures them in turn, one at a time, round by round."""
     try:
         before = target.machine()
-    except TargetError as error:  # gone before anything was measured
-        nothing = Machine(cpu="", governor=None, load_average=None)
-        return Run((), {model.name: str(error) for model in models}, nothing, nothing)
-    failures: dict[str, str] = {}
+    except TargetError as error:  # disconnected before anything was measured
+        unknown = Machine(cpu="", governor=None, load_average=None)
+        failures = {model.name: str(error) for model in models}
+        return InterleavedRun((), failures, unknown, unknown)
+    failures = {}
     alive: dict[int, Session] = {}
     rounds: dict[int, list[Any]] = {index: [] for index in range(len(models))}
     facts: dict[int, Facts] = {}
@@ -85,12 +87,13 @@ def run(target: Target, models: Sequence[ModelFile], *, plan: Plan, track: Track
                 failures[models[index].name] = str(error)
                 alive.pop(index, None)
 
-        for index in track(range(len(models)), "loading models"):
+        for index in progress.track(range(len(models)), f"{title}: loading models"):
             with attempt(index):
                 alive[index] = target.load(models[index].path, warmup=plan.warmup, seed=plan.seed)
                 stack.callback(alive[index].close)
         start = time.monotonic()
-        for round_ in track(range(plan.rounds if alive else 0), "measuring rounds"):
+        planned = range(plan.rounds if alive else 0)
+        for round_ in progress.track(planned, f"{title}: measuring rounds"):
             for index in order(len(models), round_=round_):
                 if index in alive:
                     with attempt(index):
@@ -101,26 +104,21 @@ def run(target: Target, models: Sequence[ModelFile], *, plan: Plan, track: Track
             with attempt(index):
                 facts[index] = alive[index].finish()
 
-    measured = [Measured(models[i], facts[i], rounds[i]) for i in sorted(facts)]
+    measured = [MeasuredModel(models[i], facts[i], rounds[i]) for i in sorted(facts)]
     try:
         after = target.machine()
-    except TargetError:  # gone: what was measured stays
+    except TargetError:  # disconnected: what was measured stays
         after = before
-    return Run(measured, failures, before, after)
-
-
-def labelled(track: Track, title: str) -> Track:
-    """`track`, with a title before each label."""
-    return lambda steps, label: track(steps, f"{title}: {label}")
+    return InterleavedRun(measured, failures, before, after)
 
 
 def order(count: int, *, round_: int) -> list[int]:
-    """The order of a round: each begins with the next model, so that none is always first."""
+    """The order of a round: each starts with the next model, so that none is always first."""
     return [(round_ + step) % count for step in range(count)]
 
 
 def latency(rounds: Sequence[Round]) -> Latency:
-    """What the rounds tell together."""
+    """Summarizes the times of all rounds."""
     median, p5, p95 = (
         float(np.median([getattr(round_, name) for round_ in rounds]))
         for name in ("median_ms", "p5_ms", "p95_ms")
@@ -129,7 +127,7 @@ def latency(rounds: Sequence[Round]) -> Latency:
 
 
 def instructions(rounds: Sequence[Counted]) -> dict[str, int]:
-    """The mean over the rounds, which differ by parts per million, for each class."""
+    """The mean of each class over the rounds, which differ by parts per million."""
     classes = rounds[0].instructions
     return {name: round(np.mean([r.instructions[name] for r in rounds])) for name in classes}
 

@@ -23,6 +23,11 @@ class Options:
     benchmark_binary: str | None = None  # on a device: a file of the benchmark tool
     delegate: str | None = None  # of DELEGATES
 
+    @property
+    def requested_delegate(self) -> str:
+        """The delegate by name, also where it is left to the runtime."""
+        return self.delegate or DEFAULT_DELEGATE
+
 
 @dataclass(frozen=True)
 class Machine:

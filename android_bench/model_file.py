@@ -1,4 +1,4 @@
-"""Reads what is asked for before a native runtime sees it: names, hashes and operators."""
+"""Checks the given files before a native runtime loads them: names, hashes and operators."""
 
 import hashlib
 from collections import Counter
@@ -13,9 +13,9 @@ from tflite_file.model import read_operators
 
 @dataclass(frozen=True)
 class ModelFile:
-    """A .tflite file, whole as far as its tables tell."""
+    """A .tflite file whose tables are not truncated."""
 
-    name: str  # tells it from the other models of the run
+    name: str  # unique among the models of the run
     path: Path
     size_bytes: int
     sha256: str

@@ -1,10 +1,10 @@
-"""What each operator of a file costs, where the runtime does not tell: each runs alone.
+"""The cost of each operator of a file: each runs isolated, in a file of its own.
 
-The runtimes' Python interface has no profile; LiteRT's C interface has one, of whole microseconds,
-which is all that a small operator takes, and by XNNPACK's names.  So the operators are cut out of
-the file.  To each file of its own belongs the start of an inference, which the whole has but once.
-It is found by a law, and taken off: an operator and its successor in one file start once, in two
-files twice.
+The runtimes' Python interface has no profiler; that of LiteRT's C interface counts in whole
+microseconds, which is all that a small operator takes, and has XNNPACK's names.  So each operator
+is extracted into a file.  Its cost there includes the overhead of an inference, which the whole
+file pays only once.  The overhead is estimated from pairs of neighbours and subtracted: a pair in
+one file pays it once, in two files twice.
 """
 
 import itertools
@@ -18,22 +18,22 @@ from typing import Protocol
 from android_bench.measurement import TargetError
 from tflite_file import extract_ops
 
-PAIRS = 9  # that tell the start, spread over the file
+PAIRS = 9  # of neighbours, spread over the file
 
 
 @dataclass(frozen=True)
-class Alone:
+class IsolatedCost:
     """One inference of a file: milliseconds on this machine, instructions on an emulated core."""
 
     cost: float
-    delegated: bool  # all of it
+    delegated: bool  # all of its operators
 
 
 @dataclass(frozen=True)
 class OperatorCost:
-    """An operator in a file; `cost` as in Alone, without the start of an inference."""
+    """An operator in a file; `cost` as in IsolatedCost, without the overhead of an inference."""
 
-    index: int  # in the order in which they run
+    index: int  # in the order of execution
     type: str
     tensor: str  # name of its first output
     cost: float
@@ -43,12 +43,12 @@ class OperatorCost:
 class Bench(Protocol):
     """The targets `host` and `emulated`, and the latter's sessions."""
 
-    def alone(self, files: Sequence[Path]) -> list[Alone]:
-        """What each file costs, all measured in one process; raises TargetError."""
+    def isolated_costs(self, files: Sequence[Path]) -> list[IsolatedCost]:
+        """The cost of each file, all measured in one process; raises TargetError."""
 
 
 def profile(data: bytes, bench: Bench) -> list[OperatorCost]:
-    """The cost of each operator of a .tflite file; those of one kind are measured once.
+    """The cost of each operator of a .tflite file; equal ones are measured once.
 
     Raises:
       TargetError: the runtime refuses an operator, or the process has died.
@@ -60,33 +60,33 @@ def profile(data: bytes, bench: Bench) -> list[OperatorCost]:
         firsts.setdefault(part.kind, part.index)
     pairs = list(itertools.pairwise(parts))
     pairs = pairs[:: max(1, len(pairs) // PAIRS)]
-    wanted = [[index] for index in firsts.values()]
-    wanted += [[one.index, next_.index] for one, next_ in pairs]
+    extracts = [[index] for index in firsts.values()]
+    extracts += [[one.index, next_.index] for one, next_ in pairs]
     with tempfile.TemporaryDirectory(prefix="operators-") as folder:
-        files = [Path(folder) / f"{number}.tflite" for number in range(len(wanted))]
-        for file, operators in zip(files, wanted, strict=True):
+        files = [Path(folder) / f"{number}.tflite" for number in range(len(extracts))]
+        for file, operators in zip(files, extracts, strict=True):
             file.write_bytes(extract_ops.extract(data, operators))
-        found = bench.alone(files)
-    alone = dict(zip(firsts, found[: len(firsts)], strict=True))
-    starts = [
-        alone[one.kind].cost + alone[next_.kind].cost - both.cost
-        for (one, next_), both in zip(pairs, found[len(firsts) :], strict=True)
+        costs = bench.isolated_costs(files)
+    by_kind = dict(zip(firsts, costs[: len(firsts)], strict=True))
+    overheads = [
+        by_kind[one.kind].cost + by_kind[next_.kind].cost - both.cost
+        for (one, next_), both in zip(pairs, costs[len(firsts) :], strict=True)
     ]
-    start = max(0.0, statistics.median(starts)) if starts else 0.0
+    overhead = max(0.0, statistics.median(overheads)) if overheads else 0.0
     return [
         OperatorCost(
             part.index,
             part.type,
             part.tensor,
-            max(0.0, alone[part.kind].cost - start),  # one that does nothing is mere noise
-            alone[part.kind].delegated,
+            max(0.0, by_kind[part.kind].cost - overhead),  # a no-op yields only noise
+            by_kind[part.kind].delegated,
         )
         for part in parts
     ]
 
 
 def profile_or_note(path: Path, bench: Bench, *, note: str) -> tuple[list[OperatorCost], list[str]]:
-    """The profile of a file with the note that belongs to it, or a note why there is none."""
+    """The profile of a file and its note, or a note why there is no profile."""
     try:
         return profile(path.read_bytes(), bench), [note]
     except (TargetError, ValueError) as error:

@@ -1,7 +1,7 @@
-"""What papers claim of their networks' costs, as data, and the same figure of our measurements."""
+"""The costs that papers claim for their networks, and the same figures from our measurements."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -9,38 +9,40 @@ from android_bench import build_cache
 from android_bench.results import Row
 from shufflelite.errors import InputError
 
+Quantity = Literal["cost", "multiply_adds", "params"]
+
 
 @dataclass(frozen=True)
 class Operand:
-    """A network of a claim; resolution None: that of its paper."""
+    """A network of a claim; without a resolution, that of its paper."""
 
     model: str
     options: Mapping[str, build_cache.Option] = field(default_factory=dict)
     resolution: int | None = None
 
     @property
-    def wanted(self) -> build_cache.Wanted:
+    def network(self) -> build_cache.NetworkSpec:
         """The network to convert."""
-        return build_cache.wanted(self.model, self.options, self.resolution)
+        return build_cache.network_spec(self.model, self.options, self.resolution)
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A quantity of one network over the same of another.
+    """A quantity of one network over the same quantity of another.
 
     Attributes:
-      text: what is claimed, in a few words.
-      place: where: the paper's number, section and table.
-      quantity: "cost" is what is measured, time or instructions; the others are counted.
-      figure: the paper's: one, the two ends of a range, or none where it has words only.
+      text: the claim in a few words.
+      place: the paper's number, section and table.
+      quantity: "cost" is measured, as time or instructions; the others are counted.
+      figure: the paper's: one, the two ends of a range, or none if it has only words.
       per_fold: the figure is the quotient for each so-many-fold of multiply-adds.
-      power_of: the figure is the exponent of this number, which gives the quotient.
-      note: what a reader of our figure must know.
+      power_of: the figure is the exponent of this base that yields the quotient.
+      note: a footnote to our figure.
     """
 
     text: str
     place: str
-    quantity: Literal["cost", "multiply_adds", "params"]
+    quantity: Quantity
     numerator: Operand
     denominator: Operand
     figure: tuple[float, ...] = ()
@@ -60,41 +62,23 @@ class Claim:
 
     @property
     def is_exponent(self) -> bool:
-        """Whether the figure is no quotient, to be printed as 1.9 rather than 1.9x."""
+        """Whether the figure is an exponent, printed as 1.9, or a quotient, printed as 1.9x."""
         return self.power_of is not None
 
 
-def ours(claim: Claim, numerator: Row, denominator: Row) -> float:
-    """The claim's figure, as two rows of one place and to one reference have it."""
-    quotient = _quotient(_AMOUNTS[claim.quantity], numerator, denominator)
+def measured_figure(claim: Claim, numerator: Row, denominator: Row) -> float:
+    """The claim's figure from two rows of the same target and to the same reference."""
+    quotient = _amount(numerator, claim.quantity) / _amount(denominator, claim.quantity)
     if claim.power_of:
         return math.log(quotient) / math.log(claim.power_of)
     if claim.per_fold:
-        folds = _quotient(_multiply_adds, numerator, denominator)
+        folds = _amount(numerator, "multiply_adds") / _amount(denominator, "multiply_adds")
         return claim.per_fold ** (math.log(quotient) / math.log(folds))
     return quotient
 
 
-def _quotient(amount: Callable[[Row], float], numerator: Row, denominator: Row) -> float:
-    return amount(numerator) / amount(denominator)
-
-
-def _multiply_adds(row: Row) -> float:
+def _amount(row: Row, quantity: Quantity) -> float:
+    if quantity == "cost":
+        return row.ratio  # to the same reference within the same rounds: noise cancels out
     assert row.network is not None
-    return row.network["multiply_adds"]
-
-
-def _params(row: Row) -> float:
-    assert row.network is not None
-    return row.network["params"]
-
-
-def _cost(row: Row) -> float:
-    return row.ratio  # to the same reference, within the same rounds: noise is out of it
-
-
-_AMOUNTS: Mapping[str, Callable[[Row], float]] = {
-    "cost": _cost,
-    "multiply_adds": _multiply_adds,
-    "params": _params,
-}
+    return row.network.params if quantity == "params" else row.network.multiply_adds

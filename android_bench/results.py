@@ -1,4 +1,4 @@
-"""One row for each model measured: its schema, the JSONL file it is appended to, and the table."""
+"""One row for each measured model: its schema, and the JSONL file that rows are appended to."""
 
 import contextlib
 import dataclasses
@@ -13,21 +13,23 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from android_bench import bundle_info, measure
+from android_bench.bundle_info import BundleInfo
 from android_bench.measurement import (
     DEFAULT_DELEGATE,
     Counted,
     Machine,
     OperatorCount,
     OperatorTime,
+    Options,
 )
 from shufflelite import lock, schema_check
 from shufflelite.atomic import check_folder, named
 from shufflelite.errors import InputError
 from shufflelite.versions import version
 
-SCHEMA = 2  # to be raised when a field changes its meaning or goes away
+SCHEMA = 2  # raise it when a field changes its meaning or is removed
 _APPENDING = threading.Lock()
-_ANOTHER = "choose another file"
+_OTHER_FILE = "choose another file"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,9 +43,9 @@ class Row:
     size_bytes: int
     sha256: str
     operators: Mapping[str, int]  # of the file, by type
-    network: Mapping[str, Any] | None  # see bundle_info.Network; None: not made by `convert`
+    network: BundleInfo | None  # None: `convert` did not write the file
 
-    median_ms: float | None  # None, with the three that follow: an emulated core has no times
+    median_ms: float | None  # None, like the next three, on an emulated core: it has no times
     p5_ms: float | None
     p95_ms: float | None
     min_ms: float | None
@@ -56,27 +58,27 @@ class Row:
     ratio_p95: float
     ratio_to: str
 
-    peak_memory_mb: float | None  # growth of the peak since just before loading; MB: 2**20 bytes
+    peak_memory_mb: float | None  # growth of the peak since just before loading, in 2**20 bytes
     process_peak_mb: float | None  # the peak itself, with the runtime and Python
     delegate_partitions: int | None
     undelegated_operators: Mapping[str, int] | None
-    profile: Sequence[Mapping[str, Any]]  # see measurement.OperatorTime, OperatorCount
+    profile: Sequence[OperatorTime | OperatorCount]
     notes: Sequence[str]
 
     target: str
     runtime: str
     runtime_version: str | None
     threads: int
-    delegate: str = DEFAULT_DELEGATE  # that ran; "none" where the one asked for took nothing
-    delegate_asked: str = DEFAULT_DELEGATE
-    rounds: int  # done, which a time budget may have cut short
+    delegate: str = DEFAULT_DELEGATE  # in use; "none" where the requested one took no operator
+    delegate_asked: str = DEFAULT_DELEGATE  # requested
+    rounds: int  # completed; a time budget may have ended them early
     runs: int  # timed inferences in each round
     warmup: int
     seed: int
 
     cpu: str
     fingerprint: str | None  # of a device
-    cores: Sequence[int]  # that the models were kept to; empty: all
+    cores: Sequence[int]  # that the models were pinned to; empty: all
     temperature_before_c: float | None
     temperature_after_c: float | None
     governor: str | None
@@ -88,39 +90,38 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where rows were measured, and by what: those of one place are comparable.
+class Environment:
+    """The device and the runtime of rows; rows of the same environment are comparable.
 
-    A device is known by its fingerprint, an emulated core by its name: its fingerprint changes with
-    the runtime, of which it shall be told that it became slower.
+    A device is identified by its fingerprint, an emulated core by its name: its fingerprint changes
+    with the runtime, and a runtime that became slower must be reported.
     """
 
     kind: str  # of target
-    where: str
+    device: str
     cores: tuple[int, ...]
     runtime: str
     threads: int
-    delegate: str  # that was asked for: one that takes nothing any more shall be told too
+    delegate: str  # as requested: one that stopped taking operators must be reported too
 
     def __str__(self) -> str:
-        where = self.where if self.kind == "emulated" else f"{self.kind} ({self.where})"
+        device = self.device if self.kind == "emulated" else f"{self.kind} ({self.device})"
         cores = f", cores {' '.join(map(str, self.cores))}" if self.cores else ""
         threads = f"{self.threads} thread{'s' * (self.threads != 1)}"
-        return f"{where}{cores}, {self.runtime}, {threads}, delegate {self.delegate}"
+        return f"{device}{cores}, {self.runtime}, {threads}, delegate {self.delegate}"
 
 
-def rows(
-    done: measure.Run,
+def record(
+    run: measure.InterleavedRun,
     *,
     plan: measure.Plan,
     target: str,
-    runtime: str,
-    threads: int,
+    options: Options,
     command: str,
-    delegate: str = DEFAULT_DELEGATE,
+    out: Path,
 ) -> list[Row]:
-    """Rows of all measured models; ratios are to the first of them."""
-    return [
+    """Appends a row for each measured model to `out`; ratios are to the first of them."""
+    new = [
         Row(
             schema=SCHEMA,
             date_utc=datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -129,53 +130,55 @@ def rows(
             size_bytes=one.model.size_bytes,
             sha256=one.model.sha256,
             operators=one.model.operators,
-            network=None if found is None else dataclasses.asdict(found),
+            network=bundle_info.read(one.model.path),
             **_cost(one.rounds),
-            **dataclasses.asdict(measure.ratio(one.rounds, done.measured[0].rounds)),
-            ratio_to=done.measured[0].model.name,
-            **dataclasses.asdict(one.facts),
+            **vars(measure.ratio(one.rounds, run.measured[0].rounds)),
+            ratio_to=run.measured[0].model.name,
+            **vars(one.facts),
             target=target,
-            runtime=runtime,
-            threads=threads,
-            delegate=_ran(delegate, one.facts.delegate_partitions),
-            delegate_asked=delegate,
+            runtime=options.runtime,
+            threads=options.threads,
+            delegate=_in_use(options.requested_delegate, one.facts.delegate_partitions),
+            delegate_asked=options.requested_delegate,
             rounds=len(one.rounds),
             runs=plan.runs,
             warmup=plan.warmup,
             seed=plan.seed,
-            cpu=done.before.cpu,
-            fingerprint=done.before.fingerprint,
-            cores=done.before.cores,
-            temperature_before_c=done.before.temperature_c,
-            temperature_after_c=done.after.temperature_c,
-            governor=done.before.governor,
-            load_average_before=done.before.load_average,
-            load_average_after=done.after.load_average,
+            cpu=run.before.cpu,
+            fingerprint=run.before.fingerprint,
+            cores=run.before.cores,
+            temperature_before_c=run.before.temperature_c,
+            temperature_after_c=run.after.temperature_c,
+            governor=run.before.governor,
+            load_average_before=run.before.load_average,
+            load_average_after=run.after.load_average,
             shufflelite_version=version("shufflelite"),
             python_version=platform.python_version(),
             command=command,
         )
-        for one in done.measured
-        for found in [bundle_info.of(one.model.path)]
+        for one in run.measured
     ]
+    if new:
+        append(out, new)
+    return new
 
 
 def _cost(rounds: Sequence[Any]) -> dict[str, Any]:
     if isinstance(rounds[0], Counted):
-        nothing = dict.fromkeys(field.name for field in dataclasses.fields(measure.Latency))
-        return {**nothing, "instructions": measure.instructions(rounds)}
-    return {**dataclasses.asdict(measure.latency(rounds)), "instructions": None}
+        no_times = dict.fromkeys(field.name for field in dataclasses.fields(measure.Latency))
+        return {**no_times, "instructions": measure.instructions(rounds)}
+    return {**vars(measure.latency(rounds)), "instructions": None}
 
 
-def _ran(asked: str, partitions: int | None) -> str:
-    return "none" if partitions == 0 else asked
+def _in_use(requested: str, partitions: int | None) -> str:
+    return "none" if partitions == 0 else requested
 
 
 def rows_before(out: Path) -> list[Row]:
-    """The rows of a file that others can be appended to; makes its folder.
+    """Reads the rows of a file that more will be appended to; makes its folder.
 
     Raises:
-      InputError: It cannot be written, or holds something else.
+      InputError: The file cannot be written, or is not a file of rows.
     """
     flag = f"--out={out}"
     if out == Path(os.devnull):
@@ -195,12 +198,12 @@ def rows_before(out: Path) -> list[Row]:
 
 
 def append(path: Path, new: Sequence[Row]) -> None:
-    """Adds rows behind the others, and removes a half one that a killed run left.
+    """Appends rows, and removes an incomplete last row that a killed run left.
 
-    Rows added by several threads or processes stay together call by call.
+    The rows of one call stay together when several threads or processes append.
 
     Raises:
-      OSError: The disk is full; the file is as it was.
+      OSError: The disk is full; the file is unchanged.
     """
     lines = [json.dumps(dataclasses.asdict(row)).encode() + b"\n" for row in new]
     with _APPENDING, named(path), path.open("a+b", buffering=0) as file:
@@ -212,28 +215,28 @@ def append(path: Path, new: Sequence[Row]) -> None:
         elif last:
             end -= len(last)
             file.truncate(end)
-        left = b"".join(lines)
+        unwritten = b"".join(lines)
         try:
-            while left:
-                left = left[file.write(left) :]
+            while unwritten:
+                unwritten = unwritten[file.write(unwritten) :]
         except OSError:
-            with contextlib.suppress(OSError):  # no file: a device
+            with contextlib.suppress(OSError):  # a device, not a file
                 file.truncate(end)
             raise
 
 
 def read(path: Path) -> list[Row]:
-    """All rows of a file, without one at its end that a killed run left half written.
+    """Reads all rows of a file, except an incomplete last row that a killed run left.
 
     Raises:
-      InputError: Another line is no row.
+      InputError: Any other line is not a row.
     """
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", "not UTF-8")
         raise InputError(
-            f"{path}: expected rows of an earlier run ({reason}); {_ANOTHER}"
+            f"{path}: expected rows of an earlier run ({reason}); {_OTHER_FILE}"
         ) from error
     return [
         _row(line, place=f"{path}:{number}")
@@ -244,37 +247,39 @@ def read(path: Path) -> list[Row]:
 
 
 def _row(line: str, *, place: str) -> Row:
-    got = repr(line[:40])
+    start = repr(line[:40])
     try:
         fields = json.loads(line)
     except (ValueError, RecursionError) as error:
-        wrong = f"a damaged one, {got}; delete the line" if line[0] == "{" else f"{got}; {_ANOTHER}"
-        raise InputError(f"{place}: expected a row of results, got {wrong}") from error
+        damaged = f"a damaged one, {start}; delete the line"
+        got = damaged if line[0] == "{" else f"{start}; {_OTHER_FILE}"
+        raise InputError(f"{place}: expected a row of results, got {got}") from error
     schema = fields.get("schema") if isinstance(fields, dict) else None
     if type(schema) is not int or schema != SCHEMA:
-        raise InputError(f'{place}: expected a row with "schema": {SCHEMA}, got {got}; {_ANOTHER}')
-    asked = fields.get("delegate_asked")
-    if asked is None:  # of before 2026-11-23: what was asked for, if anything is told
-        asked = fields.get("delegate", DEFAULT_DELEGATE)
-        ran = _ran(asked, fields.get("delegate_partitions"))
-        fields = {**fields, "delegate": ran, "delegate_asked": asked}
-    problem = schema_check.problem(
-        fields,
-        Row,
-        network=bundle_info.Network | None,
-        profile=Sequence[OperatorTime | OperatorCount],
-    )
+        raise InputError(
+            f'{place}: expected a row with "schema": {SCHEMA}, got {start}; {_OTHER_FILE}'
+        )
+    if fields.get("delegate_asked") is None:  # before 2026-11-23 `delegate` was the requested one
+        requested = fields.get("delegate", DEFAULT_DELEGATE)
+        in_use = _in_use(requested, fields.get("delegate_partitions"))
+        fields = {**fields, "delegate": in_use, "delegate_asked": requested}
+    problem = schema_check.problem(fields, Row)
     if problem is None and fields["instructions"] is None and fields["median_ms"] is None:
         problem = "has neither instructions nor median_ms"
     if problem is not None:
         raise InputError(
-            f"{place}: no row of schema {SCHEMA}: it {problem}; delete the line, or {_ANOTHER}"
+            f"{place}: no row of schema {SCHEMA}: it {problem}; delete the line, or {_OTHER_FILE}"
         )
-    return Row(**fields)
+    network = fields["network"] and BundleInfo(**fields["network"])
+    return Row(**{**fields, "network": network, "profile": [*map(_operator, fields["profile"])]})
+
+
+def _operator(fields: Mapping[str, Any]) -> OperatorTime | OperatorCount:
+    return OperatorTime(**fields) if "ms" in fields else OperatorCount(**fields)
 
 
 def _last_line(file: BinaryIO) -> bytes:
-    """What stands behind the last end of a line."""
+    """Returns what follows the last newline."""
     file.seek(-1, os.SEEK_END)
     if file.read() == b"\n":
         return b""
@@ -291,64 +296,67 @@ def _is_whole(line: bytes) -> bool:
 
 
 def device(row: Row) -> str:
-    """What the models ran on, for people: a phone by its fingerprint, all else by its CPU."""
+    """The device, for people: a phone by its fingerprint, everything else by its CPU."""
     is_phone = row.target.startswith("adb")
     return (row.fingerprint or row.cpu) if is_phone else row.cpu
 
 
-def place(row: Row) -> Place:
-    """Where a row was measured."""
-    return place_at(
-        row.target, row, runtime=row.runtime, threads=row.threads, delegate=row.delegate_asked
-    )
+def environment(row: Row) -> Environment:
+    """The environment of a row."""
+    options = Options(runtime=row.runtime, threads=row.threads, delegate=row.delegate_asked)
+    return expected_environment(row.target, row, options)
 
 
-def place_at(
-    target: str, machine: Machine | Row, *, runtime: str, threads: int, delegate: str
-) -> Place:
-    """Where rows will have been measured; `delegate` is the one asked for."""
+def expected_environment(target: str, machine: Machine | Row, options: Options) -> Environment:
+    """The environment that rows will have once they are measured."""
     kind = target.partition(":")[0]
-    where = target if kind == "emulated" else (machine.fingerprint or machine.cpu)
-    return Place(kind, where, tuple(machine.cores), runtime, threads, delegate)
+    device = target if kind == "emulated" else (machine.fingerprint or machine.cpu)
+    runtime, threads = options.runtime, options.threads
+    return Environment(
+        kind, device, tuple(machine.cores), runtime, threads, options.requested_delegate
+    )
 
 
 def latency_ms(row: Row, rows: Sequence[Row]) -> float:
     """The median of the reference among `rows`, times the ratio to it.
 
-    So the drift of the machine between the heats of a sweep is not in it.  Where `rows` lacks the
-    reference it is the row's own median.
+    This cancels the machine's drift between the batches of a sweep.  Without the reference in
+    `rows` it is the row's own median.
     """
     reference = next((one for one in rows if one.model == row.ratio_to), row)
     assert reference.median_ms is not None
     return reference.median_ms * row.ratio / reference.ratio
 
 
-def by_type(row: Row) -> dict[str, tuple[int, float]]:
-    """How often its profile holds each type, and the cost: ms, or instructions where row has them.
+def total_instructions(row: Row) -> int:
+    """Instructions of one inference over all classes, for a row that has them."""
+    assert row.instructions is not None
+    return sum(row.instructions.values())
 
-    The costliest type comes first.
-    """
-    found: dict[str, tuple[int, float]] = {}
+
+def costs_by_type(row: Row) -> dict[str, tuple[int, float]]:
+    """Calls and cost of each operator type in the profile, the most expensive type first."""
+    costs: dict[str, tuple[int, float]] = {}
     for operator in row.profile:
-        calls, cost = found.get(operator["type"], (0, 0.0))
-        found[operator["type"]] = (calls + operator["calls"], cost + operator_cost(operator))
-    return dict(sorted(found.items(), key=lambda item: -item[1][1]))
+        calls, cost = costs.get(operator.type, (0, 0.0))
+        costs[operator.type] = (calls + operator.calls, cost + operator_cost(operator))
+    return dict(sorted(costs.items(), key=lambda item: -item[1][1]))
 
 
-def operator_cost(operator: Mapping[str, Any]) -> float:
-    """The cost that a row of a profile tells, in whatever unit."""
-    return float(operator["ms"] if "ms" in operator else operator["instructions"])
+def operator_cost(operator: OperatorTime | OperatorCount) -> float:
+    """Milliseconds, or instructions on an emulated core."""
+    return operator.ms if isinstance(operator, OperatorTime) else operator.instructions
 
 
 def references(rows: Sequence[Row]) -> list[Row | None]:
-    """For each row the one that its ratio is to: a run's first, which is written before it.
+    """For each row the one that its ratio is to: the first row of its run, written before it.
 
-    None where the file does not hold it.
+    None where the file lacks it.
     """
     found: list[Row | None] = []
-    last: dict[tuple[Place, str], Row] = {}
+    last: dict[tuple[Environment, str], Row] = {}
     for row in rows:
         if row.model == row.ratio_to:
-            last[place(row), row.model] = row
-        found.append(last.get((place(row), row.ratio_to)))
+            last[environment(row), row.model] = row
+        found.append(last.get((environment(row), row.ratio_to)))
     return found

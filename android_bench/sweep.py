@@ -1,9 +1,10 @@
-"""Many networks, converted and measured by one file of settings; see configs/.
+"""Converts and measures many networks, described by one settings file; see configs/.
 
-The models of a grid are measured in heats of a few, since all of one heat are in memory at once.
-Each heat begins with the same reference model, so that ratios to it hold across heats.
+The models of a grid are measured in batches, since all models of a batch are in memory at once.
+Each batch starts with the same reference model, so that ratios to it hold across batches.
 """
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -11,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from android_bench import build_cache, measure, model_file, results, scheduler
-from android_bench.build_cache import Option, Wanted
-from android_bench.measurement import DEFAULT_DELEGATE, Machine, Target, TargetError
+from android_bench.build_cache import NetworkSpec, Option
+from android_bench.measurement import Machine, Options, Target, TargetError
 from android_bench.model_file import ModelFile
 from android_bench.paper_claims import Claim
 from android_bench.results import Row
@@ -23,10 +24,10 @@ from shufflelite.progress import Progress
 
 @dataclass(frozen=True)
 class Grid:
-    """Networks of one family: the Cartesian product of all that is given as a list."""
+    """Networks of one family: the Cartesian product of all values that are lists."""
 
     model: str
-    resolution: int | tuple[int, ...] | None = None  # None: that of the paper
+    resolution: int | tuple[int, ...] | None = None  # None: the resolution of the paper
     options: Mapping[str, Option | tuple[Option, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -43,12 +44,15 @@ class MeasureSettings:
     runs: int = 10
     warmup: int = 5
     seed: int = 0
-    max_seconds: float | None = None  # of each heat
+    max_seconds: float | None = None  # for each batch
     counted_rounds: int = 2  # on emulated cores, whose counts repeat to parts per million
-    heat: int = 8  # models in memory at once, the reference included
+    batch: int = 8  # models in memory at once, including the reference
+    heat: int | None = None  # former name of `batch`
 
     def __post_init__(self) -> None:
-        for name, least in (("rounds", 1), ("runs", 1), ("counted_rounds", 1), ("heat", 2)):
+        if self.heat is not None:
+            object.__setattr__(self, "batch", self.heat)
+        for name, least in (("rounds", 1), ("runs", 1), ("counted_rounds", 1), ("batch", 2)):
             if getattr(self, name) < least:
                 raise InputError(f"expected {name!r} >= {least}, got {getattr(self, name)}.")
         for name in ("warmup", "seed"):
@@ -62,159 +66,147 @@ class MeasureSettings:
 
 @dataclass(frozen=True)
 class SweepSettings:
-    """A file of settings.  The first network of all is the one that ratios are to."""
+    """A settings file.  Ratios are to the first of its networks."""
 
     grid: tuple[Grid, ...] = ()
-    convert: Mapping[str, Option] = field(default_factory=dict)  # flags of its command
+    convert: Mapping[str, Option] = field(default_factory=dict)  # flags of that command
     measure: MeasureSettings = field(default_factory=MeasureSettings)
     claim: tuple[Claim, ...] = ()
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where to measure: a target, and the words that --target said it with."""
+class SweepResult:
+    """The results of a sweep.
 
-    name: str
-    target: Target
-    delegate: str = DEFAULT_DELEGATE
-
-
-@dataclass(frozen=True)
-class Done:
-    """What a sweep yielded.
-
-    `rows` holds one for each place and network, new or found; `models` the names in them.
+    `rows` holds one for each target and network, measured now or reused; `models` their names.
     """
 
     rows: Sequence[Row]
-    models: Mapping[Wanted, str]
+    models: Mapping[NetworkSpec, str]
     failures: Mapping[str, str]
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> SweepSettings:
-    """Reads and checks a sweep; nothing is converted, so mistakes are told at once.
+    """Reads and checks the settings of a sweep, before anything is converted.
 
     Raises:
       InputError: the file, or a network in it, is wrong.
     """
-    sweep = config.load(path, SweepSettings, overrides)
+    settings = config.load(path, SweepSettings, overrides)
     try:
-        build_cache.recipe(sweep.convert)
-        if not networks(sweep):
+        build_cache.build_spec(settings.convert)
+        if not networks(settings):
             raise InputError("expected [[grid]] or [[claim]] tables, got none.")
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
-    return sweep
+    return settings
 
 
-def networks(sweep: SweepSettings) -> list[Wanted]:
+def networks(settings: SweepSettings) -> list[NetworkSpec]:
     """All networks of the grids and of the claims, each once."""
-    found = [network for grid in sweep.grid for network in _product(grid)]
-    for claim in sweep.claim:
-        found += [claim.denominator.wanted, claim.numerator.wanted]
-    return list(dict.fromkeys(found))
+    specs = [spec for grid in settings.grid for spec in _product(grid)]
+    for claim in settings.claim:
+        specs += [claim.denominator.network, claim.numerator.network]
+    return list(dict.fromkeys(specs))
 
 
-def _product(grid: Grid) -> Iterable[Wanted]:
+def _product(grid: Grid) -> Iterable[NetworkSpec]:
     resolutions = grid.resolution if isinstance(grid.resolution, tuple) else (grid.resolution,)
     values = [v if isinstance(v, tuple) else (v,) for v in grid.options.values()]
     for resolution in resolutions:
-        for chosen in itertools.product(*values):
-            options = dict(zip(grid.options, chosen, strict=True))
-            yield build_cache.wanted(grid.model, options, resolution)
+        for combination in itertools.product(*values):
+            options = dict(zip(grid.options, combination, strict=True))
+            yield build_cache.network_spec(grid.model, options, resolution)
 
 
-def heats(reference: ModelFile, others: Sequence[ModelFile], *, size: int) -> list[list[ModelFile]]:
-    """Divides models into heats of `size` at most, each with the reference first."""
+def batches(
+    reference: ModelFile, others: Sequence[ModelFile], *, size: int
+) -> list[list[ModelFile]]:
+    """Divides models into batches of at most `size`, each with the reference first."""
     step = size - 1
     starts = range(0, len(others), step) if others else (0,)
     return [[reference, *others[start : start + step]] for start in starts]
 
 
-def notes(sweep: SweepSettings) -> list[str]:
-    """What a reader of the sweep's figures must know of its files."""
-    recipe = build_cache.recipe(sweep.convert)
-    told = [f"Converted to {recipe.flags['precision']}."]
-    if recipe.flags["weights"] == "random":
-        told.append("The weights are random: costs are true, accuracies are those published.")
-    if recipe.makes_pictures:
-        told.append(f"The ranges of int8 are those of {build_cache.PICTURES} made pictures.")
-    return told
+def notes(settings: SweepSettings) -> list[str]:
+    """Notes on the files of the sweep, for its tables."""
+    spec = build_cache.build_spec(settings.convert)
+    lines = [f"Converted to {spec.flags['precision']}."]
+    if spec.flags["weights"] == "random":
+        lines.append("The weights are random: costs are true, accuracies are those published.")
+    if spec.makes_pictures:
+        lines.append(f"The ranges of int8 are those of {build_cache.PICTURES} made pictures.")
+    return lines
 
 
 def run(
-    sweep: SweepSettings,
+    settings: SweepSettings,
     *,
-    places: Sequence[Place],
+    targets: Mapping[str, Target],
+    options: Options,
+    command: str,
     cache: Path,
     out: Path,
-    runtime: str,
-    threads: int,
-    profile: bool,
-    command: str,
     progress: Progress,
-    track: measure.Track,
     ready: Callable[[Sequence[str]], None] = lambda names: None,
-) -> Done:
-    """Converts all networks, then measures at each place what `out` does not hold.
+) -> SweepResult:
+    """Converts all networks, then measures on each target what `out` lacks.
 
-    Devices are measured side by side.  Each failure is told as soon as its place is done, and costs
-    no other network.  The rows of a heat are appended to `out` as soon as it is done, so that an
-    interrupted sweep goes on where it stopped.  `ready` is called with the names of all models
-    before the first is measured.
+    Devices are measured in parallel.  A failure is reported as soon as its target is done, and does
+    not affect other networks.  The rows of a batch are appended to `out` as soon as it is done, so
+    that an interrupted sweep continues where it stopped.  `ready` is called with the names of all
+    models before the first is measured.
     """
     before = results.rows_before(out)
-    files, failures = _convert(sweep, cache=cache, progress=progress)
+    files, failures = _convert(settings, cache=cache, progress=progress)
     models = dict(zip(files, model_file.read_all(map(str, files.values())), strict=True))
     ready([model.name for model in models.values()])
-    by_name = {place.name: place for place in places if models}
-    found: dict[str, list[Row]] = {}
+    measured: dict[str, list[Row]] = {}
 
     def work(name: str) -> tuple[list[Row], dict[str, str]]:
         try:
             return _measure(
                 list(models.values()),
-                sweep.measure,
-                place=by_name[name],
+                settings.measure,
+                name=name,
+                target=targets[name],
+                options=options,
                 before=before,
-                out=out,
-                runtime=runtime,
-                threads=threads,
-                profile=profile,
-                command=command,
-                track=track,
+                record=functools.partial(results.record, command=command, out=out),
+                progress=progress,
             )
-        except TargetError as error:  # gone before anything was measured
+        except TargetError as error:  # disconnected before anything was measured
             return [], {model.name: str(error) for model in models.values()}
 
-    def done(name: str, measured: tuple[list[Row], dict[str, str]]) -> None:
-        found[name], failed = measured
+    def done(name: str, result: tuple[list[Row], dict[str, str]]) -> None:
+        measured[name], failed = result
         for model, reason in failed.items():
             progress.warn(f"{model} on {name}: {reason}")
             failures[f"{model} on {name}"] = reason
 
-    scheduler.run({name: place.target for name, place in by_name.items()}, work, done=done)
-    rows = [row for name in by_name for row in found[name]]
-    return Done(rows, {network: model.name for network, model in models.items()}, failures)
+    if models:
+        scheduler.run(targets, work, done=done)
+    rows = [row for name in targets for row in measured.get(name, ())]
+    return SweepResult(rows, {spec: model.name for spec, model in models.items()}, failures)
 
 
 def _convert(
-    sweep: SweepSettings, *, cache: Path, progress: Progress
-) -> tuple[dict[Wanted, Path], dict[str, str]]:
-    recipe = build_cache.recipe(sweep.convert)
+    settings: SweepSettings, *, cache: Path, progress: Progress
+) -> tuple[dict[NetworkSpec, Path], dict[str, str]]:
+    build_spec = build_cache.build_spec(settings.convert)
     files, failures = {}, {}
-    todo = networks(sweep)
-    told = False
-    for number, network in enumerate(todo, start=1):
+    specs = networks(settings)
+    announced = False
+    for number, network in enumerate(specs, start=1):
         try:
-            path = build_cache.find(build_cache.entry(network, recipe, cache=cache))
+            path = build_cache.find(build_cache.entry(network, build_spec, cache=cache))
             if path is None:
-                if not told:
+                if not announced:
                     progress.tell(f"converting {network}, the first that {cache} does not hold")
-                    told = True
-                title = f"convert {number} of {len(todo)}, {network}"
+                    announced = True
+                title = f"convert {number} of {len(specs)}, {network}"
                 with progress.stage(title), atomic.named(cache):
-                    path = build_cache.build(network, recipe, cache=cache)
+                    path = build_cache.build(network, build_spec, cache=cache)
             files[network] = path
         except (build_cache.BuildError, MemoryError) as error:
             reason = str(error) or "not enough memory to make its pictures"
@@ -225,73 +217,52 @@ def _convert(
 
 def _measure(
     models: Sequence[ModelFile],
-    asked: MeasureSettings,
+    settings: MeasureSettings,
     *,
-    place: Place,
+    name: str,
+    target: Target,
+    options: Options,
     before: Sequence[Row],
-    out: Path,
-    runtime: str,
-    threads: int,
-    profile: bool,
-    command: str,
-    track: measure.Track,
+    record: Callable[..., list[Row]],
+    progress: Progress,
 ) -> tuple[list[Row], dict[str, str]]:
-    """The rows of all models at one place, and why some have none."""
-    plan = plan_for(asked, target=place.name)
+    """The rows of all models on one target, and why some have none."""
+    plan = plan_for(settings, target=name)
     reference, others = models[0], models[1:]
-    candidates = reusable(
-        before,
-        models,
-        machine=place.target.machine(),
-        plan=plan,
-        target=place.name,
-        runtime=runtime,
-        threads=threads,
-        delegate=place.delegate,
-        profile=profile,
-    )
-    version = _runtime_version(place.target, models, candidates) if candidates else None
+    machine = target.machine()
+    candidates = reusable(before, models, target=name, machine=machine, plan=plan, options=options)
+    version = _runtime_version(target, models, candidates) if candidates else None
     rows = {row.model: row for row in candidates if row.runtime_version == version}
     failures: dict[str, str] = {}
-    todo = [model for model in others if model.name not in rows]
-    if not todo and reference.name in rows:
+    missing = [model for model in others if model.name not in rows]
+    if not missing and reference.name in rows:
         return [rows[model.name] for model in models], failures
-    planned = heats(reference, todo, size=asked.heat)
-    for number, heat in enumerate(planned, start=1):
-        title = f"{place.name}, heat {number} of {len(planned)}"
-        labelled = measure.labelled(track, title)
-        done = measure.run(place.target, heat, plan=plan, track=labelled)
-        failures.update(done.failures)
-        if reference.name in done.failures:
-            lost = f"measured beside {reference.name}, which failed"
-            failures.update({m.name: lost for m in heat if m.name not in done.failures})
+    planned = batches(reference, missing, size=settings.batch)
+    for number, batch in enumerate(planned, start=1):
+        title = f"{name}, batch {number} of {len(planned)}"
+        run = measure.run(target, batch, plan=plan, progress=progress, title=title)
+        failures.update(run.failures)
+        if reference.name in run.failures:
+            reason = f"measured beside {reference.name}, which failed"
+            failures.update({m.name: reason for m in batch if m.name not in run.failures})
             continue
-        new = results.rows(
-            done,
-            plan=plan,
-            target=place.name,
-            runtime=runtime,
-            threads=threads,
-            delegate=place.delegate,
-            command=command,
-        )
-        results.append(out, new)
-        for row in new:  # of the reference, the first row: its ratios hold in all heats
+        # Of the reference the first row is kept: its ratios hold in all batches.
+        for row in record(run, plan=plan, target=name, options=options):
             rows.setdefault(row.model, row)
-    for name in rows.keys() & failures.keys():
-        del failures[name]
+    for model in rows.keys() & failures.keys():
+        del failures[model]
     return [rows[model.name] for model in models if model.name in rows], failures
 
 
-def plan_for(asked: MeasureSettings, *, target: str) -> measure.Plan:
-    """The plan on that target: emulated cores count, which needs no repetition."""
+def plan_for(settings: MeasureSettings, *, target: str) -> measure.Plan:
+    """The plan for that target: emulated cores count, which needs no repetition."""
     counts = target.partition(":")[0] == "emulated"
     return measure.Plan(
-        rounds=asked.counted_rounds if counts else asked.rounds,
-        runs=1 if counts else asked.runs,
-        warmup=min(asked.warmup, 1) if counts else asked.warmup,
-        seed=asked.seed,
-        max_seconds=asked.max_seconds,
+        rounds=settings.counted_rounds if counts else settings.rounds,
+        runs=1 if counts else settings.runs,
+        warmup=min(settings.warmup, 1) if counts else settings.warmup,
+        seed=settings.seed,
+        max_seconds=settings.max_seconds,
     )
 
 
@@ -299,24 +270,22 @@ def reusable(
     before: Sequence[Row],
     models: Sequence[ModelFile],
     *,
+    target: str,
     machine: Machine,
     plan: measure.Plan,
-    target: str,
-    runtime: str,
-    threads: int,
-    delegate: str,
-    profile: bool,
+    options: Options,
 ) -> list[Row]:
-    """The rows that measured the same as is asked for now, whatever the runtime's version.
+    """The rows that were measured as is requested now, whatever the version of the runtime.
 
-    Their ratios are to the same file, which is the first of `models`.
+    Their ratios are to the same file: the first of `models`.
     """
     files = {model.name: model.sha256 for model in models}
-    expected = (
-        *(target, runtime, threads, delegate, machine.cpu, machine.fingerprint, machine.cores),
+    requested = (
+        *(target, options.runtime, options.threads, options.requested_delegate),
+        *(machine.cpu, machine.fingerprint, machine.cores),
         *(plan.runs, plan.warmup, plan.seed),
     )
-    found = []
+    reused = []
     for row, reference in zip(before, results.references(before), strict=True):
         measured = (
             *(row.target, row.runtime, row.threads, row.delegate_asked),
@@ -328,12 +297,12 @@ def reusable(
             files.get(row.model) == row.sha256
             and same_reference
             and row.ratio_to == models[0].name
-            and measured == expected
+            and measured == requested
             and (row.rounds == plan.rounds or plan.max_seconds is not None)
-            and (row.profile or not profile)
+            and (row.profile or not options.profile)
         ):
-            found.append(row)
-    return found
+            reused.append(row)
+    return reused
 
 
 def _runtime_version(

@@ -1,66 +1,112 @@
-"""Tables of sweeps, claims and comparisons in Markdown."""
+"""The tables for people: of a run as plain text; of sweeps, claims and comparisons in Markdown."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import TextIO
 
 from android_bench import paper_claims, results
-from android_bench.build_cache import Wanted
-from android_bench.compare import Comparison
+from android_bench.build_cache import NetworkSpec
+from android_bench.bundle_info import BundleInfo
+from android_bench.compare import Comparison, CostChange
 from android_bench.paper_claims import Claim
 from android_bench.results import Row
-from android_bench.run_table import milliseconds, number
-from shufflelite.cli import markdown_table as table
+from shufflelite import cli
+from shufflelite.cli import markdown_table
 
 COLUMN_OPTIONS = ("width", "groups")  # that have a column of their own
 
 
-def sweep_table(rows: Sequence[Row], notes: Sequence[str]) -> str:
-    """All networks, one a line, what is known of them, and their costs on each target."""
-    targets = list(dict.fromkeys(row.target for row in rows))
-    models = list(dict.fromkeys(row.model for row in rows))
-    by_model = {model: [row for row in rows if row.model == model] for model in models}
-    heads = [by_model[model][0] for model in models]
+def print_run(rows: Sequence[Row], *, file: TextIO) -> None:
+    """Prints the table of one run."""
     columns = {
-        "model": [label(row) for row in heads],
-        "width": [_option(row, "width") for row in heads],
-        "resolution": [_told(row, "resolution") for row in heads],
-        "groups": [_option(row, "groups") for row in heads],
-        "M multiply-adds": [_millions(row, "multiply_adds", 1) for row in heads],
-        "M parameters": [_millions(row, "params", 2) for row in heads],
+        "median ms": [milliseconds(row.median_ms) for row in rows],
+        "p95 ms": [milliseconds(row.p95_ms) for row in rows],
+        "first ms": [milliseconds(row.first_ms) for row in rows],
+        "init ms": [milliseconds(row.init_ms) for row in rows],
+        "M instr": [_millions(row, 2) if _counts(row) else "-" for row in rows],
+        "ratio": [f"{row.ratio:.3f}" for row in rows],
+        "p5-p95": [f"{row.ratio_p5:.3f}-{row.ratio_p95:.3f}" for row in rows],
+        "peak MB": [_number(row.peak_memory_mb, 1) for row in rows],
+        "size kB": [f"{row.size_bytes / 1000:.0f}" for row in rows],
+        "ops": [str(sum(row.operators.values())) for row in rows],
+        "partitions": [_number(row.delegate_partitions) for row in rows],
+        "CPU ops": [
+            "-" if (ops := row.undelegated_operators) is None else str(sum(ops.values()))
+            for row in rows
+        ],
+    }
+    columns = _without_empty(columns)
+    names = [row.model for row in rows]
+    cli.print_table(["model", *columns], zip(names, *columns.values(), strict=True), file=file)
+    for note in dict.fromkeys(note for row in rows for note in row.notes):
+        print(note, file=file)
+    head = rows[0]
+    delegates = " and ".join(dict.fromkeys(row.delegate for row in rows))
+    print(
+        f"{head.target}, {head.cpu}: {head.runtime} {head.runtime_version}, delegate {delegates},"
+        f" threads {head.threads}, {head.rounds} rounds of {head.runs} runs. Read the ratios: each"
+        f" is to {head.ratio_to} within the same round, so that the machine's noise cancels out.",
+        file=file,
+    )
+
+
+def sweep_table(rows: Sequence[Row], notes: Sequence[str]) -> str:
+    """One line for each network: its properties, and its costs on each target."""
+    by_model: dict[str, list[Row]] = {}
+    for row in rows:
+        by_model.setdefault(row.model, []).append(row)
+    heads = [same[0] for same in by_model.values()]
+
+    def of_network(text: Callable[[BundleInfo], str]) -> list[str]:
+        return ["-" if row.network is None else text(row.network) for row in heads]
+
+    columns = {
+        "model": [network_label(row) for row in heads],
+        "width": of_network(lambda network: _option(network, "width")),
+        "resolution": of_network(lambda network: str(network.resolution)),
+        "groups": of_network(lambda network: _option(network, "groups")),
+        "M multiply-adds": of_network(lambda network: f"{network.multiply_adds / 1e6:.1f}"),
+        "M parameters": of_network(lambda network: f"{network.params / 1e6:.2f}"),
         "size kB": [f"{row.size_bytes / 1000:.0f}" for row in heads],
         "operators": [str(sum(row.operators.values())) for row in heads],
         "partitions": [
-            number(next(filter(None, (row.delegate_partitions for row in by_model[model])), None))
-            for model in models
+            _number(next(filter(None, (row.delegate_partitions for row in same)), None))
+            for same in by_model.values()
         ],
-        "published top-1 %": [_percent(row, "published_top1") for row in heads],
-        "measured top-1 %": [_percent(row, "top1") for row in heads],
+        "published top-1 %": of_network(lambda network: _number(network.published_top1, 1)),
+        "measured top-1 %": of_network(lambda network: _number(network.top1, 1)),
     }
-    for target in targets:
+    for target in dict.fromkeys(row.target for row in rows):
         same = [row for row in rows if row.target == target]
         cells = {row.model: _cost_cells(row, same) for row in same}
         for name in dict.fromkeys(name for cell in cells.values() for name in cell):
-            columns[f"{target} {name}"] = [cells.get(model, {}).get(name, "-") for model in models]
-    columns = {name: cells for name, cells in columns.items() if set(cells) != {"-"}}
+            columns[f"{target} {name}"] = [
+                cells.get(model, {}).get(name, "-") for model in by_model
+            ]
+    columns = _without_empty(columns)
     if not all(map(_counts, rows)):
         notes = ["ms are the reference's median, times the ratio.", *notes]
-    lines = [table([*columns], list(zip(*columns.values(), strict=True)))]
-    return "\n\n".join([*lines, *_foot(rows, notes)]) + "\n"
+    table = markdown_table([*columns], list(zip(*columns.values(), strict=True)))
+    return "\n\n".join([table, *_footer(rows, notes)]) + "\n"
 
 
 def claims_table(
-    asked: Sequence[Claim], rows: Sequence[Row], models: Mapping[Wanted, str], notes: Sequence[str]
+    claims: Sequence[Claim],
+    rows: Sequence[Row],
+    models: Mapping[NetworkSpec, str],
+    notes: Sequence[str],
 ) -> str:
     """Each claim, the paper's figure, and ours on each target."""
     targets = list(dict.fromkeys(row.target for row in rows))
-    found = {(row.target, row.model): row for row in rows}
-    footnotes = list(dict.fromkeys(claim.note for claim in asked if claim.note))
+    by_target = {(row.target, row.model): row for row in rows}
+    footnotes = list(dict.fromkeys(claim.note for claim in claims if claim.note))
     lines = []
-    for claim in asked:
-        names = [models.get(side.wanted) for side in (claim.numerator, claim.denominator)]
-        pairs = [[found.get((target, str(name))) for name in names] for target in targets]
+    for claim in claims:
+        names = [models.get(operand.network) for operand in (claim.numerator, claim.denominator)]
+        pairs = [[by_target.get((target, str(name))) for name in names] for target in targets]
         cells = [_figure(claim, *pair) for pair in pairs]
         mark = f" [{footnotes.index(claim.note) + 1}]" if claim.note else ""
-        if claim.quantity != "cost":  # counted: the same wherever the files were measured
+        if claim.quantity != "cost":  # counted: the same on all targets
             cells = [next((cell for cell in cells if cell != "-"), "-"), *["" for _ in targets]]
         else:
             cells = ["", *cells]
@@ -69,120 +115,113 @@ def claims_table(
         lines.append([f"{claim.text}{mark}", claim.place, figure, *cells])
     counted = {row.target for row in rows if _counts(row)}
     units = [f"{t}, {'instructions' if t in counted else 'time'}" for t in targets]
-    text = [table(["claim", "where", "the paper's", "counted", *units], lines, left=2)]
+    text = [markdown_table(["claim", "where", "the paper's", "counted", *units], lines, left=2)]
     text += [f"[{number}] {note}" for number, note in enumerate(footnotes, start=1)]
-    return "\n\n".join([*text, *_foot(rows, notes)]) + "\n"
+    return "\n\n".join([*text, *_footer(rows, notes)]) + "\n"
 
 
-def comparison_table(found: Comparison) -> str:
-    """Then and now, the worst first, and what had nothing to be compared with."""
+def comparison_table(comparison: Comparison) -> str:
+    """Then and now, the largest growth first, and the models without a counterpart."""
     lines = [
         [
             change.model,
             change.target,
-            change.measure,
-            _amount(change.before, change.measure),
-            _amount(change.after, change.measure),
+            change.metric,
+            _amount(change.before, change.metric),
+            _amount(change.after, change.metric),
             f"{100 * change.growth:+.2f} %",
-            "SLOWER" if change in found.slower else "" if change.apart else "within the noise",
+            _verdict(change, slower=change in comparison.slower),
         ]
-        for change in sorted(found.changes, key=lambda change: -change.growth)
+        for change in sorted(comparison.changes, key=lambda change: -change.growth)
     ]
     headings = ["model", "target", "compared by", "before", "now", "change", "verdict"]
-    text = [table(headings, lines, left=3)]
-    text += [f"Not the same: {difference}." for difference in found.differences]
-    if found.missing:
-        text.append(f"In the baseline, and not measured now: {', '.join(found.missing)}.")
-    if found.new:
-        text.append(f"Not in the baseline: {', '.join(found.new)}.")
+    text = [markdown_table(headings, lines, left=3)]
+    text += [f"Not the same: {difference}." for difference in comparison.differences]
+    if comparison.missing:
+        text.append(f"In the baseline, and not measured now: {', '.join(comparison.missing)}.")
+    if comparison.new:
+        text.append(f"Not in the baseline: {', '.join(comparison.new)}.")
     return "\n\n".join(text) + "\n"
 
 
 def profile_tables(rows: Sequence[Row], *, costliest: int = 0) -> str:
-    """The cost of operators by type, their sum beside the whole; empty without any profile.
+    """The cost of operators by type, with their sum and the whole; empty without any profile.
 
     Args:
-      rows: Of any targets.
-      costliest: So many single operators of each row are shown too.
+      rows: of any targets.
+      costliest: so many single operators of each row are listed too.
     """
     text = []
     for row in rows:
         unit = "M instructions" if _counts(row) else "ms"
         if row.profile:
             text += [f"{row.model} on {row.target}, operators by type:"]
-            text += [table(["type", "operators", unit, "% of the sum"], _type_lines(row))]
+            headings = ["type", "operators", unit, "% of the sum"]
+            text += [markdown_table(headings, _type_lines(row))]
         if row.profile and costliest:
             text += [f"{row.model} on {row.target}, the costliest operators:"]
-            lines = _operator_lines(row)[:costliest]
-            text += [table(["operator", "type", unit, "% of the sum"], lines, left=2)]
+            headings = ["operator", "type", unit, "% of the sum"]
+            text += [markdown_table(headings, _operator_lines(row)[:costliest], left=2)]
     return "\n" + "\n\n".join(text) + "\n" if text else ""
 
 
-def label(row: Row) -> str:
-    """The network's name and what has no column of its own; else the row's."""
+def network_label(row: Row) -> str:
+    """The network's name and the options without a column; the row's name without a network."""
     if row.network is None:
         return row.model
-    options = row.network["options"]
     others = (
         name if value is True else f"{name}={value}"
-        for name, value in options.items()
+        for name, value in row.network.options.items()
         if name not in COLUMN_OPTIONS
     )
-    return " ".join([row.network["name"], *others])
+    return " ".join([row.network.name, *others])
 
 
 def _type_lines(row: Row) -> list[list[str]]:
-    by_type = results.by_type(row)
+    by_type = results.costs_by_type(row)
     total = sum(cost for _, cost in by_type.values())
+    whole = results.total_instructions(row) if _counts(row) else row.median_ms
+    assert whole is not None
     lines = [(name, str(calls), cost) for name, (calls, cost) in by_type.items()]
     lines += [("sum", str(sum(calls for calls, _ in by_type.values())), total)]
-    lines += [("all at once", "", _whole(row))]
+    lines += [("all at once", "", whole)]
     return [[name, calls, *_share_cells(row, cost, total)] for name, calls, cost in lines]
 
 
 def _operator_lines(row: Row) -> list[list[str]]:
-    costs = [(results.operator_cost(one), one) for one in row.profile]
+    costs = [(results.operator_cost(operator), operator) for operator in row.profile]
     total = sum(cost for cost, _ in costs)
     return [
-        # The name of an operator that others are fused into is that of them all.
-        [one["name"].split(";")[0], one["type"], *_share_cells(row, cost, total)]
-        for cost, one in sorted(costs, key=lambda pair: -pair[0])
+        # The name of a fused operator lists those of all its operators.
+        [operator.name.split(";")[0], operator.type, *_share_cells(row, cost, total)]
+        for cost, operator in sorted(costs, key=lambda pair: -pair[0])
     ]
 
 
 def _share_cells(row: Row, cost: float, total: float) -> tuple[str, str]:
-    told = f"{cost / 1e6:.3f}" if _counts(row) else f"{cost:.4f}"
-    return told, f"{100 * cost / total:.1f}" if total else "-"
-
-
-def _whole(row: Row) -> float:
-    if row.instructions is not None:
-        return sum(row.instructions.values())
-    assert row.median_ms is not None
-    return row.median_ms
+    amount = f"{cost / 1e6:.3f}" if _counts(row) else f"{cost:.4f}"
+    return amount, f"{100 * cost / total:.1f}" if total else "-"
 
 
 def _cost_cells(row: Row, rows: Sequence[Row]) -> dict[str, str]:
+    if _counts(row):
+        return {"M instructions": _millions(row, 1), "ratio": f"{row.ratio:.2f}"}
     spread = f"{row.ratio:.2f} ({row.ratio_p5:.2f}-{row.ratio_p95:.2f})"
-    if row.instructions is not None:
-        return {
-            "M instructions": f"{sum(row.instructions.values()) / 1e6:.1f}",
-            "ratio": f"{row.ratio:.2f}",
-        }
     return {
         "ms": milliseconds(results.latency_ms(row, rows)),
         "ratio (p5-p95)": "1" if row.model == row.ratio_to else spread,
-        "peak MB": number(row.peak_memory_mb, 1),
+        "peak MB": _number(row.peak_memory_mb, 1),
     }
 
 
-def _foot(rows: Sequence[Row], notes: Sequence[str]) -> list[str]:
+def _footer(rows: Sequence[Row], notes: Sequence[str]) -> list[str]:
+    """One line for each target, and one for all."""
     lines = []
     for target in dict.fromkeys(row.target for row in rows):
         same = [row for row in rows if row.target == target]
         head = same[0]
         dates = sorted({row.date_utc[:10] for row in same})
-        told = [
+        facts = [
             results.device(head),
             f"{head.runtime} {head.runtime_version or ''}".strip(),
             f"delegate {' and '.join(dict.fromkeys(row.delegate for row in same))}",
@@ -191,13 +230,13 @@ def _foot(rows: Sequence[Row], notes: Sequence[str]) -> list[str]:
             " to ".join(dict.fromkeys((dates[0], dates[-1]))),
             *dict.fromkeys(note for row in same for note in row.notes),
         ]
-        lines.append(f"{target}: {', '.join(told)}.")
+        lines.append(f"{target}: {', '.join(facts)}.")
     if rows:
         head = rows[0]
         lines.append(
             f"Ratios are to {head.ratio_to}, within the same round: median, and p5-p95 over the "
             "rounds. "
-            + ("Instructions are no time. " if any(map(_counts, rows)) else "")
+            + ("Instruction counts do not predict latency. " if any(map(_counts, rows)) else "")
             + f"ShuffleLite {head.shufflelite_version or '(not installed)'}, "
             f"Python {head.python_version}."
         )
@@ -206,39 +245,50 @@ def _foot(rows: Sequence[Row], notes: Sequence[str]) -> list[str]:
     return lines
 
 
+def _verdict(change: CostChange, *, slower: bool) -> str:
+    if slower:
+        return "SLOWER"
+    return "" if change.beyond_noise else "within the noise"
+
+
 def _figure(claim: Claim, numerator: Row | None, denominator: Row | None) -> str:
-    if numerator is None or denominator is None:
+    if numerator is None or numerator.network is None:
         return "-"
-    if numerator.network is None or denominator.network is None:
+    if denominator is None or denominator.network is None:
         return "-"
-    value = paper_claims.ours(claim, numerator, denominator)
+    value = paper_claims.measured_figure(claim, numerator, denominator)
     return f"{value:.2f}{'' if claim.is_exponent else 'x'}"
+
+
+def _without_empty(columns: Mapping[str, list[str]]) -> dict[str, list[str]]:
+    return {name: cells for name, cells in columns.items() if set(cells) != {"-"}}
 
 
 def _counts(row: Row) -> bool:
     return row.instructions is not None
 
 
-def _amount(value: float, measure: str) -> str:
-    if measure == "instructions":
+def _millions(row: Row, digits: int) -> str:
+    return f"{results.total_instructions(row) / 1e6:.{digits}f}"
+
+
+def _amount(value: float, metric: str) -> str:
+    if metric == "instructions":
         return f"{value / 1e6:.3f} M"
-    return milliseconds(value) if measure == "ms" else f"{value:.3f}"
+    return milliseconds(value) if metric == "ms" else f"{value:.3f}"
 
 
-def _option(row: Row, name: str) -> str:
-    if row.network is None or name not in row.network["options"]:
+def _option(network: BundleInfo, name: str) -> str:
+    return f"{network.options[name]:g}" if name in network.options else "-"
+
+
+def milliseconds(value: float | None) -> str:
+    """A time with at least three significant digits."""
+    if value is None:
         return "-"
-    return f"{row.network['options'][name]:g}"
+    digits = 2 - math.floor(math.log10(value)) if value > 0 else 2
+    return f"{value:.{max(0, digits)}f}"
 
 
-def _told(row: Row, name: str) -> str:
-    value = row.network and row.network[name]
-    return "-" if value is None else f"{value:g}"
-
-
-def _percent(row: Row, name: str) -> str:
-    return number(row.network[name] if row.network else None, 1)
-
-
-def _millions(row: Row, name: str, digits: int) -> str:
-    return "-" if row.network is None else f"{row.network[name] / 1e6:.{digits}f}"
+def _number(value: float | None, digits: int = 0) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"

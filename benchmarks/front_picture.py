@@ -13,12 +13,12 @@ from pathlib import Path
 from absl import app, flags
 from matplotlib.lines import Line2D
 
-from android_bench.plots.figure import COLOURS
 from android_bench.plots.labels import place_labels
 from android_bench.plots.names import family_name, width_name
 from android_bench.plots.points import make_logarithmic
 from shufflelite import plot_style
 from shufflelite.atomic import replacing
+from shufflelite.plot_style import COLOURS
 
 DOCS = Path(__file__).parents[1] / "docs"
 LINES = {  # (model, groups): the name that docs/lowering.md gives it, before its options

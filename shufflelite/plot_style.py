@@ -1,4 +1,4 @@
-"""What all pictures share: width, look, and how a figure becomes bytes."""
+"""The style of all pictures: size, fonts, colours, titles, and how a figure becomes a PNG file."""
 
 import textwrap
 from collections.abc import Iterator
@@ -11,9 +11,12 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-WIDTH_IN, DPI = 8.3, 200  # 830 pixels wide as a README shows it, and drawn twice as fine
+WIDTH_IN, DPI = 8.3, 200  # 830 pixels wide in a README, drawn at twice the resolution
+PIXELS_PER_POINT = DPI / 72
+# Okabe and Ito's, which colour-blind people can distinguish: jfly.uni-koeln.de/color
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 STYLE: dict[Any, Any] = {
-    "font.family": "DejaVu Sans",  # comes with matplotlib: the same on every machine
+    "font.family": "DejaVu Sans",  # part of matplotlib: the same on every machine
     "font.size": 9,
     "axes.titlesize": 11,
     "axes.titleweight": "bold",
@@ -30,19 +33,19 @@ STYLE: dict[Any, Any] = {
 
 @contextmanager
 def styled(height_in: float) -> Iterator[Figure]:
-    """An empty figure, in our look whatever the user's is."""
+    """Yields an empty figure in this style, independent of the user's matplotlibrc."""
     with matplotlib.rc_context():
-        matplotlib.rcdefaults()  # whatever the user's matplotlibrc says
+        matplotlib.rcdefaults()
         matplotlib.rcParams.update(STYLE)
         figure = Figure(figsize=(WIDTH_IN, height_in), dpi=DPI, layout="constrained")
         FigureCanvasAgg(figure)
         yield figure
 
 
-def add_title(axes: Axes, what: str, told: str) -> None:
-    """Writes what the picture shows, and below it, smaller, what is told of it."""
-    lines = textwrap.wrap(told, 125)
-    axes.set_title(what, loc="left", pad=8 + 12 * len(lines))
+def add_title(axes: Axes, title: str, subtitle: str) -> None:
+    """Writes a title and, below it, a smaller subtitle of any length."""
+    lines = textwrap.wrap(subtitle, 125)
+    axes.set_title(title, loc="left", pad=8 + 12 * len(lines))
     axes.annotate(
         "\n".join(lines),
         (0, 1),
@@ -55,7 +58,7 @@ def add_title(axes: Axes, what: str, told: str) -> None:
 
 
 def png(figure: Figure) -> bytes:
-    """The figure as a PNG file."""
+    """The bytes of the figure as a PNG file."""
     file = BytesIO()
     figure.savefig(file, format="png", dpi=DPI, metadata={"Software": None})
     return file.getvalue()

@@ -2,8 +2,9 @@
 
 import os
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 Step = Callable[[int, int], None]
@@ -25,6 +26,18 @@ class Progress:
         else:
             yield lambda done, total: None
         self.tell(f"{title}: {time.monotonic() - start:.1f} s")
+
+    def track(self, steps: range, title: str) -> Iterable[int]:
+        """Yields the steps and shows how many are done, without disturbing what they measure."""
+        if not sys.stderr.isatty() or threading.current_thread() is not threading.main_thread():
+            self.tell(f"{title}: {len(steps)}")
+            return steps
+        from rich.console import Console
+        from rich.progress import track
+
+        # Redrawn between the steps only: a thread that redraws would disturb the measurement.
+        console = Console(stderr=True)
+        return track(steps, title, console=console, auto_refresh=False, transient=True)
 
     def warn(self, message: str) -> None:
         """Tells the user what deserves attention though the command goes on."""

@@ -1,7 +1,4 @@
-"""Pictures of rows, as the bytes of PNG files: the same rows give the same bytes.
-
-They are 830 pixels wide as a README shows them, and drawn twice as fine.
-"""
+"""Pictures of rows, as the bytes of PNG files: the same rows yield the same bytes."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +19,7 @@ PICTURES: Mapping[str, Callable[[Sequence[Row]], bytes | None]] = {
 
 
 def draw(rows: Sequence[Row], folder: Path) -> list[Path]:
-    """Writes every picture that the rows have data for, of each target its own."""
+    """Writes, for each target, every picture that its rows have data for."""
     written = []
     for target in dict.fromkeys(row.target for row in rows):
         same = [row for row in rows if row.target == target]

@@ -1,4 +1,4 @@
-"""Accuracy over cost, and which networks nothing beats in both."""
+"""Accuracy over cost, with the Pareto front."""
 
 import math
 from collections.abc import Sequence
@@ -6,9 +6,8 @@ from typing import Any
 
 from matplotlib.lines import Line2D
 
-from android_bench.plots.figure import add_title, cost_name, cost_title, new_figure
 from android_bench.plots.labels import place_labels
-from android_bench.plots.names import width_name
+from android_bench.plots.names import add_title, cost_label, cost_title, width_name
 from android_bench.plots.points import (
     add_legend,
     cost_of,
@@ -19,11 +18,11 @@ from android_bench.plots.points import (
     top1_of,
 )
 from android_bench.results import Row
-from shufflelite.plot_style import png
+from shufflelite.plot_style import png, styled
 
 
 def accuracy_against_cost(rows: Sequence[Row]) -> bytes | None:
-    """Published top-1 over cost, and the Pareto front: what nothing beats in both."""
+    """Published top-1 over cost, with the Pareto front: networks that none beats in both."""
     points = points_of(rows)
     known = [point for point in points if point.top1 is not None]
     if len(known) < 2:
@@ -31,15 +30,16 @@ def accuracy_against_cost(rows: Sequence[Row]) -> bytes | None:
     looks = looks_of(points)
     last = max(point.resolution for point in known)
     front = [known[i] for i in pareto([(point.cost, top1_of(point)) for point in known])]
-    with new_figure(4.9) as (figure, axes):
+    with styled(4.9) as figure:
+        axes = figure.add_subplot()
         path = [(front[0].cost, top1_of(front[0]))]
-        for point in front[1:]:  # until it is affordable, the one before is the best
+        for point in front[1:]:  # up to its cost, the previous one is the best
             path += [(point.cost, path[-1][1]), (point.cost, top1_of(point))]
         look: dict[str, Any] = {"color": "#C8C8C8", "linewidth": 4, "label": "Pareto front"}
         axes.plot(*zip(*path, strict=True), zorder=1, **look)
         draw_lines(axes, known, looks, x=cost_of, y=top1_of)
         make_logarithmic(axes.xaxis)
-        axes.set_xlabel(cost_name(rows))
+        axes.set_xlabel(cost_label(rows))
         axes.set_ylabel("top-1 on ImageNet as published, %")
         add_legend(figure, known, looks, extra=[Line2D([], [], **look)])
         unknown = {point.family for point in points} - {point.family for point in known}
@@ -56,10 +56,7 @@ def accuracy_against_cost(rows: Sequence[Row]) -> bytes | None:
 
 
 def pareto(points: Sequence[tuple[float, float]]) -> list[int]:
-    """The indices of points (cost, gain) that no other beats in one and equals in the other.
-
-    By growing cost.
-    """
+    """The indices of the points (cost, gain) that no other dominates, in order of cost."""
     best, front = -math.inf, []
     for index in sorted(range(len(points)), key=lambda i: (points[i][0], -points[i][1])):
         if points[index][1] > best:

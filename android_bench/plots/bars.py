@@ -1,4 +1,4 @@
-"""What the cost of each network is made of, as bars."""
+"""The parts of each network's cost, as bars."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,18 +7,17 @@ import numpy as np
 from matplotlib.patches import Patch
 
 from android_bench import results
-from android_bench.plots.figure import COLOURS, add_title, new_figure
-from android_bench.plots.names import bar_name
+from android_bench.plots.names import add_title, bar_name
 from android_bench.results import Row
-from shufflelite.plot_style import png
+from shufflelite.plot_style import COLOURS, png, styled
 
-YELLOW = "#F0E442"  # theirs too, and no colour for a line on white
-PARTS = len(COLOURS) + 1  # of a bar, without the rest
+YELLOW = "#F0E442"  # of the same palette, but too pale for a line on white
+PARTS = len(COLOURS) + 1  # of a bar, without the remainder
 REST = "all others"
 
 
 def instructions_by_class(rows: Sequence[Row]) -> bytes | None:
-    """A bar for each network, of the classes of its instructions."""
+    """A bar for each network, divided by class of instruction."""
     counted = [row for row in rows if row.instructions is not None]
     parts = [
         {name.replace("_", " "): count / 1e6 for name, count in (row.instructions or {}).items()}
@@ -28,14 +27,17 @@ def instructions_by_class(rows: Sequence[Row]) -> bytes | None:
 
 
 def operator_profile(rows: Sequence[Row]) -> bytes | None:
-    """A bar for each network, of the types of its operators and their cost."""
+    """A bar for each network, divided by operator type."""
     profiled = [row for row in rows if row.profile]
     counted = any(row.instructions is not None for row in profiled)
-    what, unit, size = ("Instructions", "M instructions", 1e6) if counted else ("Time", "ms", 1)
+    quantity, unit, size = ("Instructions", "M instructions", 1e6) if counted else ("Time", "ms", 1)
     parts = [
-        {name: cost / size for name, (_, cost) in results.by_type(row).items()} for row in profiled
+        {name: cost / size for name, (_, cost) in results.costs_by_type(row).items()}
+        for row in profiled
     ]
-    return _bars(profiled, parts, title=f"{what} by type of operator", unit=f"{unit} an inference")
+    return _bars(
+        profiled, parts, title=f"{quantity} by type of operator", unit=f"{unit} an inference"
+    )
 
 
 def _bars(
@@ -54,9 +56,10 @@ def _bars(
     columns = {name: [bar.get(name, 0.0) for bar in parts] for name in kept}
     if any(others):
         columns[REST] = others
-    with new_figure(1.6 + 0.24 * len(rows)) as (figure, axes):
+    with styled(1.6 + 0.24 * len(rows)) as figure:
+        axes = figure.add_subplot()
         left = np.zeros(len(rows))
-        places = np.arange(len(rows))[::-1]
+        positions = np.arange(len(rows))[::-1]
         handles = []
         for index, (name, values) in enumerate(columns.items()):
             look: dict[str, Any] = {
@@ -64,19 +67,19 @@ def _bars(
                 "edgecolor": "white",
                 "linewidth": 0.2,
             }
-            axes.barh(places, values, left=left, height=0.74, **look)
+            axes.barh(positions, values, left=left, height=0.74, **look)
             handles.append(Patch(label=name, **look))
             left += values
-        for place, total in zip(places, left, strict=True):
+        for position, total in zip(positions, left, strict=True):
             axes.annotate(
                 f"{total:.3g}",
-                (total, place),
+                (total, position),
                 (3, 0),
                 textcoords="offset points",
                 va="center",
                 fontsize=8,
             )
-        axes.set_yticks(places, [bar_name(row) for row in rows])
+        axes.set_yticks(positions, [bar_name(row) for row in rows])
         axes.tick_params(axis="y", length=0)
         axes.grid(visible=False, axis="y")
         axes.set_ylim(-0.6, len(rows) - 0.4)

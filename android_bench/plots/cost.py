@@ -1,10 +1,9 @@
-"""Cost over multiply-adds: how far the count on paper tells the cost on the machine."""
+"""Cost over multiply-adds: how well the theoretical count predicts the measured cost."""
 
 from collections.abc import Sequence
 
-from android_bench.plots.figure import add_title, cost_name, cost_title, new_figure
 from android_bench.plots.labels import Label, place_labels
-from android_bench.plots.names import width_name
+from android_bench.plots.names import add_title, cost_label, cost_title, width_name
 from android_bench.plots.points import (
     add_legend,
     cost_of,
@@ -14,7 +13,7 @@ from android_bench.plots.points import (
     points_of,
 )
 from android_bench.results import Row
-from shufflelite.plot_style import png
+from shufflelite.plot_style import png, styled
 
 
 def cost_against_multiply_adds(rows: Sequence[Row]) -> bytes | None:
@@ -24,12 +23,13 @@ def cost_against_multiply_adds(rows: Sequence[Row]) -> bytes | None:
         return None
     looks = looks_of(points)
     last = max(point.resolution for point in points)
-    with new_figure(4.9) as (figure, axes):
+    with styled(4.9) as figure:
+        axes = figure.add_subplot()
         draw_lines(axes, points, looks, x=lambda point: point.multiply_adds, y=cost_of)
         make_logarithmic(axes.xaxis)
         make_logarithmic(axes.yaxis)
         axes.set_xlabel("multiply-adds, millions")
-        axes.set_ylabel(cost_name(rows))
+        axes.set_ylabel(cost_label(rows))
         add_legend(figure, points, looks)
         add_title(axes, f"{cost_title(rows)} against multiply-adds", rows, "Labels: widths.")
         labels = {

@@ -1,4 +1,7 @@
-"""Places labels beside their points so that they cover nothing."""
+"""Places labels beside their points without covering anything.
+
+A greedy search over fixed positions: the same points always yield the same picture.
+"""
 
 import itertools
 import math
@@ -12,21 +15,21 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.transforms import Bbox
 
-from android_bench.plots.figure import PIXELS_PER_POINT
+from shufflelite.plot_style import PIXELS_PER_POINT
 
-Label = tuple[float, float, str, str]  # x and y of its point, its text and colour
+Label = tuple[float, float, str, str]  # x and y of its point, text and colour
 
 
 def place_labels(
     figure: Figure, axes: Axes, labels: Sequence[Label], *, series: Sequence[Sequence[Label]] = ()
 ) -> None:
-    """Writes each label beside its point, or not where it would cover others.
+    """Writes each label beside its point, or omits it if it would cover others.
 
-    Earlier ones come first, and before them of each series the first that has a place.  A label may
-    cross a line where nothing else is free.
+    Labels are placed in their order, but first of all one of each series: the first with a free
+    position.  A label may cross a line if nothing else is free.
     """
-    figure.canvas.draw()  # the layout, on which places depend
-    figure.set_layout_engine("none")  # it stays as it is now
+    figure.canvas.draw()  # computes the layout, on which positions depend
+    figure.set_layout_engine("none")  # freezes it
     pixels = [_pixels(axes, line.get_xydata()) for line in axes.get_lines()]
     half = 3.2 * PIXELS_PER_POINT
     taken = [Bbox([point - half, point + half]) for path in pixels for point in path]
@@ -34,11 +37,11 @@ def place_labels(
 
     def write(label: Label) -> bool:
         x, y, text, colour = label
-        dark = tuple(0.7 * part for part in to_rgb(colour))  # or yellows are hard to read
+        dark = tuple(0.7 * channel for channel in to_rgb(colour))  # yellows would be hard to read
         look: dict[str, Any] = {"fontsize": 8, "ha": "center", "va": "center", "zorder": 4}
         written = axes.text(x, y, text, color=dark, **look)
         written.set_path_effects([withStroke(linewidth=2, foreground="white")])
-        box = _free_place(written.get_window_extent(), axes.get_window_extent(), taken, crossed)
+        box = _free_position(written.get_window_extent(), axes.get_window_extent(), taken, crossed)
         if box is None:
             written.remove()
             return False
@@ -53,17 +56,17 @@ def place_labels(
             write(label)
 
 
-def _free_place(label: Bbox, inside: Bbox, taken: Sequence[Bbox], crossed: Any) -> Bbox | None:
-    """Where `label`, centred on its point, covers least of the lines; None: it has no place."""
+def _free_position(label: Bbox, axes: Bbox, taken: Sequence[Bbox], crossed: Any) -> Bbox | None:
+    """The position beside the label's centre that crosses lines least; None if none is free."""
     best: tuple[float, Bbox] | None = None
     for distance in (1.0, 1.5, 2.2):
         for angle in range(0, 360, 30):
             across = label.width / 2 + 4.5 * PIXELS_PER_POINT * distance
             up = label.height / 2 + 3.5 * PIXELS_PER_POINT * distance
-            turned = math.radians(angle)
-            box = label.translated(across * math.cos(turned), up * math.sin(turned))
+            radians = math.radians(angle)
+            box = label.translated(across * math.cos(radians), up * math.sin(radians))
             low, high = _corners(box)
-            within = (low >= _corners(inside)[0]).all() and (high <= _corners(inside)[1]).all()
+            within = (low >= _corners(axes)[0]).all() and (high <= _corners(axes)[1]).all()
             if within and not any(box.overlaps(other) for other in taken):
                 covered = ((crossed > low) & (crossed < high)).all(axis=1).sum()
                 cost = float(covered) + 6 * distance

@@ -1,4 +1,4 @@
-"""Networks as points in a picture: a colour for each family, a line over its widths."""
+"""Networks as points: a colour for each family, a line over its widths."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,9 +10,9 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from android_bench import results
-from android_bench.plots.figure import COLOURS
 from android_bench.plots.names import family_name, option_name
 from android_bench.results import Row
+from shufflelite.plot_style import COLOURS
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 1.5, 1, 1.5)), (0, (8, 3)))
@@ -20,10 +20,10 @@ DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 1.5, 1, 1.5)
 
 @dataclass(frozen=True)
 class Point:
-    """One network in a picture of points; `line` joins widths of what is equal otherwise."""
+    """One network; `line` joins networks that differ only in width."""
 
     family: str
-    line: str  # the family, and what of it is no width: groups, squeeze-and-excite, ...
+    line: str  # the family and its options except the width: groups, squeeze-and-excite, ...
     width: float
     resolution: int
     multiply_adds: float  # millions
@@ -41,37 +41,37 @@ class Looks:
 
 
 def points_of(rows: Sequence[Row]) -> list[Point]:
-    """What the rows of one target tell of networks that `convert` made."""
-    found = []
+    """The points of one target's rows; files that `convert` did not write have none."""
+    points = []
     for row in rows:
         if row.network is None:
             continue
-        options = {key: v for key, v in row.network["options"].items() if key != "width"}
-        family = family_name(row.network["name"])
+        options = {key: v for key, v in row.network.options.items() if key != "width"}
+        family = family_name(row.network.name)
         others = (
             f"g={v}" if key == "groups" else option_name(key, v) for key, v in options.items()
         )
-        found.append(
+        points.append(
             Point(
                 family=family,
                 line=" ".join([family, *others]),
-                width=row.network["options"].get("width", 1.0),
-                resolution=row.network["resolution"],
-                multiply_adds=row.network["multiply_adds"] / 1e6,
+                width=row.network.options.get("width", 1.0),
+                resolution=row.network.resolution,
+                multiply_adds=row.network.multiply_adds / 1e6,
                 cost=_cost(row, rows),
-                top1=row.network["published_top1"] or row.network["top1"],
+                top1=row.network.published_top1 or row.network.top1,
             )
         )
-    return found
+    return points
 
 
 def cost_of(point: Point) -> float:
-    """The cost, as a function that draws."""
+    """The cost, as a function for `draw_lines`."""
     return point.cost
 
 
 def top1_of(point: Point) -> float:
-    """The accuracy of a point that has one."""
+    """The accuracy, likewise, of a point that has one."""
     assert point.top1 is not None
     return point.top1
 
@@ -90,16 +90,16 @@ def draw_lines(
         same = [p for p in points if (p.line, p.resolution) == (line, resolution)]
         same.sort(key=lambda point: point.width)
         colour = looks.colours[same[0].family]
-        places = [x(point) for point in same], [y(point) for point in same]
+        positions = [x(point) for point in same], [y(point) for point in same]
         axes.plot(
-            *places,
+            *positions,
             color=colour,
             linestyle=looks.dashes[line],
             linewidth=1.4 if resolution == last else 0.7,
             zorder=2,
         )
         axes.plot(
-            *places,
+            *positions,
             color=colour,
             linestyle="",
             marker=looks.markers[resolution],
@@ -111,7 +111,7 @@ def draw_lines(
 
 
 def looks_of(points: Sequence[Point]) -> Looks:
-    """Looks in which no two of the points' families, lines or resolutions are alike."""
+    """Looks that distinguish the families, lines and resolutions of the points."""
     families = list(dict.fromkeys(point.family for point in points))
     dashes: dict[str, Any] = {}
     for family in families:
@@ -121,14 +121,14 @@ def looks_of(points: Sequence[Point]) -> Looks:
     return Looks(
         colours={family: COLOURS[i % len(COLOURS)] for i, family in enumerate(families)},
         dashes=dashes,
-        markers={side: MARKERS[i % len(MARKERS)] for i, side in enumerate(resolutions)},
+        markers={size: MARKERS[i % len(MARKERS)] for i, size in enumerate(resolutions)},
     )
 
 
 def add_legend(
     figure: Figure, points: Sequence[Point], looks: Looks, *, extra: Sequence[Line2D] = ()
 ) -> None:
-    """Explains the lines and markers of the points below the axes, with `extra` in between."""
+    """Adds a legend of the lines and markers below the axes, with `extra` in between."""
     lines = dict.fromkeys((point.line, looks.colours[point.family]) for point in points)
     handles = [
         Line2D([], [], color=colour, linestyle=looks.dashes[line], linewidth=2, label=line)
@@ -136,9 +136,9 @@ def add_legend(
     ]
     handles += extra
     handles += [
-        Line2D([], [], color="#555555", linestyle="", marker=marker, label=f"{side} x {side}")
-        for side, marker in looks.markers.items()
-        if any(point.resolution == side for point in points)
+        Line2D([], [], color="#555555", linestyle="", marker=marker, label=f"{size} x {size}")
+        for size, marker in looks.markers.items()
+        if any(point.resolution == size for point in points)
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=4, handlelength=3)
 
@@ -153,5 +153,5 @@ def make_logarithmic(axis: Any) -> None:
 
 def _cost(row: Row, rows: Sequence[Row]) -> float:
     if row.instructions is not None:
-        return sum(row.instructions.values()) / 1e6
+        return results.total_instructions(row) / 1e6
     return results.latency_ms(row, rows)

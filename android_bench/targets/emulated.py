@@ -10,7 +10,7 @@ from android_bench.emulated import cores, process, setup
 from android_bench.measurement import Counted, Facts, Machine, OperatorCount
 
 if TYPE_CHECKING:
-    from android_bench.op_profiler import Alone
+    from android_bench.op_profiler import IsolatedCost
 
 NOTE = "guest instructions of one thread, in no proportion to time: rank and guard with them"
 PROFILE_NOTE = (
@@ -51,11 +51,11 @@ class EmulatedTarget:
             raise
         return session
 
-    def alone(self, files: Sequence[Path]) -> "list[Alone]":
+    def isolated_costs(self, files: Sequence[Path]) -> "list[IsolatedCost]":
         """Counts the instructions of an inference of each file, all in one guest."""
         guest = process.Guest(cores.find(self.core), setup.find().folder)
         with contextlib.closing(EmulatedSession(guest, Path())) as session:
-            return session.alone(files)
+            return session.isolated_costs(files)
 
     def close(self) -> None:
         """Does nothing: each session has its own guest, whose counts no other model shifts."""
@@ -94,15 +94,15 @@ class EmulatedSession:
             **delegation,
         )
 
-    def alone(self, files: Sequence[Path]) -> "list[Alone]":
+    def isolated_costs(self, files: Sequence[Path]) -> "list[IsolatedCost]":
         """Counts the instructions of an inference of each file; replaces the model."""
-        from android_bench.op_profiler import Alone
+        from android_bench.op_profiler import IsolatedCost
 
         costs = []
         for path in files:
             self.load(path, warmup=1, seed=0)
             count = sum(self.measure(runs=1).instructions.values())
-            costs.append(Alone(count, not self.guest.ask("finish")["undelegated_operators"]))
+            costs.append(IsolatedCost(count, not self.guest.ask("finish")["undelegated_operators"]))
         return costs
 
     def _profile(self) -> tuple[list[OperatorCount], list[str]]:

@@ -27,7 +27,7 @@ from android_bench.measurement import (
 )
 
 if TYPE_CHECKING:
-    from android_bench.op_profiler import Alone
+    from android_bench.op_profiler import IsolatedCost
 
 GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
 ALONE = {"rounds": 10, "runs": 5, "max_seconds": 10.0}  # for files of single operators
@@ -68,9 +68,9 @@ class HostTarget:
             raise
         return session
 
-    def alone(self, files: Sequence[Path]) -> "list[Alone]":
+    def isolated_costs(self, files: Sequence[Path]) -> "list[IsolatedCost]":
         """Measures the milliseconds of an inference of each file, all in one worker, in rounds."""
-        from android_bench.op_profiler import Alone
+        from android_bench.op_profiler import IsolatedCost
 
         with contextlib.closing(HostSession(self)) as worker:
             measured = worker.ask(
@@ -79,7 +79,10 @@ class HostTarget:
                 **self._interpreter(),
                 **ALONE,
             )
-        return [Alone(float(np.median(rounds)) / 1e6, delegated) for rounds, delegated in measured]
+        return [
+            IsolatedCost(float(np.median(rounds)) / 1e6, delegated)
+            for rounds, delegated in measured
+        ]
 
     def close(self) -> None:
         """Does nothing: each session ends its own worker."""

@@ -170,7 +170,7 @@ def _table(report: Report) -> tuple[list[str], list[list[str]]]:
         "form": lambda form: form.name,
         "runtime": lambda form: form.runtime,
         "precision": lambda form: form.precision or "-",
-        "ends": lambda form: "/".join(dict.fromkeys((form.input_dtype, form.output_dtype))),
+        "I/O dtype": lambda form: "/".join(dict.fromkeys((form.input_dtype, form.output_dtype))),
         "top-1 %": lambda form: f"{form.accuracy.top1:.2f} ({_interval(form.accuracy.interval)})",
         "top-5 %": lambda form: f"{form.accuracy.top5:.2f}",
         "loss": lambda form: f"{form.accuracy.loss:.4f}",

@@ -1,15 +1,14 @@
 """Rows as a run would have written them."""
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Any
 
-from android_bench.bundle_info import Network
+from android_bench.bundle_info import BundleInfo
 from android_bench.results import Row
 
 
-def network(name: str = "net", **changes: Any) -> Mapping[str, Any]:
-    found = Network(
+def network(name: str = "net", **changes: Any) -> BundleInfo:
+    usual = BundleInfo(
         name=name,
         options={},
         resolution=224,
@@ -20,7 +19,7 @@ def network(name: str = "net", **changes: Any) -> Mapping[str, Any]:
         published_top1=None,
         top1=None,
     )
-    return dataclasses.asdict(dataclasses.replace(found, **changes))
+    return dataclasses.replace(usual, **changes)
 
 
 def row(model: str = "net", **changes: Any) -> Row:

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from android_bench import results, sweep
-from android_bench.measurement import Counted, Facts, Machine, Round, TargetError
+from android_bench.measurement import Counted, Facts, Machine, Options, Round, TargetError
 from shufflelite.progress import Progress
 
+DEFAULTS = Options()
 # Stands in for our command: writes a bundle, logs that it was called, or does what WIDTH asks for.
 CONVERT = """
 import hashlib, json, os, pathlib, shutil, signal, sys, time
@@ -48,10 +49,6 @@ report = {
 }
 (bundle / "report.json").write_text(json.dumps(report))
 """
-
-
-def quietly(steps: range, label: str) -> Iterable[int]:
-    return steps
 
 
 @dataclass
@@ -124,27 +121,27 @@ class Bench:
         return len(log.read_text().splitlines()) if log.exists() else 0
 
     def run(
-        self, asked: sweep.SweepSettings, *targets: Scripted, names: str = "host"
-    ) -> sweep.Done:
-        places = [
-            sweep.Place(name, target) for name, target in zip(names.split(), targets, strict=True)
-        ]
+        self,
+        settings: sweep.SweepSettings,
+        *targets: Scripted,
+        names: str = "host",
+        options: Options = DEFAULTS,
+        **others: Any,
+    ) -> sweep.SweepResult:
         return sweep.run(
-            asked,
-            places=places,
+            settings,
+            targets=dict(zip(names.split(), targets, strict=True)),
+            options=options,
+            command="python -m android_bench --sweep",
             cache=self.cache,
             out=self.out,
-            runtime="litert",
-            threads=1,
-            profile=False,
-            command="python -m android_bench --sweep",
             progress=Progress("android_bench"),
-            track=quietly,
+            **others,
         )
 
 
-def grid(*widths: float, model: str = "mobilenet_v1", **asked: Any) -> sweep.SweepSettings:
-    measured = sweep.MeasureSettings(**{"rounds": 2, "runs": 3, "warmup": 0, **asked})
+def grid(*widths: float, model: str = "mobilenet_v1", **settings: Any) -> sweep.SweepSettings:
+    measured = sweep.MeasureSettings(**{"rounds": 2, "runs": 3, "warmup": 0, **settings})
     return sweep.SweepSettings(grid=(sweep.Grid(model, 32, {"width": widths}),), measure=measured)
 
 

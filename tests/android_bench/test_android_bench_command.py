@@ -80,9 +80,9 @@ def test_a_model_that_fails_is_one_line_and_the_others_are_measured(
         (["--sweep=configs/paper_claims.toml", "--cache=/proc/x"], 1, "--cache: /proc/x cannot"),
         (["--sweep=configs/paper_claims.toml", "--pictures=/proc"], 1, "--pictures: /proc cannot"),
         (
-            ["--sweep=configs/paper_claims.toml", "--set=measure.heat=1"],
+            ["--sweep=configs/paper_claims.toml", "--set=measure.batch=1"],
             1,
-            "expected 'heat' >= 2, got 1",
+            "expected 'batch' >= 2, got 1",
         ),
         (["setup"], 2, "expected setup emulated, got setup"),
         (["setup", "phone"], 2, "expected setup emulated, got setup phone"),
@@ -166,7 +166,7 @@ def test_a_baseline_that_nothing_can_be_compared_with_is_refused_before_measurin
     results.append(baseline, [made.row("int8", cpu="Another CPU")])
     words = ["--models", toys["int8"], "--out", out, "--baseline", baseline]
     for text, told in (
-        (baseline.read_text(), "expected rows of the same place"),
+        (baseline.read_text(), "expected rows of the same device"),
         ("", "expected rows of an earlier run, got none"),
         ('{"schema": 2, "da', "expected rows of an earlier run, got none"),
     ):

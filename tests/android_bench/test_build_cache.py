@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from android_bench import build_cache
-from android_bench.build_cache import BuildError, Wanted
+from android_bench.build_cache import BuildError, NetworkSpec
 from keras_models.images import decode
 from tests.android_bench.sweeps import Bench, Scripted, grid
 
@@ -22,14 +22,15 @@ BUILD = """
 import sys
 from pathlib import Path
 from android_bench import build_cache
-wanted = build_cache.Wanted("net", 32, (("width", 2.0),))
-build_cache.build(wanted, build_cache.recipe({"precision": "float32"}), cache=Path(sys.argv[1]))
+network = build_cache.NetworkSpec("net", 32, (("width", 2.0),))
+spec = build_cache.build_spec({"precision": "float32"})
+build_cache.build(network, spec, cache=Path(sys.argv[1]))
 """
 
 
 @pytest.fixture
-def recipe() -> build_cache.Recipe:
-    return build_cache.Recipe(
+def spec() -> build_cache.BuildSpec:
+    return build_cache.BuildSpec(
         flags={"precision": "int8"},
         inputs={"precision": "int8"},
         makes_pictures=False,
@@ -39,22 +40,22 @@ def recipe() -> build_cache.Recipe:
 
 
 def test_the_key_of_the_cache_changes_with_all_that_the_file_depends_on(
-    recipe: build_cache.Recipe,
+    spec: build_cache.BuildSpec,
 ) -> None:
-    wanted = Wanted("net", 224, (("width", 0.5),))
+    network = NetworkSpec("net", 224, (("width", 0.5),))
     variants = [
-        (wanted, recipe),
-        (dataclasses.replace(wanted, model="other"), recipe),
-        (dataclasses.replace(wanted, resolution=192), recipe),
-        (dataclasses.replace(wanted, options=(("width", 1.0),)), recipe),
-        (wanted, dataclasses.replace(recipe, inputs={"precision": "float32"})),
-        (wanted, dataclasses.replace(recipe, makes_pictures=True)),
-        (wanted, dataclasses.replace(recipe, versions={**recipe.versions, "python": "3.12.0"})),
-        (wanted, dataclasses.replace(recipe, sources="cd")),
+        (network, spec),
+        (dataclasses.replace(network, model="other"), spec),
+        (dataclasses.replace(network, resolution=192), spec),
+        (dataclasses.replace(network, options=(("width", 1.0),)), spec),
+        (network, dataclasses.replace(spec, inputs={"precision": "float32"})),
+        (network, dataclasses.replace(spec, makes_pictures=True)),
+        (network, dataclasses.replace(spec, versions={**spec.versions, "python": "3.12.0"})),
+        (network, dataclasses.replace(spec, sources="cd")),
     ]
     entries = [build_cache.entry(*variant, cache=Path("cache")) for variant in variants]
     assert len(set(entries)) == len(entries)
-    assert build_cache.entry(wanted, recipe, cache=Path("cache")) == entries[0]
+    assert build_cache.entry(network, spec, cache=Path("cache")) == entries[0]
 
 
 def test_files_count_by_their_contents_and_not_by_their_names(tmp_path: Path) -> None:
@@ -63,7 +64,7 @@ def test_files_count_by_their_contents_and_not_by_their_names(tmp_path: Path) ->
         (tmp_path / name / "picture.png").write_bytes(b"pixels")
 
     def inputs(name: str) -> Any:
-        return build_cache.recipe({"calibration": str(tmp_path / name)}).inputs["calibration"]
+        return build_cache.build_spec({"calibration": str(tmp_path / name)}).inputs["calibration"]
 
     assert inputs("a") == inputs("b")
     (tmp_path / "b" / "picture.png").write_bytes(b"others")
@@ -82,13 +83,13 @@ def test_our_sources_count_and_what_python_compiles_them_to_does_not(
     (package / "__init__.py").touch()
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(build_cache, "PACKAGES", (package.name,))
-    digests = [build_cache.recipe({}).sources]
+    digests = [build_cache.build_spec({}).sources]
     (package / "__pycache__" / "code.pyc").write_text("compiled")
-    assert build_cache.recipe({}).sources == digests[0]
+    assert build_cache.build_spec({}).sources == digests[0]
     code.write_text("x = 2")
-    digests.append(build_cache.recipe({}).sources)
+    digests.append(build_cache.build_spec({}).sources)
     code.rename(package / "renamed.py")
-    digests.append(build_cache.recipe({}).sources)
+    digests.append(build_cache.build_spec({}).sources)
     assert len(set(digests)) == 3
 
 
@@ -104,39 +105,36 @@ def test_our_sources_count_and_what_python_compiles_them_to_does_not(
     ],
 )
 def test_pictures_are_made_for_random_weights_alone(flags: dict[str, Any], made: bool) -> None:
-    assert build_cache.recipe(flags).makes_pictures is made
+    assert build_cache.build_spec(flags).makes_pictures is made
 
 
 def test_a_sweeps_weights_are_random_whatever_is_bundled() -> None:
-    assert build_cache.recipe({}).flags["weights"] == "random"
-    assert build_cache.recipe({"weights": "imagenet"}).flags["weights"] == "imagenet"
+    assert build_cache.build_spec({}).flags["weights"] == "random"
+    assert build_cache.build_spec({"weights": "imagenet"}).flags["weights"] == "imagenet"
 
 
-@pytest.mark.parametrize("side", [32, 97, 224])
+@pytest.mark.parametrize("resolution", [32, 97, 224])
 def test_made_pictures_are_what_convert_reads_and_always_the_same(
-    tmp_path: Path, side: int
+    tmp_path: Path, resolution: int
 ) -> None:
     path = tmp_path / "pictures.npz"
-    path.write_bytes(build_cache.made_pictures(side))
-    pixels = decode.read_npz(path, size=side).pixels
-    assert pixels.shape == (build_cache.PICTURES, side, side, 3)
+    path.write_bytes(build_cache.made_pictures(resolution))
+    pixels = decode.read_npz(path, size=resolution).pixels
+    assert pixels.shape == (build_cache.PICTURES, resolution, resolution, 3)
     build_cache.made_pictures.cache_clear()
-    assert path.read_bytes() == build_cache.made_pictures(side)
+    assert path.read_bytes() == build_cache.made_pictures(resolution)
     # As in pictures, neighbours are alike (noise: 1.13), and darks and lights are there.
     assert np.abs(np.diff(pixels.astype(float), axis=2)).mean() < 0.8 * pixels.std()
     assert pixels.min() < 64 < 192 < pixels.max()
 
 
 def test_a_bundle_is_kept_with_what_it_was_made_of(
-    bench: Bench, recipe: build_cache.Recipe
+    bench: Bench, spec: build_cache.BuildSpec
 ) -> None:
-    made_with = dataclasses.replace(recipe, makes_pictures=True)
-    wanted = Wanted("net", 32, (("width", 2.0),))
-    model = build_cache.build(wanted, made_with, cache=bench.cache)
-    assert (
-        model
-        == build_cache.entry(wanted, made_with, cache=bench.cache) / "net_x2.0_32/model.tflite"
-    )
+    spec = dataclasses.replace(spec, makes_pictures=True)
+    network = NetworkSpec("net", 32, (("width", 2.0),))
+    model = build_cache.build(network, spec, cache=bench.cache)
+    assert model == build_cache.entry(network, spec, cache=bench.cache) / "net_x2.0_32/model.tflite"
     told = json.loads((model.parents[1] / "entry.json").read_text())
     assert (told["model"], told["resolution"], told["options"]) == ("net", 32, {"width": 2.0})
     digest = hashlib.sha256(model.read_bytes()).hexdigest()
@@ -180,7 +178,7 @@ def test_what_a_killed_sweep_left_in_the_cache_is_removed(bench: Bench) -> None:
     dead = 2**22 + 1  # above the greatest id of a process
     left = bench.cache / f".abc.{dead}.partial"
     (left / "half").mkdir(parents=True)
-    (bench.cache / f".pictures_32_ab.npz.{dead}.partial").touch()
+    (bench.cache / f"pictures_32_ab.npz.{dead}.part").touch()
     other = bench.cache / f".abc.{os.getppid()}.partial"  # another sweep, that still runs
     other.mkdir()
     bench.run(grid(2.0), Scripted())
@@ -188,17 +186,17 @@ def test_what_a_killed_sweep_left_in_the_cache_is_removed(bench: Bench) -> None:
 
 
 def test_a_conversion_that_takes_too_long_is_ended(
-    bench: Bench, recipe: build_cache.Recipe
+    bench: Bench, spec: build_cache.BuildSpec
 ) -> None:
     with pytest.raises(BuildError, match="convert was not done after 2 s"):
         build_cache.build(
-            Wanted("net", 32, (("width", 0.4),)), recipe, cache=bench.cache, timeout_s=2
+            NetworkSpec("net", 32, (("width", 0.4),)), spec, cache=bench.cache, timeout_s=2
         )
     assert_nothing_runs_or_is_left(bench)
 
 
 def test_ctrl_c_ends_the_conversion_and_leaves_nothing(
-    bench: Bench, recipe: build_cache.Recipe
+    bench: Bench, spec: build_cache.BuildSpec
 ) -> None:
     def interrupt(number: int, frame: object) -> None:
         raise KeyboardInterrupt
@@ -206,7 +204,7 @@ def test_ctrl_c_ends_the_conversion_and_leaves_nothing(
     before = signal.signal(signal.SIGUSR1, interrupt)  # which the conversion itself sends
     try:
         with pytest.raises(KeyboardInterrupt):
-            build_cache.build(Wanted("net", 32, (("width", 0.6),)), recipe, cache=bench.cache)
+            build_cache.build(NetworkSpec("net", 32, (("width", 0.6),)), spec, cache=bench.cache)
     finally:
         signal.signal(signal.SIGUSR1, before)
     assert_nothing_runs_or_is_left(bench)

@@ -1,4 +1,4 @@
-"""What got slower: rows against earlier rows of the same place."""
+"""What got slower: rows against earlier rows of the same environment."""
 
 import dataclasses
 
@@ -6,7 +6,7 @@ import pytest
 
 from android_bench import compare, results, tables
 from android_bench.compare import Comparison
-from android_bench.measurement import Machine
+from android_bench.measurement import Machine, Options
 from android_bench.results import Row
 from shufflelite.errors import InputError
 from tests.android_bench.rows import row
@@ -36,10 +36,10 @@ def compared(before: list[Row], after: list[Row], limit: float = 0.05) -> Compar
 def test_instructions_are_compared_exactly_and_over_all_classes(after: int, slower: bool) -> None:
     found = compared([counted(600, 400)], [counted(after - 500, 500)])
     (change,) = found.changes
-    assert (change.measure, change.before, change.after) == ("instructions", 1000, after)
+    assert (change.metric, change.before, change.after) == ("instructions", 1000, after)
     assert change.growth == pytest.approx(after / 1000 - 1)
     assert (found.slower == [change]) is slower
-    assert found.passed is not slower
+    assert bool(found.slower) is slower
 
 
 @pytest.mark.parametrize(
@@ -55,8 +55,8 @@ def test_times_are_slower_only_beyond_the_limit_and_the_spread_of_both(
     before: float, after: float, spread: float, slower: bool
 ) -> None:
     found = compared([timed(ms=before, spread=spread)], [timed(ms=after, spread=spread)])
-    assert [change.measure for change in found.changes] == ["ms"]
-    assert found.passed is not slower
+    assert [change.metric for change in found.changes] == ["ms"]
+    assert bool(found.slower) is slower
 
 
 def test_ratios_to_the_same_file_are_compared_and_not_milliseconds() -> None:
@@ -64,35 +64,35 @@ def test_ratios_to_the_same_file_are_compared_and_not_milliseconds() -> None:
     before = [timed(ms=1.0), related(2.0)]
     after = [timed(ms=2.0), related(2.02)]
     found = compared(before, after)
-    assert [(c.model, c.measure) for c in found.changes] == [("base", "ms"), ("net", "ratio")]
+    assert [(c.model, c.metric) for c in found.changes] == [("base", "ms"), ("net", "ratio")]
     assert [change.model for change in found.slower] == ["base"]
     assert [c.model for c in compared(before, [after[0], related(2.2)]).slower] == ["base", "net"]
-    assert compared(before, [before[0], related(2.2, spread=0.1)]).passed
+    assert not compared(before, [before[0], related(2.2, spread=0.1)]).slower
 
 
 def test_milliseconds_are_compared_where_the_reference_is_another_file() -> None:
     before = [BASE, timed("net", ms=3.0)]
     after = [row("base", sha256="new"), timed("net", ms=3.3)]
     (change,) = [change for change in compared(before, after).changes if change.model == "net"]
-    assert (change.measure, change.growth) == ("ms", pytest.approx(0.1))
+    assert (change.metric, change.growth) == ("ms", pytest.approx(0.1))
 
 
 def test_the_last_row_of_a_model_counts() -> None:
-    assert compared([counted(500), counted(1000)], [counted(2000), counted(1000)]).passed
+    assert not compared([counted(500), counted(1000)], [counted(2000), counted(1000)]).slower
 
 
 def test_the_reference_of_a_row_is_the_one_before_it() -> None:
     # Two runs in one file, to two files of the same name: the second run's is its own.
     before = [row("base", sha256="old"), related(5.0), BASE, related(2.0)]
     found = compared(before, [BASE, related(2.0)])
-    assert [(c.model, c.measure, c.growth) for c in found.changes][1] == ("net", "ratio", 0)
+    assert [(c.model, c.metric, c.growth) for c in found.changes][1] == ("net", "ratio", 0)
 
 
 def test_what_has_no_counterpart_is_named() -> None:
     found = compared([BASE, row("gone"), counted(1)], [BASE, row("new")])
     assert found.missing == ["gone on host"]  # nothing was measured on the emulated core
     assert found.new == ["new on host"]
-    assert found.passed
+    assert not found.slower
 
 
 @pytest.mark.parametrize(
@@ -107,8 +107,10 @@ def test_what_has_no_counterpart_is_named() -> None:
         {"delegate_asked": "gpu"},
     ],
 )
-def test_places_that_are_not_the_same_are_not_compared(other: dict[str, object]) -> None:
-    with pytest.raises(InputError, match="expected rows of the same place, cores, runtime") as told:
+def test_environments_that_differ_are_not_compared(other: dict[str, object]) -> None:
+    with pytest.raises(
+        InputError, match="expected rows of the same device, cores, runtime"
+    ) as told:
         compared([row("base", **other)], [BASE])
     wanted, there = str(told.value).split(", got those of ")  # which do not look alike
     assert wanted.endswith("as host (Some CPU), litert, 1 thread, delegate xnnpack")
@@ -136,7 +138,7 @@ def test_a_core_is_the_same_after_its_runtime_was_upgraded_and_the_table_says_so
     old = counted(1000)
     new = row("net", instructions={"dot": 1100}, runtime_version="2.4.0", fingerprint="other")
     found = compared([old], [new])
-    assert not found.passed
+    assert found.slower
     assert found.differences == ["emulated:a53: runtime version was 2.3.0, is 2.4.0"]
     assert "runtime version was 2.3.0, is 2.4.0." in tables.comparison_table(found)
     with pytest.raises(InputError):
@@ -153,21 +155,21 @@ def test_a_baseline_of_other_models_is_refused_with_its_names() -> None:
         compared(many, [row("three")])
 
 
-def test_a_model_must_be_at_the_place_where_it_is_wanted() -> None:
+def test_a_model_must_be_in_the_environment_where_it_is_measured() -> None:
     before = [row("here"), counted(1, model="there")]
-    here, there = results.place(before[0]), results.place(before[1])
-    compare.check_places(before, [here])
-    compare.check(before, [(here, "here"), (here, "new"), (there, "new")])
+    here, there = results.environment(before[0]), results.environment(before[1])
+    compare.check_environments(before, [here])
+    compare.check_models(before, [(here, "here"), (here, "new"), (there, "new")])
     with pytest.raises(InputError, match="expected a row of here, there, by which name"):
-        compare.check(before, [(there, "here"), (here, "there")])
+        compare.check_models(before, [(there, "here"), (here, "there")])
 
 
-def test_the_place_of_rows_is_known_before_they_are_measured() -> None:
+def test_the_environment_of_rows_is_known_before_they_are_measured() -> None:
     machine = Machine(cpu="Some CPU", governor=None, load_average=3.0, cores=(4, 5))
-    asked = {"runtime": "litert", "threads": 2, "delegate": "none"}
+    options = Options(threads=2, delegate="none")
     measured = row(threads=2, cores=[4, 5], delegate_asked="none", delegate="none")
-    assert results.place_at("host", machine, **asked) == results.place(measured)
-    assert str(results.place(measured)) == (
+    assert results.expected_environment("host", machine, options) == results.environment(measured)
+    assert str(results.environment(measured)) == (
         "host (Some CPU), cores 4 5, litert, 2 threads, delegate none"
     )
 
@@ -176,7 +178,7 @@ def test_a_delegate_that_takes_nothing_any_more_is_slower_and_told() -> None:
     before, after = timed(ms=1.0), timed(ms=9.0)
     after = dataclasses.replace(after, delegate="none", delegate_partitions=0)
     found = compared([before], [after])
-    assert not found.passed
+    assert found.slower
     assert found.differences == ["host: delegate was xnnpack, is none"]
 
 

@@ -80,8 +80,8 @@ def test_a_profile_without_the_delegate_is_of_operators_without_it(
     toys: Mapping[str, Path],
 ) -> None:
     target = HostTarget(runtime="litert", threads=1, delegate="none")
-    (alone,) = target.alone([toys["int8"]])
-    assert not alone.delegated
+    (isolated,) = target.isolated_costs([toys["int8"]])
+    assert not isolated.delegated
 
 
 @pytest.mark.parametrize(

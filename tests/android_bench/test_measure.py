@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import signal
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,12 +11,20 @@ import numpy as np
 import pytest
 
 from android_bench import measure, model_file
-from android_bench.measurement import Counted, Facts, Machine, Round, TargetError
+from android_bench.measurement import Counted, Facts, Machine, Round, Target, TargetError
 from android_bench.targets.host import HostSession, HostTarget
+from shufflelite.progress import Progress
+
+PROGRESS = Progress("android_bench")
 
 
-def quietly(steps: range, label: str) -> Iterable[int]:
-    return steps
+def run(
+    target: Target,
+    models: Sequence[model_file.ModelFile],
+    plan: measure.Plan,
+    progress: Progress = PROGRESS,
+) -> measure.InterleavedRun:
+    return measure.run(target, models, plan=plan, progress=progress, title="scripted")
 
 
 @dataclass
@@ -69,7 +77,7 @@ def test_each_model_has_each_place_in_the_order_once() -> None:
 def test_models_take_turns_within_each_round() -> None:
     target = ScriptedTarget()
     plan = measure.Plan(rounds=3, runs=2)
-    done = measure.run(target, models("1", "2", "3"), plan=plan, track=quietly)
+    done = run(target, models("1", "2", "3"), plan)
     assert target.calls == ["1", "2", "3", "2", "3", "1", "3", "1", "2"]
     assert [len(one.rounds) for one in done.measured] == [3] * 3
     assert not target.open
@@ -77,7 +85,7 @@ def test_models_take_turns_within_each_round() -> None:
 
 def test_a_model_that_dies_is_left_out_and_the_others_go_on() -> None:
     target = ScriptedTarget(dies=(("1", 2),))
-    done = measure.run(target, models("1", "2"), plan=measure.Plan(rounds=4), track=quietly)
+    done = run(target, models("1", "2"), measure.Plan(rounds=4))
     assert done.failures == {"1": "died"}
     assert [one.model.name for one in done.measured] == ["2"]
     assert target.calls == ["1", "2", "2", "1", "2", "2"]
@@ -91,7 +99,7 @@ def test_a_target_that_is_gone_is_why_no_model_was_measured(
         raise TargetError("gone")
 
     monkeypatch.setattr(ScriptedTarget, "machine", gone)
-    done = measure.run(ScriptedTarget(), models("1", "2"), plan=measure.Plan(), track=quietly)
+    done = run(ScriptedTarget(), models("1", "2"), measure.Plan())
     assert done.failures == {"1": "gone", "2": "gone"}
     assert not done.measured
 
@@ -99,7 +107,7 @@ def test_a_target_that_is_gone_is_why_no_model_was_measured(
 def test_a_time_budget_ends_after_whole_rounds() -> None:
     target = ScriptedTarget()
     plan = measure.Plan(rounds=1000, runs=1, max_seconds=0)
-    done = measure.run(target, models("1", "2"), plan=plan, track=quietly)
+    done = run(target, models("1", "2"), plan)
     assert [len(one.rounds) for one in done.measured] == [1, 1]
 
 
@@ -136,15 +144,16 @@ def test_a_killed_worker_names_its_signal_and_spares_the_others(
             sessions.append(super().load(path, warmup=warmup, seed=seed))
             return sessions[-1]
 
-    def kill_in_round_1(steps: range, label: str) -> Iterable[int]:
-        for step in steps:
-            if label == "measuring rounds" and step == 1:
-                os.kill(sessions[0].process.pid, signal.SIGSEGV)
-            yield step
+    class KillingInRound1(Progress):
+        def track(self, steps: range, title: str) -> Iterable[int]:
+            for step in steps:
+                if title == "scripted: measuring rounds" and step == 1:
+                    os.kill(sessions[0].process.pid, signal.SIGSEGV)
+                yield step
 
     target = Remembering(runtime="litert", threads=1)
     given = model_file.read_all([str(toys["float"]), str(toys["int8"])])
-    done = measure.run(target, given, plan=measure.Plan(rounds=3, runs=2), track=kill_in_round_1)
+    done = run(target, given, measure.Plan(rounds=3, runs=2), KillingInRound1("android_bench"))
     assert done.failures == {"float": "its worker process was killed by SIGSEGV"}
     assert [one.model.name for one in done.measured] == ["int8"]
     assert [round_.runs for round_ in done.measured[0].rounds] == [2, 2, 2]

@@ -12,7 +12,7 @@ from ai_edge_litert.interpreter import Interpreter
 from android_bench import op_profiler
 from android_bench.host_worker import random_input
 from android_bench.measurement import Options, TargetError
-from android_bench.op_profiler import Alone
+from android_bench.op_profiler import IsolatedCost
 from android_bench.targets import open_target
 from tflite_file import extract_ops
 from tflite_file.model import read_operators
@@ -29,12 +29,14 @@ class Scripted:
     folder: Path | None = None
     measured: list[list[str]] = field(default_factory=list)
 
-    def alone(self, files: Sequence[Path]) -> list[Alone]:
+    def isolated_costs(self, files: Sequence[Path]) -> list[IsolatedCost]:
         self.folder = files[0].parent
         if self.refuses:
             raise TargetError("the runtime refuses it")
         self.measured = [[one.type for one in read_operators(file.read_bytes())] for file in files]
-        return [Alone(START + sum(map(COSTS.__getitem__, one)), True) for one in self.measured]
+        return [
+            IsolatedCost(START + sum(map(COSTS.__getitem__, one)), True) for one in self.measured
+        ]
 
 
 def run(data: bytes, inputs: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:

@@ -44,13 +44,15 @@ def claim(quantity: str = "cost", **changes: object) -> Claim:
 def test_figures_are_quotients_exponents_or_quotients_per_fold(
     asked: Claim, expected: float
 ) -> None:
-    assert paper_claims.ours(asked, LARGE, SMALL) == pytest.approx(expected)
+    assert paper_claims.measured_figure(asked, LARGE, SMALL) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("base", [0.25, 0.5, 3.0])
 def test_an_exponent_gives_back_the_quotient(base: float) -> None:
-    exponent = paper_claims.ours(claim("params", power_of=base), LARGE, SMALL)
-    assert base**exponent == pytest.approx(paper_claims.ours(claim("params"), LARGE, SMALL))
+    exponent = paper_claims.measured_figure(claim("params", power_of=base), LARGE, SMALL)
+    assert base**exponent == pytest.approx(
+        paper_claims.measured_figure(claim("params"), LARGE, SMALL)
+    )
 
 
 @pytest.mark.parametrize(
@@ -67,23 +69,23 @@ def test_a_claim_that_means_nothing_is_refused(changes: dict[str, object], messa
         claim(**changes)
 
 
-def published(wanted: build_cache.Wanted) -> int:
+def published(spec: build_cache.NetworkSpec) -> int:
     """Its multiply-adds in millions, by its paper or its authors' code."""
-    options = {"groups": 3, **dict(wanted.options)}
-    for variant in registry.find(wanted.model).published:
-        if variant.resolution == wanted.resolution and variant.options.items() <= options.items():
+    options = {"groups": 3, **dict(spec.options)}
+    for variant in registry.find(spec.model).published:
+        if variant.resolution == spec.resolution and variant.options.items() <= options.items():
             return variant.mmadds
-    raise LookupError(wanted)
+    raise LookupError(spec)
 
 
 @pytest.mark.parametrize("asked", [c for c in PAPERS.claim if c.quantity == "multiply_adds"])
 def test_what_papers_claim_in_theory_follows_from_what_they_publish(asked: Claim) -> None:
     large, small = (
-        row(network=network(multiply_adds=published(side.wanted)))
-        for side in (asked.numerator, asked.denominator)
+        row(network=network(multiply_adds=published(operand.network)))
+        for operand in (asked.numerator, asked.denominator)
     )
     (figure,) = asked.figure
-    assert paper_claims.ours(asked, large, small) == pytest.approx(figure, rel=0.07)
+    assert paper_claims.measured_figure(asked, large, small) == pytest.approx(figure, rel=0.07)
 
 
 TIMES = {  # Table 8 of arXiv:1707.01083: milliseconds at 224
@@ -109,27 +111,29 @@ ABOUT = {(13.0,): 0.1, (2.6,): 0.2}  # "about 13" is 12.1, and "about 2.6" is 2.
         for table in (TIMES, PACES)
         if asked.quantity == "cost"
         and asked.figure
-        and {str(asked.numerator.wanted), str(asked.denominator.wanted)} <= table.keys()
+        and {str(asked.numerator.network), str(asked.denominator.network)} <= table.keys()
     ],
 )
 def test_what_papers_claim_in_practice_follows_from_what_they_measured(
     asked: Claim, table: dict[str, float]
 ) -> None:
     large, small = (
-        row(ratio=table[str(wanted)], network=network(multiply_adds=published(wanted)))
-        for wanted in (asked.numerator.wanted, asked.denominator.wanted)
+        row(ratio=table[str(spec)], network=network(multiply_adds=published(spec)))
+        for spec in (asked.numerator.network, asked.denominator.network)
     )
     (figure,) = asked.figure
     expected = pytest.approx(figure, rel=ABOUT.get(asked.figure, 0.005))
-    assert paper_claims.ours(asked, large, small) == expected
+    assert paper_claims.measured_figure(asked, large, small) == expected
 
 
 def test_all_that_is_claimed_is_there_at_resolution_224() -> None:
-    subjects = {str(side.wanted) for c in PAPERS.claim for side in (c.numerator, c.denominator)}
+    subjects = {
+        str(operand.network) for c in PAPERS.claim for operand in (c.numerator, c.denominator)
+    }
     groups = {f"shufflenet_v1 groups={g} width=1.0 224" for g in (1, 2, 3, 4, 8)}
     excited = {f"shufflenet_v1 groups=3 squeeze_excite=True width={w} 224" for w in (1.0, 2.0)}
     alphas = {f"mobilenet_v1 width={w} 224" for w in (1.0, 0.75, 0.5, 0.25)}
-    rhos = {f"mobilenet_v1 width=1.0 {side}" for side in (224, 192, 160, 128)}
+    rhos = {f"mobilenet_v1 width=1.0 {resolution}" for resolution in (224, 192, 160, 128)}
     assert subjects >= {"alexnet 224", *groups, *excited, *alphas, *rhos}
     assert str(sweep.networks(PAPERS)[0]) == "shufflenet_v1 groups=3 width=0.5 224"
 
@@ -143,7 +147,7 @@ def test_the_table_has_a_column_for_counts_and_one_for_each_target() -> None:
         claim("cost"),
         claim("cost", numerator=Operand("alexnet")),
     ]
-    models = {asked[0].numerator.wanted: "large", asked[0].denominator.wanted: "small"}
+    models = {asked[0].numerator.network: "large", asked[0].denominator.network: "small"}
     counted = [
         row("large", ratio=5.0, instructions={"dot": 5}, network=LARGE.network),
         row("small", ratio=1.0, instructions={"dot": 1}, network=SMALL.network),

@@ -14,12 +14,13 @@ import pytest
 from matplotlib.figure import Figure
 
 from android_bench import plots
+from android_bench.measurement import OperatorCount, OperatorTime
 from android_bench.plots import accuracy, bars
-from android_bench.plots.figure import PIXELS_PER_POINT
 from android_bench.plots.names import width_name
 from android_bench.plots.points import points_of
 from android_bench.results import Row
 from keras_models import registry
+from shufflelite.plot_style import PIXELS_PER_POINT
 from tests.android_bench.rows import network, row
 
 CLASSES = (
@@ -70,7 +71,7 @@ def swept(*, counted: bool = False) -> list[Row]:
 def profiled() -> list[Row]:
     types = [f"Type {number} (NHWC, QC8)" for number in range(12)]
     profile = [
-        {"name": f"layer{number}", "type": kind, "ms": number + 1.0, "calls": 1, "delegated": True}
+        OperatorTime(f"layer{number}", kind, number + 1.0, calls=1, delegated=True)
         for number, kind in enumerate([*types, *types])
     ]
     return [row("base", profile=profile), row("other", profile=profile[:3])]
@@ -165,8 +166,8 @@ def test_no_label_covers_a_point_and_most_networks_have_one(
 
 @pytest.mark.parametrize("counted", [False, True])
 def test_each_line_of_a_cost_picture_has_a_label(counted: bool, drawn: list[Figure]) -> None:
-    rows = [one for one in swept(counted=counted) if "groups" not in one.network["options"]]
-    rows += [one for one in swept(counted=counted) if one.network["options"].get("groups") == 3]
+    rows = [one for one in swept(counted=counted) if "groups" not in one.network.options]
+    rows += [one for one in swept(counted=counted) if one.network.options.get("groups") == 3]
     plots.cost_against_multiply_adds(rows)
     (axes,) = drawn[0].axes
     # The points, and the label that each has beside it, if it has one.
@@ -218,8 +219,8 @@ def test_the_front_is_what_no_other_point_beats(seed: int) -> None:
     assert list(gains) == sorted(set(gains))
 
 
-def test_points_have_the_drift_between_heats_taken_out(drawn: list[Figure]) -> None:
-    # The second heat ran on a machine that was twice as slow; ratios do not know.
+def test_points_have_the_drift_between_batches_taken_out(drawn: list[Figure]) -> None:
+    # The second batch ran on a machine that was twice as slow; ratios do not know.
     rows = [
         row("base", median_ms=2.0, network=network(options={"width": 0.5}, multiply_adds=10**6)),
         row(
@@ -235,7 +236,7 @@ def test_points_have_the_drift_between_heats_taken_out(drawn: list[Figure]) -> N
 
 
 def test_instructions_are_never_called_time(drawn: list[Figure]) -> None:
-    counts = [{"name": "a", "type": "CONV_2D", "instructions": 2_500_000, "calls": 1}]
+    counts = [OperatorCount("a", "CONV_2D", 2_500_000, calls=1, delegated=None)]
     rows = [replace(one, profile=counts) for one in swept(counted=True)]
     for picture in plots.PICTURES.values():
         picture(rows)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from android_bench import results, run_table
+from android_bench import results, tables
 from android_bench.measurement import OperatorCount, OperatorTime
 from shufflelite import atomic, lock
 from shufflelite.errors import InputError
@@ -133,15 +133,11 @@ def test_rows_that_told_what_was_asked_for_alone_tell_what_ran(
 
 
 def test_a_profile_is_summed_by_type_whatever_its_unit() -> None:
-    profile = [
-        {"name": "a", "type": "ADD", "calls": 2},
-        {"name": "b", "type": "CONV_2D", "calls": 1},
-        {"name": "c", "type": "ADD", "calls": 1},
-    ]
-    for unit in ("ms", "instructions"):
-        costs = ({unit: cost} for cost in (1, 8, 4))
-        row = other(profile=[{**one, **cost} for one, cost in zip(profile, costs, strict=True)])
-        assert list(results.by_type(row).items()) == [("CONV_2D", (1, 8.0)), ("ADD", (3, 5.0))]
+    operators = [("a", "ADD", 1, 2), ("b", "CONV_2D", 8, 1), ("c", "ADD", 4, 1)]
+    for kind in (OperatorTime, OperatorCount):
+        row = other(profile=[kind(*operator, None) for operator in operators])
+        by_type = results.costs_by_type(row)
+        assert list(by_type.items()) == [("CONV_2D", (1, 8.0)), ("ADD", (3, 5.0))]
 
 
 @pytest.mark.parametrize(
@@ -181,7 +177,7 @@ def test_what_is_no_row_is_refused_with_its_place(tmp_path: Path, line: str, mes
         ("date_utc", 20260101, "has 20260101 as 'date_utc', no str"),
         ("cores", ["4"], "has ['4'] as 'cores', no Sequence[int]"),
         ("instructions", {"dot": "many"}, "no Mapping[str, int] or null"),
-        ("network", {"name": "net"}, "has {'name': 'net'} as 'network', no Network or null"),
+        ("network", {"name": "net"}, "has {'name': 'net'} as 'network', no BundleInfo or null"),
         ("profile", [{"type": "ADD"}], "has [{'type': 'ADD'}] as 'profile'"),
         ("median_ms", None, "has neither instructions nor median_ms"),
         ("delegate_partitions", "x" * 99, f"has '{'x' * 39}... as 'delegate_partitions'"),
@@ -204,8 +200,8 @@ def test_every_kind_of_row_that_is_written_is_read(tmp_path: Path) -> None:
     time = OperatorTime("conv", "CONV_2D", 1, 1, None)
     count = OperatorCount("conv", "CONV_2D", 9, 1, True)
     rows = [
-        other(network=network(options={"width": 0.5}), profile=[dataclasses.asdict(time)]),
-        other(instructions={"dot": 9}, median_ms=None, profile=[dataclasses.asdict(count)]),
+        other(network=network(options={"width": 0.5}), profile=[time]),
+        other(instructions={"dot": 9}, median_ms=None, profile=[count]),
         other(fingerprint="maker/phone", cores=[4, 5], temperature_before_c=31),
     ]
     results.append(path, rows)
@@ -300,11 +296,11 @@ def test_a_full_disk_leaves_no_half_row_and_no_half_picture(tmp_path: Path) -> N
     ],
 )
 def test_times_have_three_significant_digits(value: float | None, told: str) -> None:
-    assert run_table.milliseconds(value) == told
+    assert tables.milliseconds(value) == told
 
 
 def test_a_latency_is_the_references_times_the_ratio() -> None:
-    # The machine was half as fast in the second heat.
+    # The machine was half as fast in the second batch.
     base, net = other(model="base", median_ms=2.0, ratio=1.0), other(median_ms=12.0, ratio=3.0)
     assert results.latency_ms(net, [base, net]) == 6.0
     assert results.latency_ms(base, [base, net]) == 2.0
@@ -314,7 +310,7 @@ def test_a_latency_is_the_references_times_the_ratio() -> None:
 def test_the_table_outside_a_terminal_is_plain_text(capsys: pytest.CaptureFixture[str]) -> None:
     import sys
 
-    run_table.print_table([ROW, other(model="n" * 200)], file=sys.stdout)
+    tables.print_run([ROW, other(model="n" * 200)], file=sys.stdout)
     heading, row, long, note, caption = capsys.readouterr().out.splitlines()
     assert heading.split()[:3] == ["model", "median", "ms"]
     assert row.split() == [
@@ -324,7 +320,7 @@ def test_the_table_outside_a_terminal_is_plain_text(capsys: pytest.CaptureFixtur
     assert note == "cores 4-7"
     assert long.startswith("n" * 200)
     assert "litert 2.3.0, delegate xnnpack, threads 1" in caption
-    assert "Read ratios" in caption
+    assert "Read the ratios" in caption
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
-"""Sweeps: settings, heats, failures, and the tables of their rows."""
+"""Sweeps: settings, batches, failures, and the tables of their rows."""
 
-import dataclasses
 import errno
 import itertools
 from collections.abc import Sequence
@@ -10,16 +9,15 @@ from pathlib import Path
 import pytest
 
 from android_bench import build_cache, bundle_info, results, sweep, tables
-from android_bench.build_cache import Wanted
+from android_bench.build_cache import NetworkSpec
 from android_bench.measurement import Machine, TargetError
 from android_bench.model_file import ModelFile
 from keras_models import registry
 from shufflelite import atomic, config
 from shufflelite.errors import InputError
-from shufflelite.progress import Progress
 from tests.android_bench.rows import network as a_network
 from tests.android_bench.rows import row
-from tests.android_bench.sweeps import Bench, Scripted, grid, names, quietly
+from tests.android_bench.sweeps import Bench, Scripted, grid, names
 
 ROOT = Path(__file__).parents[2]
 
@@ -44,11 +42,11 @@ def test_a_grid_is_the_product_of_its_lists_in_the_order_given() -> None:
         sweep.SweepSettings,
     )
     expected = [
-        Wanted("shufflenet_v1", side, (("groups", g), ("shuffle", False), ("width", width)))
+        NetworkSpec("shufflenet_v1", side, (("groups", g), ("shuffle", False), ("width", width)))
         for side, width, g in itertools.product((224, 192), (0.5, 1.0), (1, 3, 8))
     ]
     # The third grid is in the first; and a paper's resolution is the default.
-    assert sweep.networks(asked) == [*expected, Wanted("efficientnet_v2_b1", 240)]
+    assert sweep.networks(asked) == [*expected, NetworkSpec("efficientnet_v2_b1", 240)]
 
 
 def test_the_shipped_sweep_holds_the_networks_that_are_to_be_compared() -> None:
@@ -89,8 +87,8 @@ def test_the_shipped_sweep_holds_the_networks_that_are_to_be_compared() -> None:
             "[convert]: 'out' is set by the sweep itself: leave it out.",
         ),
         (
-            '[[grid]]\nmodel = "mobilenet_v1"\n[measure]\nheat = 1\n',
-            "[measure]: expected 'heat' >= 2, got 1.",
+            '[[grid]]\nmodel = "mobilenet_v1"\n[measure]\nbatch = 1\n',
+            "[measure]: expected 'batch' >= 2, got 1.",
         ),
         *(
             (
@@ -133,15 +131,21 @@ def test_a_mistake_in_a_file_is_told_before_anything_is_converted(
     assert message in str(caught.value)
 
 
+def test_the_former_name_of_a_batch_still_works() -> None:
+    measured = {"heat": 4}
+    settings = config.build({"grid": [], "measure": measured}, sweep.SweepSettings)
+    assert settings.measure.batch == 4
+
+
 @pytest.mark.parametrize("count", [0, 1, 6, 7, 8, 14, 15, 34])
 @pytest.mark.parametrize("size", [2, 3, 8])
-def test_heats_begin_with_the_reference_and_hold_each_other_model_once(
+def test_batches_begin_with_the_reference_and_hold_each_other_model_once(
     count: int, size: int
 ) -> None:
     reference, *others = (ModelFile(str(index), Path(), 0, "", {}) for index in range(count + 1))
-    found = sweep.heats(reference, others, size=size)
-    assert all(heat[0] is reference and len(heat) <= size for heat in found)
-    assert [model for heat in found for model in heat[1:]] == others
+    found = sweep.batches(reference, others, size=size)
+    assert all(batch[0] is reference and len(batch) <= size for batch in found)
+    assert [model for batch in found for model in batch[1:]] == others
     assert len(found) == max(1, -(-count // (size - 1)))
 
 
@@ -149,17 +153,17 @@ def test_each_network_is_converted_and_measured_once_and_ratios_are_to_the_first
     bench: Bench,
 ) -> None:
     target = Scripted()
-    done = bench.run(grid(2.0, 1.0, 4.0, 6.0, 8.0, heat=3), target)
+    done = bench.run(grid(2.0, 1.0, 4.0, 6.0, 8.0, batch=3), target)
     assert not done.failures
     assert [row.ratio for row in done.rows] == [1.0, 0.5, 2.0, 3.0, 4.0]
     assert {row.ratio_to for row in done.rows} == {"mobilenet_v1_x2.0_32"}
     assert list(done.models.values()) == names(done.rows)
     assert target.most_at_once == 3
     assert not target.open
-    # Each heat is whole in the file, so that a row's reference is the one before it.
+    # Each batch is whole in the file, so that a row's reference is the one before it.
     assert [row.ratio for row in results.read(bench.out)] == [1.0, 0.5, 2.0, 1.0, 3.0, 4.0]
-    assert done.rows[0].network == dataclasses.asdict(
-        bundle_info.Network("mobilenet_v1", {"width": 2.0}, 32, 1000, "int8", 10, 1000, None, None)
+    assert done.rows[0].network == bundle_info.BundleInfo(
+        "mobilenet_v1", {"width": 2.0}, 32, 1000, "int8", 10, 1000, None, None
     )
 
 
@@ -212,10 +216,10 @@ def test_pictures_that_need_too_much_memory_cost_no_other_network(
 ) -> None:
     make = build_cache.made_pictures
 
-    def too_large(side: int) -> bytes:
-        if side == 64:
+    def too_large(resolution: int) -> bytes:
+        if resolution == 64:
             raise MemoryError
-        return make(side)
+        return make(resolution)
 
     monkeypatch.setattr(build_cache, "made_pictures", too_large)
     asked = sweep.SweepSettings(grid=(sweep.Grid("mobilenet_v1", (64, 32), {"width": 2.0}),))
@@ -248,19 +252,7 @@ def test_all_names_are_told_before_the_first_model_is_measured(bench: Bench) -> 
         raise InputError("nothing to compare with")
 
     with pytest.raises(InputError, match="nothing to compare with"):
-        sweep.run(
-            grid(2.0, 0.1, 1.0),
-            places=[sweep.Place("host", target)],
-            cache=bench.cache,
-            out=bench.out,
-            runtime="litert",
-            threads=1,
-            profile=False,
-            command="",
-            progress=Progress("android_bench"),
-            track=quietly,
-            ready=ready,
-        )
+        bench.run(grid(2.0, 0.1, 1.0), target, ready=ready)
     assert told == ["mobilenet_v1_x2.0_32", "mobilenet_v1_x1.0_32"]
     assert not target.loaded
 
@@ -307,7 +299,7 @@ class ScriptedDevice(Scripted):
 
 def test_devices_yield_their_rows_and_one_that_is_gone_costs_no_other(bench: Bench) -> None:
     devices = [ScriptedDevice(cpu=name, identity=name, gone=name == "b") for name in "abc"]
-    done = bench.run(grid(2.0, 1.0, 4.0, heat=2), *devices, names="adb:a adb:b ssh:c")
+    done = bench.run(grid(2.0, 1.0, 4.0, batch=2), *devices, names="adb:a adb:b ssh:c")
     assert [(one.target, one.ratio) for one in done.rows] == [
         (name, ratio) for name in ("adb:a", "ssh:c") for ratio in (1.0, 0.5, 2.0)
     ]
@@ -326,4 +318,4 @@ def test_a_table_leaves_out_what_no_row_has_and_quotes_what_would_break_it() -> 
     )
     assert lines[3] == r"| a\|b c | 1235 | 4 | 1 | 4.00 | 2.00 (1.96-2.04) |"
     named = a_network("net", options={"width": 0.5, "squeeze_excite": True, "variant": "megvii"})
-    assert tables.label(row(network=named)) == "net squeeze_excite variant=megvii"
+    assert tables.network_label(row(network=named)) == "net squeeze_excite variant=megvii"

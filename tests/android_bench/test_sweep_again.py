@@ -6,20 +6,20 @@ from typing import Any
 import pytest
 
 from android_bench import measure, model_file, results, sweep, tables
-from android_bench.measurement import Machine
+from android_bench.measurement import Machine, Options
 from android_bench.model_file import ModelFile
 from android_bench.targets.host import HostTarget
 from shufflelite import config
 from shufflelite.errors import InputError
 from shufflelite.progress import Progress
 from tests.android_bench.rows import row
-from tests.android_bench.sweeps import Bench, Scripted, grid, names, quietly
+from tests.android_bench.sweeps import Bench, Scripted, grid, names
 
 ROOT = Path(__file__).parents[2]
 
 
 def test_a_second_run_converts_and_measures_nothing(bench: Bench) -> None:
-    asked = grid(2.0, 1.0, 4.0, heat=2)
+    asked = grid(2.0, 1.0, 4.0, batch=2)
     first = bench.run(asked, Scripted())
     before = bench.out.read_bytes()
     again = Scripted()
@@ -51,20 +51,10 @@ def test_rows_of_anything_else_are_not_taken_for_what_is_asked(
     bench: Bench, change: dict[str, Any]
 ) -> None:
     bench.run(grid(2.0, 1.0), Scripted())
-    target = change.pop("target", Scripted())
-    place = sweep.Place(change.pop("name", "host"), target, change.pop("delegate", "xnnpack"))
-    plain = {"runtime": "litert", "threads": 1, "profile": False}
-    asked = {key: change.pop(key) for key in plain.keys() & change.keys()}
-    sweep.run(
-        grid(2.0, 1.0, **change),
-        places=[place],
-        cache=bench.cache,
-        out=bench.out,
-        command="",
-        progress=Progress("android_bench"),
-        track=quietly,
-        **{**plain, **asked},
-    )
+    target, name = change.pop("target", Scripted()), change.pop("name", "host")
+    of_options = change.keys() & {"delegate", "threads", "runtime", "profile"}
+    options = Options(**{key: change.pop(key) for key in of_options})
+    bench.run(grid(2.0, 1.0, **change), target, names=name, options=options)
     assert target.loaded[-2:] == ["mobilenet_v1_x2.0_32", "mobilenet_v1_x1.0_32"]
     assert len(results.read(bench.out)) == 4
 
@@ -72,18 +62,7 @@ def test_rows_of_anything_else_are_not_taken_for_what_is_asked(
 def test_each_delegate_finds_its_own_rows_again(bench: Bench) -> None:
     def run(delegate: str) -> Scripted:
         target = Scripted()
-        sweep.run(
-            grid(2.0, 1.0),
-            places=[sweep.Place("adb", target, delegate)],
-            cache=bench.cache,
-            out=bench.out,
-            runtime="litert",
-            threads=1,
-            profile=False,
-            command="",
-            progress=Progress("android_bench"),
-            track=quietly,
-        )
+        bench.run(grid(2.0, 1.0), target, names="adb", options=Options(delegate=delegate))
         return target
 
     assert [len(run(name).loaded) for name in ("xnnpack", "gpu")] == [2, 2]
@@ -124,13 +103,10 @@ def test_rows_to_an_older_file_of_the_reference_are_not_taken() -> None:
         found = sweep.reusable(
             before,
             files,
+            target="host",
             machine=machine,
             plan=measure.Plan(),
-            target="host",
-            runtime="litert",
-            threads=1,
-            delegate="xnnpack",
-            profile=False,
+            options=Options(),
         )
         return names(found)
 
@@ -142,14 +118,14 @@ def test_rows_to_an_older_file_of_the_reference_are_not_taken() -> None:
 
 
 def test_an_interrupted_sweep_goes_on_where_it_stopped(bench: Bench) -> None:
-    asked = grid(2.0, 1.0, 4.0, 6.0, heat=2)
+    asked = grid(2.0, 1.0, 4.0, 6.0, batch=2)
     with pytest.raises(KeyboardInterrupt):
         bench.run(asked, Scripted(interrupts="mobilenet_v1_x4.0_32"))
     assert names(results.read(bench.out)) == ["mobilenet_v1_x2.0_32", "mobilenet_v1_x1.0_32"]
     target = Scripted()
     done = bench.run(asked, target)
-    heats = target.loaded[1:]  # behind the question for the runtime's version
-    assert heats == [f"mobilenet_v1_x{w}_32" for w in (2.0, 4.0, 2.0, 6.0)]
+    batches = target.loaded[1:]  # behind the question for the runtime's version
+    assert batches == [f"mobilenet_v1_x{w}_32" for w in (2.0, 4.0, 2.0, 6.0)]
     assert [row.ratio for row in done.rows] == [1.0, 0.5, 2.0, 3.0]
     assert bench.converted == 4
 
@@ -196,18 +172,15 @@ def test_real_networks_are_swept_on_this_host_and_found_again(
         sweep.SweepSettings,
     )
 
-    def run() -> sweep.Done:
+    def run() -> sweep.SweepResult:
         return sweep.run(
             asked,
-            places=[sweep.Place("host", HostTarget(runtime="litert", threads=1))],
+            targets={"host": HostTarget(runtime="litert", threads=1)},
+            options=Options(),
+            command="",
             cache=tmp_path / "cache",
             out=tmp_path / "rows.jsonl",
-            runtime="litert",
-            threads=1,
-            profile=False,
-            command="",
             progress=Progress("android_bench"),
-            track=quietly,
         )
 
     first = run()
@@ -215,7 +188,7 @@ def test_real_networks_are_swept_on_this_host_and_found_again(
     (reason,) = first.failures.values()
     assert "Expected a width multiplier of 0.5, 1.0, 1.5, 2.0, got 0.3" in reason
     told = [row.network for row in first.rows]
-    assert [n and (n["name"], n["resolution"], n["params"]) for n in told] == [
+    assert [n and (n.name, n.resolution, n.params) for n in told] == [
         ("mobilenet_v1", 32, 470_072),
         ("shufflenet_v2", 32, 1_366_792),
     ]
