@@ -4,6 +4,7 @@ The models of a grid are measured in batches, since all models of a batch are in
 Each batch starts with the same reference model, so that ratios to it hold across batches.
 """
 
+import dataclasses
 import functools
 import itertools
 import math
@@ -37,14 +38,9 @@ class Grid:
 
 
 @dataclass(frozen=True)
-class MeasureSettings:
-    """How much to measure; see measure.Plan."""
+class MeasureSettings(measure.Plan):
+    """A plan for all targets and models; `max_seconds` are for each batch."""
 
-    rounds: int = 20
-    runs: int = 10
-    warmup: int = 5
-    seed: int = 0
-    max_seconds: float | None = None  # for each batch
     counted_rounds: int = 2  # on emulated cores, whose counts repeat to parts per million
     batch: int = 8  # models in memory at once, including the reference
     heat: int | None = None  # former name of `batch`
@@ -52,12 +48,10 @@ class MeasureSettings:
     def __post_init__(self) -> None:
         if self.heat is not None:
             object.__setattr__(self, "batch", self.heat)
-        for name, least in (("rounds", 1), ("runs", 1), ("counted_rounds", 1), ("batch", 2)):
-            if getattr(self, name) < least:
-                raise InputError(f"expected {name!r} >= {least}, got {getattr(self, name)}.")
-        for name in ("warmup", "seed"):
-            if getattr(self, name) < 0:
-                raise InputError(f"expected {name!r} >= 0, got {getattr(self, name)}.")
+        least = {"rounds": 1, "runs": 1, "counted_rounds": 1, "batch": 2, "warmup": 0, "seed": 0}
+        for name, limit in least.items():
+            if getattr(self, name) < limit:
+                raise InputError(f"expected {name!r} >= {limit}, got {getattr(self, name)}.")
         if self.max_seconds is not None and not 0 <= self.max_seconds < math.inf:
             raise InputError(
                 f"expected 'max_seconds' to be 0 or more seconds, got {self.max_seconds:g}."
@@ -256,13 +250,10 @@ def _measure(
 
 def plan_for(settings: MeasureSettings, *, target: str) -> measure.Plan:
     """The plan for that target: emulated cores count, which needs no repetition."""
-    counts = target.partition(":")[0] == "emulated"
-    return measure.Plan(
-        rounds=settings.counted_rounds if counts else settings.rounds,
-        runs=1 if counts else settings.runs,
-        warmup=min(settings.warmup, 1) if counts else settings.warmup,
-        seed=settings.seed,
-        max_seconds=settings.max_seconds,
+    if target.partition(":")[0] != "emulated":
+        return settings
+    return dataclasses.replace(
+        settings, rounds=settings.counted_rounds, runs=1, warmup=min(settings.warmup, 1)
     )
 
 

@@ -4,9 +4,8 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from android_bench.plots.accuracy import accuracy_against_cost
 from android_bench.plots.bars import instructions_by_class, operator_profile
-from android_bench.plots.cost import cost_against_multiply_adds
+from android_bench.plots.scatter import accuracy_against_cost, cost_against_multiply_adds
 from android_bench.results import Row
 from shufflelite import atomic
 

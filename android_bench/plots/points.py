@@ -31,6 +31,9 @@ class Point:
     top1: float | None  # percent
 
 
+Position = Callable[[Point], tuple[float, float]]  # x and y of a point in a picture
+
+
 @dataclass(frozen=True)
 class Looks:
     """Colours by family, dashes by line, markers by resolution."""
@@ -65,41 +68,19 @@ def points_of(rows: Sequence[Row]) -> list[Point]:
     return points
 
 
-def cost_of(point: Point) -> float:
-    """The cost, as a function for `draw_lines`."""
-    return point.cost
-
-
-def top1_of(point: Point) -> float:
-    """The accuracy, likewise, of a point that has one."""
-    assert point.top1 is not None
-    return point.top1
-
-
-def draw_lines(
-    axes: Axes,
-    points: Sequence[Point],
-    looks: Looks,
-    *,
-    x: Callable[[Point], float],
-    y: Callable[[Point], float],
-) -> None:
+def draw_lines(axes: Axes, points: Sequence[Point], looks: Looks, position: Position) -> None:
     """Draws the points, and the lines that join the widths of one network."""
     last = max(point.resolution for point in points)
     for line, resolution in dict.fromkeys((point.line, point.resolution) for point in points):
         same = [p for p in points if (p.line, p.resolution) == (line, resolution)]
         same.sort(key=lambda point: point.width)
+        xs, ys = zip(*map(position, same), strict=True)
         colour = looks.colours[same[0].family]
-        positions = [x(point) for point in same], [y(point) for point in same]
+        width = 1.4 if resolution == last else 0.7
+        axes.plot(xs, ys, linestyle=looks.dashes[line], linewidth=width, zorder=2, color=colour)
         axes.plot(
-            *positions,
-            color=colour,
-            linestyle=looks.dashes[line],
-            linewidth=1.4 if resolution == last else 0.7,
-            zorder=2,
-        )
-        axes.plot(
-            *positions,
+            xs,
+            ys,
             color=colour,
             linestyle="",
             marker=looks.markers[resolution],

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from android_bench import plots
 from android_bench.measurement import OperatorCount, OperatorTime
-from android_bench.plots import accuracy, bars
+from android_bench.plots import bars, scatter
 from android_bench.plots.names import width_name
 from android_bench.plots.points import points_of
 from android_bench.results import Row
@@ -212,7 +212,7 @@ def test_the_front_is_what_no_other_point_beats(seed: int) -> None:
     def beaten(point: tuple[float, float]) -> bool:
         return any(o[0] <= point[0] and o[1] >= point[1] and o != point for o in points)
 
-    front = accuracy.pareto(points)
+    front = scatter.pareto(points)
     assert {points[i] for i in front} == {point for point in points if not beaten(point)}
     costs, gains = zip(*(points[i] for i in front), strict=True)
     assert list(costs) == sorted(set(costs))

@@ -1,4 +1,4 @@
-"""Accuracy over cost, with the Pareto front."""
+"""Networks as points: cost over multiply-adds, and accuracy over cost with the Pareto front."""
 
 import math
 from collections.abc import Sequence
@@ -6,19 +6,45 @@ from typing import Any
 
 from matplotlib.lines import Line2D
 
-from android_bench.plots.labels import place_labels
+from android_bench.plots.labels import Label, place_labels
 from android_bench.plots.names import add_title, cost_label, cost_title, width_name
 from android_bench.plots.points import (
+    Looks,
+    Point,
+    Position,
     add_legend,
-    cost_of,
     draw_lines,
     looks_of,
     make_logarithmic,
     points_of,
-    top1_of,
 )
 from android_bench.results import Row
 from shufflelite.plot_style import png, styled
+
+
+def cost_against_multiply_adds(rows: Sequence[Row]) -> bytes | None:
+    """Cost over multiply-adds, both logarithmic."""
+    points = points_of(rows)
+    if not points:
+        return None
+    looks = looks_of(points)
+    last = max(point.resolution for point in points)
+    with styled(4.9) as figure:
+        axes = figure.add_subplot()
+        draw_lines(axes, points, looks, _multiply_adds_and_cost)
+        make_logarithmic(axes.xaxis)
+        make_logarithmic(axes.yaxis)
+        axes.set_xlabel("multiply-adds, millions")
+        axes.set_ylabel(cost_label(rows))
+        add_legend(figure, points, looks)
+        add_title(axes, f"{cost_title(rows)} against multiply-adds", rows, "Labels: widths.")
+        labels = {point: _label(point, looks, _multiply_adds_and_cost) for point in points}
+        series: dict[tuple[str, int], list[Label]] = {}
+        for point in sorted(points, key=lambda point: -point.width):
+            series.setdefault((point.line, point.resolution), []).append(labels[point])
+        shown = [label for point, label in labels.items() if point.resolution == last]
+        place_labels(figure, axes, shown, series=list(series.values()))
+        return png(figure)
 
 
 def accuracy_against_cost(rows: Sequence[Row]) -> bytes | None:
@@ -29,15 +55,15 @@ def accuracy_against_cost(rows: Sequence[Row]) -> bytes | None:
         return None
     looks = looks_of(points)
     last = max(point.resolution for point in known)
-    front = [known[i] for i in pareto([(point.cost, top1_of(point)) for point in known])]
+    front = [known[i] for i in pareto([*map(_cost_and_top1, known)])]
     with styled(4.9) as figure:
         axes = figure.add_subplot()
-        path = [(front[0].cost, top1_of(front[0]))]
+        path = [_cost_and_top1(front[0])]
         for point in front[1:]:  # up to its cost, the previous one is the best
-            path += [(point.cost, path[-1][1]), (point.cost, top1_of(point))]
+            path += [(point.cost, path[-1][1]), _cost_and_top1(point)]
         look: dict[str, Any] = {"color": "#C8C8C8", "linewidth": 4, "label": "Pareto front"}
         axes.plot(*zip(*path, strict=True), zorder=1, **look)
-        draw_lines(axes, known, looks, x=cost_of, y=top1_of)
+        draw_lines(axes, known, looks, _cost_and_top1)
         make_logarithmic(axes.xaxis)
         axes.set_xlabel(cost_label(rows))
         axes.set_ylabel("top-1 on ImageNet as published, %")
@@ -47,12 +73,21 @@ def accuracy_against_cost(rows: Sequence[Row]) -> bytes | None:
         title = f"Accuracy against {cost_title(rows).lower()}"
         add_title(axes, title, rows, f"Labels: widths.{without}")
         first = [*front, *(p for p in known if p not in front and p.resolution == last)]
-        labels = [
-            (point.cost, top1_of(point), width_name(point.width), looks.colours[point.family])
-            for point in first
-        ]
-        place_labels(figure, axes, labels)
+        place_labels(figure, axes, [_label(point, looks, _cost_and_top1) for point in first])
         return png(figure)
+
+
+def _multiply_adds_and_cost(point: Point) -> tuple[float, float]:
+    return point.multiply_adds, point.cost
+
+
+def _cost_and_top1(point: Point) -> tuple[float, float]:
+    assert point.top1 is not None
+    return point.cost, point.top1
+
+
+def _label(point: Point, looks: Looks, position: Position) -> Label:
+    return *position(point), width_name(point.width), looks.colours[point.family]
 
 
 def pareto(points: Sequence[tuple[float, float]]) -> list[int]:
