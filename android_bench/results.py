@@ -239,25 +239,25 @@ def read(path: Path) -> list[Row]:
             f"{path}: expected rows of an earlier run ({reason}); {_OTHER_FILE}"
         ) from error
     return [
-        _row(line, place=f"{path}:{number}")
+        _row(line, location=f"{path}:{number}")
         for number, line in enumerate(lines, start=1)
         if line.strip()
         if number < len(lines) or not line.startswith("{") or _is_whole(line.encode())
     ]
 
 
-def _row(line: str, *, place: str) -> Row:
+def _row(line: str, *, location: str) -> Row:
     start = repr(line[:40])
     try:
         fields = json.loads(line)
     except (ValueError, RecursionError) as error:
         damaged = f"a damaged one, {start}; delete the line"
         got = damaged if line[0] == "{" else f"{start}; {_OTHER_FILE}"
-        raise InputError(f"{place}: expected a row of results, got {got}") from error
+        raise InputError(f"{location}: expected a row of results, got {got}") from error
     schema = fields.get("schema") if isinstance(fields, dict) else None
     if type(schema) is not int or schema != SCHEMA:
         raise InputError(
-            f'{place}: expected a row with "schema": {SCHEMA}, got {start}; {_OTHER_FILE}'
+            f'{location}: expected a row with "schema": {SCHEMA}, got {start}; {_OTHER_FILE}'
         )
     if fields.get("delegate_asked") is None:  # before 2026-11-23 `delegate` was the requested one
         requested = fields.get("delegate", DEFAULT_DELEGATE)
@@ -268,7 +268,7 @@ def _row(line: str, *, place: str) -> Row:
         problem = "has neither instructions nor median_ms"
     if problem is not None:
         raise InputError(
-            f"{place}: no row of schema {SCHEMA}: it {problem}; delete the line, or {_OTHER_FILE}"
+            f"{location}: no row of schema {SCHEMA}: it {problem}; delete the line, or {_OTHER_FILE}"
         )
     network = fields["network"] and BundleInfo(**fields["network"])
     return Row(**{**fields, "network": network, "profile": [*map(_operator, fields["profile"])]})
@@ -353,10 +353,10 @@ def references(rows: Sequence[Row]) -> list[Row | None]:
 
     None where the file lacks it.
     """
-    found: list[Row | None] = []
+    matches: list[Row | None] = []
     last: dict[tuple[Environment, str], Row] = {}
     for row in rows:
         if row.model == row.ratio_to:
             last[environment(row), row.model] = row
-        found.append(last.get((environment(row), row.ratio_to)))
-    return found
+        matches.append(last.get((environment(row), row.ratio_to)))
+    return matches

@@ -1,4 +1,4 @@
-"""What each way of calibrating costs in accuracy: range estimators, bias correction, data-free.
+"""Accuracy of calibration methods: range estimators, bias correction, data-free inputs.
 
 python benchmarks/calibration.py --model mobilenet_v1 --width 0.25 --weights FILE.h5 \
     --pictures PICTURES --data LABELS.csv
@@ -28,10 +28,10 @@ flags.DEFINE_integer("seeds", 3, "Data-free calibrations, each from another seed
 
 
 def main(argv: list[str]) -> None:
-    """Prints a Markdown table: one row a way."""
-    given = flags.FLAGS
+    """Prints a Markdown table, one row for each method."""
+    values = flags.FLAGS
     tf.config.experimental.enable_op_determinism()  # as `convert` does: the same figures
-    model = Model(given.model, {"width": given.width}, given.resolution, weights=given.weights)
+    model = Model(values.model, {"width": values.width}, values.resolution, weights=values.weights)
     network = create(model, seed=0, warn=print)
     deployed = lower(network.model, integer=True)
 
@@ -47,29 +47,30 @@ def main(argv: list[str]) -> None:
             warn=print,
         )
 
-    data = pictures(given.data)
-    calibrations = {"pictures": pictures(given.pictures)} | {
+    data = pictures(values.data)
+    calibrations = {"pictures": pictures(values.pictures)} | {
         f"data-free, seed {seed}": synthesize(network.model, network.preprocessing, seed=seed)
-        for seed in range(given.seeds)
+        for seed in range(values.seeds)
     }
     settings = Quantization(precision=Precision.INT8)
-    ways = [
+    methods = [
         *(dataclasses.replace(settings, ranges=e, bias_correction=False) for e in Estimator),
         *(dataclasses.replace(settings, ranges=e) for e in Estimator),
     ]
     print("| calibrated on | ranges | bias correction | top-1 | agreement | logits' SQNR |")
     print("|---|---|---|---|---|---|")
     for name, calibration in calibrations.items():
-        for way in ways:
-            ready = quantize.apply(deployed, calibration, way, network.preprocessing)
-            file = export.to_tflite(ready, way, calibration)
-            found = verify.fidelity(file, network.model, deployed, data)
+        for method in methods:
+            ready = quantize.apply(deployed, calibration, method, network.preprocessing)
+            file = export.to_tflite(ready, method, calibration)
+            fidelity = verify.fidelity(file, network.model, deployed, data)
             print(
-                f"| {name} | {way.ranges.value} | {'yes' if way.bias_correction else 'no'} "
-                f"| {found.top1:.1f} % | {found.agreement:.1f} % | {found.sqnr_db:.1f} dB |",
+                f"| {name} | {method.ranges.value} | {'yes' if method.bias_correction else 'no'} "
+                f"| {fidelity.top1:.1f} % | {fidelity.agreement:.1f} % "
+                f"| {fidelity.sqnr_db:.1f} dB |",
                 flush=True,
             )
-    print(f"\nFloat: {found.float_top1:.1f} % of {len(data)} pictures.")
+    print(f"\nFloat: {fidelity.float_top1:.1f} % of {len(data)} pictures.")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""The picture of the README, from tables that benchmarks made: accuracy against time, int8.
+"""The README's picture, from the tables in docs: int8 accuracy against latency.
 
 python benchmarks/front_picture.py --out docs/pictures/front.png
 
-Times of lowered networks and of MobileNets are those of docs/measuring.md; what a ShuffleNet takes
-layer by layer is its own, divided by the ratio that docs/lowering.md has of both in one run.
+Latencies of lowered networks and of MobileNets are from docs/measuring.md; that of a ShuffleNet
+translated layer by layer is its own over the ratio in docs/lowering.md, measured in one run.
 """
 
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ from shufflelite.atomic import replacing
 from shufflelite.plot_style import COLOURS
 
 DOCS = Path(__file__).parents[1] / "docs"
-LINES = {  # (model, groups): the name that docs/lowering.md gives it, before its options
+LINES = {  # (model, groups): the name in docs/lowering.md, without options
     ("mobilenet_v1", "-"): "MobileNet V1",
     ("mobilenet_v2", "-"): "MobileNet V2",
     ("shufflenet_v1", "3"): "ShuffleNet V1",
@@ -32,7 +32,7 @@ flags.DEFINE_string("out", None, "The picture.", required=True)
 
 @dataclass(frozen=True)
 class Point:
-    """A network at 224; times in ms, `direct_ms` where it was measured layer by layer."""
+    """A network at 224; `direct_ms` is its latency translated layer by layer, if measured."""
 
     width: float
     top1: float
@@ -41,7 +41,7 @@ class Point:
 
 
 def main(argv: list[str]) -> None:
-    """Reads the tables, draws."""
+    """Reads the tables and draws the picture."""
     with replacing(Path(flags.FLAGS.out)) as temporary:
         temporary.write_bytes(draw(read_points()))
 
@@ -83,10 +83,10 @@ def rows(page: str, column: str) -> Iterator[dict[str, str]]:
 
 
 def draw(points: dict[str, list[Point]]) -> bytes:
-    """Full markers: what `convert` writes; hollow ones, and arrows: what is left behind."""
+    """Solid markers: files that `convert` writes; hollow ones: the same, translated directly."""
     colours = dict(zip(points, COLOURS, strict=False))
-    with plot_style.styled(4.6) as made:
-        axes = made.add_subplot()
+    with plot_style.styled(4.6) as figure:
+        axes = figure.add_subplot()
         labels = []
         for name, line in points.items():
             look = {"color": colours[name], "markersize": 6, "marker": "o"}
@@ -133,9 +133,9 @@ def draw(points: dict[str, list[Point]]) -> bytes:
             Line2D([], [], fillstyle="none", label="layer by layer: --lowering direct", **grey),
             Line2D([], [], label="lowered, as convert does", **grey),
         ]
-        made.legend(handles=handles, loc="outside lower center", ncols=3)
-        place_labels(made, axes, labels)
-        return plot_style.png(made)
+        figure.legend(handles=handles, loc="outside lower center", ncols=3)
+        place_labels(figure, axes, labels)
+        return plot_style.png(figure)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""What lowering gains: int8 files lowered, against files translated layer by layer.
+"""The gain of lowering: lowered int8 files against files translated layer by layer.
 
 python benchmarks/lowering.py --out build/lowering --target host --target emulated:a53 \
     --target emulated:a55 --target emulated:a76
 
-Files that are in --out already are not made again.
+Files that exist in --out are reused.
 """
 
 import json
@@ -40,7 +40,7 @@ NETWORKS: Mapping[str, tuple[str, dict[str, Any]]] = {
 
 
 def main(argv: list[str]) -> None:
-    """Prints a Markdown table: one row a network."""
+    """Prints a Markdown table, one row for each network."""
     files = [path for name in NETWORKS for path in _files(name)]
     rows = {target: _measure(files, target) for target in flags.FLAGS.target}
     print("| network | " + " | ".join(f"{t}: direct | lowered | ratio" for t in rows), end=" | ")
@@ -62,7 +62,7 @@ def main(argv: list[str]) -> None:
 
 
 def _files(name: str) -> tuple[Path, Path]:
-    """The direct and the lowered file, made if they are not there."""
+    """The direct and the lowered file, converted unless they exist."""
     out = Path(flags.FLAGS.out)
     out.mkdir(parents=True, exist_ok=True)
     label = "".join(c if c.isalnum() or c in ".=" else "_" for c in name)

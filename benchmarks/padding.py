@@ -1,10 +1,10 @@
-"""What PyTorch's symmetric padding costs in int8, in the forms that compute the same.
+"""The cost of PyTorch's symmetric padding in int8, in equivalent graphs.
 
   python benchmarks/padding.py --out build/padding
 
-writes a network as TensorFlow pads it (another function: the floor), with PAD operators (what
-`convert` does), and with kernels that are one row and column of zeros wider, which TensorFlow's own
-padding then centers; checks that the last two agree; and measures the three in turns.
+writes a network with TensorFlow's padding (another function: the lower bound), with PAD operators
+(as `convert` does), and with kernels that a row and a column of zeros make wider, so that
+TensorFlow's padding centers them; checks that the last two agree; and measures all three.
 """
 
 import subprocess
@@ -30,7 +30,7 @@ flags.DEFINE_string("out", "build/padding", "Folder for the files.")
 
 
 def main(argv: list[str]) -> None:
-    """Writes the files and hands them to android_bench."""
+    """Writes the files and measures them with android_bench."""
     out = Path(flags.FLAGS.out)
     out.mkdir(parents=True, exist_ok=True)
     model = registry.create(flags.FLAGS.model, padding="symmetric")

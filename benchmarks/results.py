@@ -1,10 +1,9 @@
-"""The bundled networks: accuracy in float and int8, and what the int8 file costs.
+"""The bundled networks: accuracy in float and int8, and the cost of the int8 file.
 
 python benchmarks/results.py --train data/cifar10/train --test data/cifar10/test \
     --out build/results --target host --target emulated:a53 --target emulated:a76
 
-Prints the commands that it runs, then two Markdown tables.  Bundles that are in --out already are
-not made again.
+Prints the commands that it runs, then two Markdown tables.  Bundles that exist in --out are reused.
 """
 
 import json
@@ -27,8 +26,8 @@ flags.DEFINE_multi_string("model", [], "Networks; default: all that are bundled.
 
 def main(argv: list[str]) -> None:
     """Converts, measures, prints."""
-    given = flags.FLAGS
-    names = given.model or list(bundled.every())
+    values = flags.FLAGS
+    names = values.model or list(bundled.every())
     bundles = {name: (_bundle(name, qat=False), _bundle(name, qat=True)) for name in names}
     print("| network | float | post-training int8 | difference | agree | ", end="")
     print("QAT int8 | difference | agree |")
@@ -36,7 +35,7 @@ def main(argv: list[str]) -> None:
     for name, pair in bundles.items():
         weights = bundled.every()[name].path
         files = [str(weights), *(str(bundle / "model.tflite") for bundle in pair)]
-        forms = _json("convert.accuracy", "--models", *files, "--data", given.test)["forms"]
+        forms = _json("convert.accuracy", "--models", *files, "--data", values.test)["forms"]
         cells = [f"{forms[0]['accuracy']['top1']:.2f}"]
         for bundle, form in zip(pair, forms[1:], strict=True):
             difference, (low, high) = (form["difference"][k] for k in ("points", "interval"))
@@ -46,12 +45,12 @@ def main(argv: list[str]) -> None:
         print(f"| {name} | {' | '.join(cells)} |")
 
     files = [str(pair[0] / "model.tflite") for pair in bundles.values()]
-    out = f"{given.out}/rows.jsonl"
+    out = f"{values.out}/rows.jsonl"
     rows = [
         _json("android_bench", "--models", *files, "--target", target, "--out", out)
-        for target in given.target
+        for target in values.target
     ]
-    print("\n| network | parameters | M multiply-adds | kB | " + " | ".join(given.target) + " |")
+    print("\n| network | parameters | M multiply-adds | kB | " + " | ".join(values.target) + " |")
     print("|---|---:|---:|---:|" + "---:|" * len(rows))
     for i, (name, (bundle, _)) in enumerate(bundles.items()):
         report = _report(bundle)
@@ -62,12 +61,12 @@ def main(argv: list[str]) -> None:
 
 
 def _bundle(name: str, *, qat: bool) -> Path:
-    given = flags.FLAGS
-    out = Path(given.out, f"{name}{'_qat' if qat else ''}")
+    values = flags.FLAGS
+    out = Path(values.out, f"{name}{'_qat' if qat else ''}")
     if not out.exists():
         words = ["--model", name, "--weights", "bundled", "--int8", "--out", str(out)]
-        words += ["--calibration", given.train, "--data", given.test]
-        _run("convert", *words, *(["--qat_epochs", "1", "--qat_data", given.train] if qat else []))
+        words += ["--calibration", values.train, "--data", values.test]
+        _run("convert", *words, *(["--qat_epochs", "1", "--qat_data", values.train] if qat else []))
     (bundle,) = (path for path in out.iterdir() if not path.name.endswith("_training"))
     return bundle
 

@@ -1,8 +1,8 @@
-"""Images per second of a training, over those of a plain tf_keras fit on preloaded arrays.
+"""Images per second of our training, over those of a plain tf_keras fit on preloaded arrays.
 
 The fit has neither augmentation nor averaged weights, and its pictures are float arrays in memory;
-"fit, our form" fits the form that TensorFlow trains faster.  Each is a process of its own, which
-warms up for an epoch and measures the next; the ways alternate.
+"fit, our form" fits the graph that TensorFlow trains faster.  Each method runs in a process of its
+own, which warms up for one epoch and measures the next; the methods alternate.
 
 python benchmarks/training.py --config configs/shufflenet_v2_cifar10.toml --rounds 5
 """
@@ -30,30 +30,32 @@ from shufflelite.progress import Progress
 
 flags.DEFINE_string("config", None, "Network and recipe; its pictures are not read.", required=True)
 flags.DEFINE_integer("pictures", 12800, "Synthetic pictures of an epoch.")
-flags.DEFINE_integer("rounds", 5, "Processes of each way.")
-flags.DEFINE_enum("way", None, ["training", "fit", "fit_form"], "Measure this one here and now.")
+flags.DEFINE_integer("rounds", 5, "Processes of each method.")
+flags.DEFINE_enum(
+    "way", None, ["training", "fit", "fit_form"], "Measure this method in this process."
+)
 
 WAYS = {"training": "training", "fit": "fit", "fit_form": "fit, our form"}
 
 
 def main(argv: list[str]) -> None:
-    """Prints a Markdown table: one row a way."""
-    given = flags.FLAGS
-    if given.way:
-        print(_images_per_s(config.load(given.config, TrainingSettings), given.way))
+    """Prints a Markdown table, one row for each method."""
+    values = flags.FLAGS
+    if values.way:
+        print(_images_per_s(config.load(values.config, TrainingSettings), values.way))
         return
     paces: dict[str, list[float]] = {way: [] for way in WAYS}
-    for _ in range(given.rounds):
-        for way, found in paces.items():
-            command = [sys.executable, *argv, "--config", given.config, "--way", way]
-            command += ["--pictures", str(given.pictures)]
+    for _ in range(values.rounds):
+        for way, rates in paces.items():
+            command = [sys.executable, *argv, "--config", values.config, "--way", way]
+            command += ["--pictures", str(values.pictures)]
             done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-            found.append(float(done.stdout.split()[-1]))
+            rates.append(float(done.stdout.split()[-1]))
     print("| way | images/s | training over it |\n|---|---:|---:|")
-    for way, found in paces.items():
-        ratios = [ours / other for ours, other in zip(paces["training"], found, strict=True)]
+    for way, rates in paces.items():
+        ratios = [own / other for own, other in zip(paces["training"], rates, strict=True)]
         ratio = statistics.median(ratios)
-        print(f"| {WAYS[way]} | {statistics.median(found):.0f} | {ratio:.3f} |")
+        print(f"| {WAYS[way]} | {statistics.median(rates):.0f} | {ratio:.3f} |")
 
 
 def _images_per_s(settings: TrainingSettings, way: str) -> float:
@@ -93,7 +95,7 @@ def _images_per_s(settings: TrainingSettings, way: str) -> float:
 
 
 def _training(settings: TrainingSettings, out: str) -> float:
-    """As the last epoch's log tells it."""
+    """Reads the rate of the last epoch from the log."""
     settings = dataclasses.replace(
         settings,
         data=Data(f"synthetic:{flags.FLAGS.pictures}"),

@@ -21,24 +21,17 @@ FAMILIES = ("mobilenet_v1", "shufflenet_v2")
 
 
 def main(argv: list[str]) -> None:
-    """Runs the two commands that a user would."""
-    given = flags.FLAGS
+    """Converts the networks, then measures them."""
+    values = flags.FLAGS
     files = []
     for name in FAMILIES:
         for width in sorted(
             {variant.options["width"] for variant in registry.find(name).published}
         ):
-            settings = [
-                "--weights",
-                "random",
-                "--width",
-                str(width),
-                "--resolution",
-                str(given.resolution),
-            ]
-            _run("convert", "--model", name, "--int8", "--out", given.out, *settings)
-            files.append(f"{given.out}/{name}_x{width:g}_{given.resolution}_int8/model.tflite")
-    measured = ["--threads", str(given.threads), "--rounds", "40"]
+            words = ["--model", name, "--width", str(width), "--resolution", str(values.resolution)]
+            _run("convert", *words, "--weights", "random", "--int8", "--out", values.out)
+            files.append(f"{values.out}/{name}_x{width:g}_{values.resolution}_int8/model.tflite")
+    measured = ["--threads", str(values.threads), "--rounds", "40"]
     _run("android_bench", *measured, "--models", *files)
 
 

@@ -1,4 +1,4 @@
-"""Says on stderr how far a command is: a moving line in a terminal, plain lines elsewhere."""
+"""Reports progress on stderr: a progress bar in a terminal, plain lines elsewhere."""
 
 import os
 import sys
@@ -18,7 +18,7 @@ class Progress:
 
     @contextmanager
     def stage(self, title: str) -> Iterator[Step]:
-        """Shows a stage while its block runs; what it yields is told (steps done, steps in all)."""
+        """Shows a stage while its block runs; yields a function of (steps done, steps in total)."""
         start = time.monotonic()
         if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
             with _bar(title) as step:
@@ -40,11 +40,11 @@ class Progress:
         return track(steps, title, console=console, auto_refresh=False, transient=True)
 
     def warn(self, message: str) -> None:
-        """Tells the user what deserves attention though the command goes on."""
+        """Prints a warning; the command continues."""
         self.tell(f"warning: {message}")
 
     def tell(self, message: str) -> None:
-        """Says a line, as it is."""
+        """Prints a line."""
         print(f"{self._command}: {message}", file=sys.stderr)
 
 
@@ -60,7 +60,7 @@ def _bar(title: str) -> Iterator[Step]:
         progress.TimeElapsedColumn(),
         progress.TimeRemainingColumn(),
     )
-    # stderr may have been replaced since rich was imported, so the console is told which it is
+    # stderr may have been replaced since rich was imported
     with progress.Progress(*columns, console=Console(file=sys.stderr), transient=True) as bar:
         task = bar.add_task(title, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
