@@ -268,7 +268,8 @@ def _row(line: str, *, location: str) -> Row:
         problem = "has neither instructions nor median_ms"
     if problem is not None:
         raise InputError(
-            f"{location}: no row of schema {SCHEMA}: it {problem}; delete the line, or {_OTHER_FILE}"
+            f"{location}: no row of schema {SCHEMA}: it {problem};"
+            f" delete the line, or {_OTHER_FILE}"
         )
     network = fields["network"] and BundleInfo(**fields["network"])
     return Row(**{**fields, "network": network, "profile": [*map(_operator, fields["profile"])]})
