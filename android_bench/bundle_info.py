@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_models import registry
-from shufflelite import schema_check
+from shufflelite import config
 from shufflelite.errors import InputError
 
 
@@ -44,11 +44,10 @@ def read(path: Path) -> BundleInfo | None:
             "published_top1": None,
             "top1": report["fidelity"]["top1"],
         }
+        info = config.build(fields, BundleInfo)
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return None
-    if schema_check.problem(fields, BundleInfo) is not None:
-        return None
-    return _with_published_top1(BundleInfo(**fields))
+    return _with_published_top1(info)
 
 
 def _with_published_top1(info: BundleInfo) -> BundleInfo:

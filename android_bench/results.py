@@ -22,7 +22,7 @@ from android_bench.measurement import (
     OperatorTime,
     Options,
 )
-from shufflelite import lock, schema_check
+from shufflelite import config, lock
 from shufflelite.atomic import check_folder, named
 from shufflelite.errors import InputError
 from shufflelite.versions import version
@@ -87,6 +87,10 @@ class Row:
     shufflelite_version: str | None  # None: not installed
     python_version: str
     command: str
+
+    def __post_init__(self) -> None:
+        if self.instructions is None and self.median_ms is None:
+            raise InputError("expected 'instructions' or 'median_ms', got neither.")
 
 
 @dataclass(frozen=True)
@@ -263,20 +267,11 @@ def _row(line: str, *, location: str) -> Row:
         requested = fields.get("delegate", DEFAULT_DELEGATE)
         in_use = _in_use(requested, fields.get("delegate_partitions"))
         fields = {**fields, "delegate": in_use, "delegate_asked": requested}
-    problem = schema_check.problem(fields, Row)
-    if problem is None and fields["instructions"] is None and fields["median_ms"] is None:
-        problem = "has neither instructions nor median_ms"
-    if problem is not None:
-        raise InputError(
-            f"{location}: no row of schema {SCHEMA}: it {problem};"
-            f" delete the line, or {_OTHER_FILE}"
-        )
-    network = fields["network"] and BundleInfo(**fields["network"])
-    return Row(**{**fields, "network": network, "profile": [*map(_operator, fields["profile"])]})
-
-
-def _operator(fields: Mapping[str, Any]) -> OperatorTime | OperatorCount:
-    return OperatorTime(**fields) if "ms" in fields else OperatorCount(**fields)
+    try:
+        return config.build(fields, Row, origin=location)
+    except InputError as error:
+        message = str(error).removesuffix(".")
+        raise InputError(f"{message}; delete the line, or {_OTHER_FILE}") from error
 
 
 def _last_line(file: BinaryIO) -> bytes:

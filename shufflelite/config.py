@@ -251,7 +251,8 @@ def _build(mapping: Mapping[str, Any], schema: Any, place: _Place) -> Any:
     for key, value in mapping.items():
         if key not in fields:
             close = difflib.get_close_matches(key, fields, n=1)
-            hint = f"Did you mean {close[0]!r}?" if close else f"Known keys: {', '.join(fields)}."
+            known = one_line(", ".join(fields))
+            hint = f"Did you mean {close[0]!r}?" if close else f"Known keys: {known}."
             raise place.at(key).error(f"unknown key {key!r:.100}. {hint}")
         values[key] = _convert(value, kinds[key], place.at(key))
     for field in fields.values():
@@ -309,7 +310,8 @@ def _convert(value: Any, kind: Any, place: _Place) -> Any:
 def _describe(kind: Any) -> str:
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if origin in _UNIONS:
-        return " or ".join(_describe(arg) for arg in args if arg is not type(None))
+        described = (_describe(arg) for arg in args if arg is not type(None))
+        return " or ".join(dict.fromkeys(described))
     if origin is Mapping:
         return f"a table of {_describe(args[1])}"
     if dataclasses.is_dataclass(kind):
