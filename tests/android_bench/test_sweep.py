@@ -93,9 +93,13 @@ def test_the_shipped_sweep_holds_the_networks_that_are_to_be_compared() -> None:
         *(
             (
                 f'[[grid]]\nmodel = "mobilenet_v1"\n[measure]\nmax_seconds = {value}\n',
-                f"[measure]: expected 'max_seconds' to be 0 or more seconds, got {value}.",
+                f"[measure]: expected 'max_seconds' to be {expected}, got {value}.",
             )
-            for value in ("nan", "inf", "-1")
+            for value, expected in (
+                ("nan", "a number"),
+                ("inf", "a number"),
+                ("-1", "0 or more seconds"),
+            )
         ),
         *(
             (
