@@ -90,7 +90,7 @@ def test_older_and_other_tools_are_understood(
     assert ("CompiledModel" in facts.runtime_version) == (version == "compiled")
 
 
-def test_a_seed_is_told_to_have_no_effect_where_one_was_asked_for(
+def test_a_seed_is_noted_to_have_no_effect(
     device: Device, tool: Path, toys: Mapping[str, Path]
 ) -> None:
     with opened(device, tool) as target:

@@ -67,7 +67,7 @@ def test_a_phone_that_stays_away_is_one_line(
         target.close()
 
 
-def test_a_phone_that_does_not_trust_us_is_told_what_to_do(
+def test_a_phone_that_does_not_trust_this_computer_names_the_remedy(
     device: Device, tool: Path, toys: Mapping[str, Path]
 ) -> None:
     device.authorized = False
@@ -147,7 +147,7 @@ def test_a_run_that_is_killed_is_no_result(
     ],
 )
 @pytest.mark.parametrize("version", ["new", "compiled"])
-def test_a_log_is_believed_only_if_the_result_file_says_the_same(
+def test_a_log_that_differs_from_the_result_file_is_refused(
     behaviour: str,
     message: str,
     version: str,

@@ -99,7 +99,7 @@ def test_the_json_of_litert_benchmark_is_read() -> None:
     ("accelerators", "full", "good"),
     [(["GPU"], True, True), (["GPU"], False, False), (["GPU", "CPU"], True, False)],
 )
-def test_a_gpu_that_the_cpu_could_help_is_not_believed(
+def test_gpu_figures_with_possible_help_of_the_cpu_are_refused(
     accelerators: list[str], full: bool, good: bool
 ) -> None:
     text = json.dumps(litert_json(accelerators=accelerators, fully_accelerated=full))

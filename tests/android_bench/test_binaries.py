@@ -94,13 +94,13 @@ def test_a_tool_that_changed_since_is_refused(server: Server, tmp_path: Path) ->
     assert find(tmp_path).path.read_bytes() == AARCH64
 
 
-def test_a_tool_put_there_by_hand_is_taken(server: Server, tmp_path: Path) -> None:
+def test_a_tool_put_there_by_hand_is_used(server: Server, tmp_path: Path) -> None:
     (tmp_path / "android_aarch64_benchmark_model").write_bytes(AARCH64)
     assert find(tmp_path).sha256 == hashlib.sha256(AARCH64).hexdigest()
     assert server.requests == 0
 
 
-def test_a_page_in_place_of_a_tool_is_told_to_be_deleted(server: Server, tmp_path: Path) -> None:
+def test_a_web_page_in_place_of_a_tool_is_refused(server: Server, tmp_path: Path) -> None:
     server.content = elf(62)
     with pytest.raises(InputError, match="got one for x86_64; delete it to download it again"):
         find(tmp_path)
@@ -157,7 +157,7 @@ def test_a_program_for_another_device_is_refused(data: bytes, message: str, tmp_
         find(tmp_path, path=path)
 
 
-def test_what_the_user_gives_is_taken(tmp_path: Path) -> None:
+def test_the_user_s_own_program_is_used(tmp_path: Path) -> None:
     for name, data in (("tool", AARCH64), ("script", b"#!/bin/sh\n")):
         (tmp_path / name).write_bytes(data)
         assert find(tmp_path, path=tmp_path / name).path == tmp_path / name

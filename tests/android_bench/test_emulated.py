@@ -91,7 +91,7 @@ def test_each_core_counts_its_own_multiplications_the_same_in_every_process(
         assert first[name] == 0
 
 
-def test_facts_tell_the_runtime_and_delegation_but_no_time(toys: Mapping[str, Path]) -> None:
+def test_facts_have_the_runtime_and_delegation_but_no_time(toys: Mapping[str, Path]) -> None:
     with contextlib.closing(EmulatedTarget("a76").load(toys["int8"], warmup=0, seed=0)) as session:
         session.measure(runs=1)
         facts = session.finish()
@@ -193,7 +193,7 @@ def test_the_guest_sees_its_core_and_nothing_of_the_host(system: setup.System) -
     assert fields["processor"] == "3"
 
 
-def test_an_exposed_copy_gives_every_tensor_that_is_computed(toys: Mapping[str, Path]) -> None:
+def test_an_exposed_copy_outputs_every_tensor_that_is_computed(toys: Mapping[str, Path]) -> None:
     from ai_edge_litert.interpreter import Interpreter
 
     data = toys["int8"].read_bytes()

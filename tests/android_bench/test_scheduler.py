@@ -94,7 +94,7 @@ def test_one_device_needs_no_thread(identities: str) -> None:
     assert set(work.threads.values()) == {threading.main_thread()}
 
 
-def test_what_one_raises_comes_after_the_others_are_done() -> None:
+def test_an_error_of_one_is_raised_after_the_others_finish() -> None:
     raised = threading.Event()
     finished: dict[str, str] = {}
 
@@ -110,7 +110,7 @@ def test_what_one_raises_comes_after_the_others_are_done() -> None:
     assert finished == {"adb:b": "adb:b"}
 
 
-def test_all_are_stopped_where_nobody_takes_the_results() -> None:
+def test_all_are_stopped_if_done_fails() -> None:
     phones = {"adb:a": Phone("1"), "adb:b": Phone("2")}
 
     def work(name: str) -> str:

@@ -59,7 +59,9 @@ def meet(devices: Sequence[Device], then: Callable[[Device], bool], *, runs: int
         device.drops = lambda command, device=device: drops(device, command)
 
 
-def test_no_device_and_several_are_told_apart(new_device: Callable[[], Device], tool: Path) -> None:
+def test_no_device_and_several_have_messages_of_their_own(
+    new_device: Callable[[], Device], tool: Path
+) -> None:
     options = Options(benchmark_binary=str(tool))
     with pytest.raises(InputError, match="no device is connected: connect one"):
         adb.open_target("", options=options)

@@ -42,7 +42,7 @@ from shufflelite.errors import InputError
         ("adb:x", {"threads": 257}, "--threads=257: expected 1 to 256 on the target adb:x."),
     ],
 )
-def test_what_a_target_never_has_is_told_without_asking_it(
+def test_an_unsupported_option_is_refused_before_anything_runs(
     spec: str, options: dict[str, object], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
@@ -60,7 +60,7 @@ def test_what_a_target_never_has_is_told_without_asking_it(
         ("adb", {"delegate": "nnapi", "benchmark_binary": "tool"}),
     ],
 )
-def test_what_a_target_has_may_be_asked_for(
+def test_a_supported_option_is_accepted(
     spec: str, options: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
@@ -68,7 +68,7 @@ def test_what_a_target_has_may_be_asked_for(
 
 
 @pytest.mark.parametrize("port", ["abc", "", "0", "65536", "-1", "5037.0"])
-def test_a_port_of_the_adb_server_that_is_none_is_told(
+def test_an_invalid_port_of_the_adb_server_is_refused(
     port: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", port)
@@ -79,9 +79,7 @@ def test_a_port_of_the_adb_server_that_is_none_is_told(
 
 
 @pytest.mark.parametrize("program", ["/nowhere/adb", os.devnull])
-def test_a_missing_adb_is_told_with_what_to_install(
-    program: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_adb_names_what_to_install(program: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ADBUTILS_ADB_PATH", program)
 
     def refused(connection: adbutils.AdbConnection) -> None:
