@@ -76,7 +76,7 @@ class HostWorker:
         return time.perf_counter_ns() - start
 
 
-def alone(
+def isolated_times(
     *,
     paths: Sequence[str],
     runtime: str,
@@ -187,7 +187,7 @@ def main() -> None:
         "load": worker.load,
         "measure": worker.measure,
         "finish": worker.finish,
-        "alone": alone,
+        "isolated_times": isolated_times,
     }
     answer(iter(requests.get, None), verbs, into=answers)
 

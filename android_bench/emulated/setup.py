@@ -46,7 +46,7 @@ OLDEST, TOO_NEW = (7, 2), (9, 0)  # of QEMU: version 9 has another plugin interf
 COMMAND = "python -m android_bench setup emulated"
 DOWNLOAD_TIMEOUT_S = 600.0
 
-Progress = Callable[[str], None]
+Tell = Callable[[str], None]  # prints a line
 
 
 @dataclass(frozen=True)
@@ -58,11 +58,11 @@ class System:
     digest: str  # of the names and hashes of its packages and wheels
 
 
-def setup(progress: Progress) -> Path:
+def setup(tell: Tell) -> Path:
     """Makes the system unless it exists; returns its folder.
 
     Args:
-      progress: Called with a line for each step.
+      tell: called with a line for each step.
 
     Raises:
       InputError: This host lacks something; the message says what.
@@ -74,15 +74,15 @@ def setup(progress: Progress) -> Path:
         )
     try:
         if not shutil.which(process.QEMU):
-            _install_qemu(progress)
+            _install_qemu(tell)
         version = qemu_version()
         folder = _folder(version)
         waiting = "waits for another process that sets it up"
-        with download.exclusive(folder.parent, on_busy=lambda: progress(waiting)):
+        with download.exclusive(folder.parent, on_busy=lambda: tell(waiting)):
             if folder.is_dir():
-                progress(f"already set up: {folder}")
+                tell(f"already set up: {folder}")
             else:
-                _make(folder, version, progress)
+                _make(folder, version, tell)
     except TargetError as error:
         raise InputError(f"the emulated target cannot be set up: {error}") from error
     return folder
@@ -139,7 +139,7 @@ def _check_tools() -> None:
         )
 
 
-def _install_qemu(progress: Progress) -> None:
+def _install_qemu(tell: Tell) -> None:
     if os.geteuid():
         raise InputError(
             f"the emulated target needs {process.QEMU}, found none; as root, run "
@@ -150,7 +150,7 @@ def _install_qemu(progress: Progress) -> None:
             f"the emulated target needs {process.QEMU}, found none; install QEMU 7.2's emulators "
             "of Linux programs, with plugins"
         )
-    progress("installing qemu-user")
+    tell("installing qemu-user")
     install = ["apt-get", "install", "--yes", "--no-install-recommends", "qemu-user"]
     try:
         process.run(install, timeout_s=DOWNLOAD_TIMEOUT_S)
@@ -165,7 +165,7 @@ def _folder(version: str) -> Path:
     return download.cache_folder() / "emulated" / key
 
 
-def _make(folder: Path, version: str, progress: Progress) -> None:
+def _make(folder: Path, version: str, tell: Tell) -> None:
     _check_tools()
     if "-plugin" not in process.run([process.QEMU, "--help"], timeout_s=60):
         raise InputError(
@@ -179,18 +179,18 @@ def _make(folder: Path, version: str, progress: Progress) -> None:
         system, downloads = temporary / "system", temporary / "downloads"
         system.mkdir()
         downloads.mkdir()
-        progress(f"downloading {len(PACKAGES)} packages of Debian for arm64")
+        tell(f"downloading {len(PACKAGES)} packages of Debian for arm64")
         packages = _packages(temporary / "apt", downloads, into=system / process.ROOT)
-        progress(f"downloading {' and '.join(WHEELS)} for aarch64")
+        tell(f"downloading {' and '.join(WHEELS)} for aarch64")
         wheels = _wheels(downloads, into=system / process.SITE)
-        progress("compiling the counter")
+        tell("compiling the counter")
         _compile(system / process.COUNTER)
-        progress("starting it")
+        tell("starting it")
         _try(system)
         manifest = {"qemu": version, "packages": packages, "wheels": wheels}
         (system / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
         system.rename(folder)
-    progress(f"set up: {folder}")
+    tell(f"set up: {folder}")
 
 
 def _packages(state: Path, downloads: Path, *, into: Path) -> dict[str, str]:

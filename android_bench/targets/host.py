@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from android_bench.op_profiler import IsolatedCost
 
 GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
-ALONE = {"rounds": 10, "runs": 5, "max_seconds": 10.0}  # for files of single operators
+ISOLATED = {"rounds": 10, "runs": 5, "max_seconds": 10.0}  # for files of single operators
 NOTE = (
     "the profile is of operators that ran alone, less the start of an inference: caches are warmer"
     " than in the whole model"
@@ -74,10 +74,10 @@ class HostTarget:
 
         with contextlib.closing(HostSession(self)) as worker:
             measured = worker.ask(
-                "alone",
+                "isolated_times",
                 paths=[str(path) for path in files],
                 **self._interpreter(),
-                **ALONE,
+                **ISOLATED,
             )
         return [
             IsolatedCost(float(np.median(rounds)) / 1e6, delegated)
