@@ -15,7 +15,7 @@ import pytest
 from android_bench.emulated import setup
 from android_bench.targets import adb, remote_target, temperatures
 from shufflelite.errors import InputError
-from tests.android_bench import benchmark_tool, phone, sweeps
+from tests.android_bench import fake_tool, phone, sweeps
 from tests.android_bench.adb_device import Device
 from tests.android_bench.sweeps import Bench
 
@@ -154,7 +154,7 @@ def device(new_device: Callable[[], Device]) -> Device:
 
 @pytest.fixture
 def tool(tmp_path: Path) -> Path:
-    return benchmark_tool.write(tmp_path / "benchmark_model")
+    return fake_tool.write(tmp_path / "benchmark_model")
 
 
 @pytest.fixture

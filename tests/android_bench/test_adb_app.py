@@ -13,7 +13,7 @@ from android_bench.targets import adb
 from android_bench.targets.remote_target import ShellTarget
 from android_bench.targets.tool_session import ToolSession
 from shufflelite.errors import InputError
-from tests.android_bench import benchmark_tool
+from tests.android_bench import fake_tool
 from tests.android_bench.adb_device import Device
 from tests.android_bench.phone import assert_clean, kill_once_there_is
 from tests.android_bench.rounds import is_sound
@@ -71,7 +71,7 @@ def test_an_app_that_was_there_before_stays(
 def test_an_app_that_fails_is_one_line(
     behaviour: str, message: str, device: Device, toys: Mapping[str, Path], tmp_path: Path
 ) -> None:
-    broken = benchmark_tool.write(tmp_path / "broken", behaviour=behaviour)
+    broken = fake_tool.write(tmp_path / "broken", behaviour=behaviour)
     with (
         pytest.raises(TargetError, match=message),
         app(device, apk(tmp_path / "broken.apk", broken)) as target,
@@ -83,7 +83,7 @@ def test_an_app_that_fails_is_one_line(
 def test_an_app_that_android_kills_or_rejects_is_one_line(
     device: Device, toys: Mapping[str, Path], tmp_path: Path
 ) -> None:
-    slow = apk(tmp_path / "a.apk", benchmark_tool.write(tmp_path / "slow", behaviour="hang"))
+    slow = apk(tmp_path / "a.apk", fake_tool.write(tmp_path / "slow", behaviour="hang"))
     kill_once_there_is(device, "app.pid")
     with (
         pytest.raises(TargetError, match="its process is gone; memory may be short"),

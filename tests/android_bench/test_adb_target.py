@@ -12,7 +12,7 @@ from android_bench.emulated import cores, process, setup
 from android_bench.measurement import Options, Round
 from android_bench.targets import adb
 from shufflelite.errors import InputError
-from tests.android_bench import adb_device, benchmark_tool
+from tests.android_bench import adb_device, fake_tool
 from tests.android_bench.adb_device import CPU, Device
 from tests.android_bench.phone import client, connect, measured, opened, refused
 from tests.android_bench.rounds import is_sound
@@ -81,7 +81,7 @@ def test_older_and_other_tools_are_understood(
     toys: Mapping[str, Path],
     tmp_path: Path,
 ) -> None:
-    other = benchmark_tool.write(tmp_path / "tool", version=version, times_us=(1000, second_us))
+    other = fake_tool.write(tmp_path / "tool", version=version, times_us=(1000, second_us))
     with opened(device, other) as target:
         session = target.load(toys["int8"], warmup=0, seed=0)
         assert session.measure(runs=2) == expected
@@ -121,7 +121,7 @@ def test_an_old_phone_without_exit_codes_is_measured(
     device.features = "cmd"
     connect(device)
     assert is_sound(measured(device, tool, toys["int8"]), runs=3)
-    crashing = benchmark_tool.write(tmp_path / "crashing", behaviour="crash")
+    crashing = fake_tool.write(tmp_path / "crashing", behaviour="crash")
     assert "died of SIGABRT" in refused(device, crashing, toys["int8"])
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from android_bench.measurement import Options, Round, TargetError
 from android_bench.targets import adb, remote_target
-from tests.android_bench import benchmark_tool
+from tests.android_bench import fake_tool
 from tests.android_bench.adb_device import Device
 from tests.android_bench.phone import (
     assert_clean,
@@ -120,14 +120,14 @@ def test_a_tool_that_fails_is_one_line(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(remote_target, "RUN_S", 3.0)
-    program = benchmark_tool.write(tmp_path / "tool", behaviour=behaviour)
+    program = fake_tool.write(tmp_path / "tool", behaviour=behaviour)
     assert message in refused(device, program, toys["int8"])
 
 
 def test_a_run_that_is_killed_is_no_result(
     device: Device, toys: Mapping[str, Path], tmp_path: Path
 ) -> None:
-    slow = benchmark_tool.write(tmp_path / "slow", behaviour="slow")
+    slow = fake_tool.write(tmp_path / "slow", behaviour="slow")
     with opened(device, slow) as target:
         session = target.load(toys["int8"], warmup=0, seed=0)
         kill_once_there_is(device, "data/local/tmp/*/pid")
@@ -157,7 +157,7 @@ def test_a_log_that_differs_from_the_result_file_is_refused(
 ) -> None:
     # Of these the median could be 1000 us, for all that mean and deviation tell.
     times_us = (1000, 1010, 1010, 1010, 1100)
-    program = benchmark_tool.write(
+    program = fake_tool.write(
         tmp_path / "tool", version=version, behaviour=behaviour, times_us=times_us
     )
     if behaviour:
@@ -171,7 +171,7 @@ def test_a_log_that_differs_from_the_result_file_is_refused(
 def test_a_delegate_that_declines_is_never_a_number(
     delegate: str, device: Device, toys: Mapping[str, Path], tmp_path: Path
 ) -> None:
-    declining = benchmark_tool.write(tmp_path / "declining", behaviour="declines")
+    declining = fake_tool.write(tmp_path / "declining", behaviour="declines")
     message = refused(device, declining, toys["int8"], delegate=delegate)
     assert f"the delegate {delegate} took no node of the model" in message
 
@@ -202,7 +202,7 @@ cli.run(main, name="bench")
 def test_ctrl_c_leaves_nothing_behind(
     what: str, presses: int, device: Device, toys: Mapping[str, Path], tmp_path: Path
 ) -> None:
-    slow = benchmark_tool.write(tmp_path / "slow", behaviour="slow")
+    slow = fake_tool.write(tmp_path / "slow", behaviour="slow")
     device.delay_s = 0.3  # so that each command is one that Ctrl-C can hit
     command = [sys.executable, "-c", INTERRUPTED, device.serial, str(slow), str(toys["int8"])]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT) as bench:

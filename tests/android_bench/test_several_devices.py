@@ -14,7 +14,7 @@ import pytest
 from android_bench.measurement import Options
 from android_bench.targets import adb
 from shufflelite.errors import InputError
-from tests.android_bench import benchmark_tool
+from tests.android_bench import fake_tool
 from tests.android_bench.adb_device import Device
 from tests.android_bench.phone import assert_clean
 
@@ -115,7 +115,7 @@ def test_ctrl_c_ends_all_devices_and_leaves_nothing_behind(
     presses: int, new_device: Callable[[], Device], toys: Mapping[str, Path], tmp_path: Path
 ) -> None:
     devices = [new_device(), new_device()]
-    slow = benchmark_tool.write(tmp_path / "slow", behaviour="slow")
+    slow = fake_tool.write(tmp_path / "slow", behaviour="slow")
     began = threading.Semaphore(0)
     meet(devices, lambda device: began.release() or False, runs=100)
     out = tmp_path / "rows.jsonl"

@@ -21,7 +21,7 @@ from android_bench.measurement import Options, Round, TargetError
 from android_bench.targets import remote_target, ssh, temperatures
 from android_bench.targets.remote_target import ShellTarget
 from shufflelite.errors import InputError
-from tests.android_bench import benchmark_tool, rounds
+from tests.android_bench import fake_tool, rounds
 from tests.android_bench.rounds import is_sound
 from tests.android_bench.ssh_server import CONFIG, Server, Wire
 
@@ -200,7 +200,7 @@ def test_a_slow_wire_is_waited_for(wire: Wire, tool: Path, toys: Mapping[str, Pa
 def test_a_broken_connection_that_comes_back_costs_nothing(
     wire: Wire, toys: Mapping[str, Path], tmp_path: Path
 ) -> None:
-    slow = benchmark_tool.write(tmp_path / "slow", behaviour="slow")
+    slow = fake_tool.write(tmp_path / "slow", behaviour="slow")
     with opened(slow) as target:
         session = target.load(toys["int8"], warmup=0, seed=0)
         cut = threading.Timer(1.0, wire.cut, kwargs={"away_s": 1.0})
@@ -267,7 +267,7 @@ def test_a_tool_that_fails_is_one_line(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(remote_target, "RUN_S", 3.0)
-    program = benchmark_tool.write(tmp_path / "tool", behaviour=behaviour)
+    program = fake_tool.write(tmp_path / "tool", behaviour=behaviour)
     assert message in refused(program, toys["int8"])
 
 
@@ -321,7 +321,7 @@ cli.run(main, name="bench")
 def test_ctrl_c_leaves_nothing_behind(
     how: str, wire: Wire, toys: Mapping[str, Path], tmp_path: Path
 ) -> None:
-    slow = benchmark_tool.write(tmp_path / "slow", behaviour="slow")
+    slow = fake_tool.write(tmp_path / "slow", behaviour="slow")
     command = [sys.executable, "-c", INTERRUPTED, "board", str(slow), str(toys["int8"])]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.android_bench import benchmark_tool
+from tests.android_bench import fake_tool
 from tests.android_bench.adb_device import Device
 from tests.docs import commands
 from tests.docs.commands import ROOT, Command
@@ -49,8 +49,8 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "trained.safetensors").symlink_to(
         ROOT / "keras_models/weights/shufflenet_v2_cifar10.safetensors"
     )
-    benchmark_tool.write(tmp_path / "tool", times_us=(1000,))
-    benchmark_tool.write(tmp_path / "slower_tool", times_us=(2000,))
+    fake_tool.write(tmp_path / "tool", times_us=(1000,))
+    fake_tool.write(tmp_path / "slower_tool", times_us=(2000,))
     return tmp_path
 
 
