@@ -16,9 +16,9 @@ CONVERT = """
 import hashlib, json, os, pathlib, shutil, signal, sys, time
 flags = [word.removeprefix("--").partition("=") for word in sys.argv[1:]]
 options = dict(value.split("=") for name, _, value in flags if name == "option")
-given = {name: value for name, _, value in flags}
+values = {name: value for name, _, value in flags}
 with open(os.environ["LOG"], "a") as log:
-    log.write(f"{os.getpid()} {given['model']} {options} {given['resolution']}\\n")
+    log.write(f"{os.getpid()} {values['model']} {options} {values['resolution']}\\n")
 width = options.get("width")
 if width == "0.1":
     sys.exit("convert: quantize: 1.0 s\\nconvert: Expected a wider network, got 0.1.")
@@ -28,23 +28,23 @@ if width == "0.2":
 if width == "0.3":
     os.kill(os.getpid(), signal.SIGKILL)
 if width in ("0.4", "0.6"):
-    pathlib.Path(given["out"], "half").mkdir()
+    pathlib.Path(values["out"], "half").mkdir()
     if width == "0.6":
         os.kill(os.getppid(), signal.SIGUSR1)
     time.sleep(600)
 if width == "0.7":
     sys.exit(0)
-name = f"{given['model']}_x{width}_{given['resolution']}"
-bundle = pathlib.Path(given["out"], name)
+name = f"{values['model']}_x{width}_{values['resolution']}"
+bundle = pathlib.Path(values["out"], name)
 bundle.mkdir()
 shutil.copyfile(os.environ["TOY"], bundle / "model.tflite")
 with open(bundle / "model.tflite", "ab") as file:
     file.write(name.encode())  # so that no two files are equal
 report = {
-    "settings": {"model": {"name": given["model"], "num_classes": 1000},
-                 "quantization": {"precision": given["precision"]}},
+    "settings": {"model": {"name": values["model"], "num_classes": 1000},
+                 "quantization": {"precision": values["precision"]}},
     "options": {name: json.loads(value) for name, value in options.items()},
-    "audit": {"input": {"shape": [1, int(given["resolution"]), 32, 3]}},
+    "audit": {"input": {"shape": [1, int(values["resolution"]), 32, 3]}},
     "fidelity": {"top1": None}, "params": 10, "multiply_adds": 1000,
 }
 (bundle / "report.json").write_text(json.dumps(report))
@@ -145,5 +145,5 @@ def grid(*widths: float, model: str = "mobilenet_v1", **settings: Any) -> sweep.
     return sweep.SweepSettings(grid=(sweep.Grid(model, 32, {"width": widths}),), measure=measured)
 
 
-def names(found: Iterable[results.Row]) -> list[str]:
-    return [row.model for row in found]
+def names(rows: Iterable[results.Row]) -> list[str]:
+    return [row.model for row in rows]

@@ -135,18 +135,22 @@ def test_a_bundle_is_kept_with_what_it_was_made_of(
     network = NetworkSpec("net", 32, (("width", 2.0),))
     model = build_cache.build(network, spec, cache=bench.cache)
     assert model == build_cache.entry(network, spec, cache=bench.cache) / "net_x2.0_32/model.tflite"
-    told = json.loads((model.parents[1] / "entry.json").read_text())
-    assert (told["model"], told["resolution"], told["options"]) == ("net", 32, {"width": 2.0})
+    content = json.loads((model.parents[1] / "entry.json").read_text())
+    assert (content["model"], content["resolution"], content["options"]) == (
+        "net",
+        32,
+        {"width": 2.0},
+    )
     digest = hashlib.sha256(model.read_bytes()).hexdigest()
-    assert told["files"]["net_x2.0_32/model.tflite"] == digest
+    assert content["files"]["net_x2.0_32/model.tflite"] == digest
     (pictures,) = bench.cache.glob("pictures_32_*.npz")
-    assert told["made_pictures"] == hashlib.sha256(pictures.read_bytes()).hexdigest()
+    assert content["made_pictures"] == hashlib.sha256(pictures.read_bytes()).hexdigest()
 
 
 @pytest.mark.parametrize("damage", ["flip", "truncate", "report", "remove", "entry"])
 def test_a_damaged_entry_is_made_again(bench: Bench, damage: str) -> None:
-    asked = grid(2.0)
-    done = bench.run(asked, Scripted())
+    settings = grid(2.0)
+    done = bench.run(settings, Scripted())
     whole = Path(done.rows[0].path).read_bytes()
     model = next(bench.cache.rglob("model.tflite"))
     if damage == "flip":
@@ -159,7 +163,7 @@ def test_a_damaged_entry_is_made_again(bench: Bench, damage: str) -> None:
         (model.parent / "report.json").write_text("{}")
     else:
         (model.parents[1] / "entry.json").write_text("{")
-    again = bench.run(asked, Scripted())
+    again = bench.run(settings, Scripted())
     assert not again.failures
     assert bench.converted == 2
     assert model.read_bytes() == whole

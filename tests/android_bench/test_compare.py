@@ -34,12 +34,12 @@ def compared(before: list[Row], after: list[Row], limit: float = 0.05) -> Compar
 
 @pytest.mark.parametrize(("after", "slower"), [(1050, False), (1051, True), (900, False)])
 def test_instructions_are_compared_exactly_and_over_all_classes(after: int, slower: bool) -> None:
-    found = compared([counted(600, 400)], [counted(after - 500, 500)])
-    (change,) = found.changes
+    comparison = compared([counted(600, 400)], [counted(after - 500, 500)])
+    (change,) = comparison.changes
     assert (change.metric, change.before, change.after) == ("instructions", 1000, after)
     assert change.growth == pytest.approx(after / 1000 - 1)
-    assert (found.slower == [change]) is slower
-    assert bool(found.slower) is slower
+    assert (comparison.slower == [change]) is slower
+    assert bool(comparison.slower) is slower
 
 
 @pytest.mark.parametrize(
@@ -54,18 +54,18 @@ def test_instructions_are_compared_exactly_and_over_all_classes(after: int, slow
 def test_times_are_slower_only_beyond_the_limit_and_the_spread_of_both(
     before: float, after: float, spread: float, slower: bool
 ) -> None:
-    found = compared([timed(ms=before, spread=spread)], [timed(ms=after, spread=spread)])
-    assert [change.metric for change in found.changes] == ["ms"]
-    assert bool(found.slower) is slower
+    comparison = compared([timed(ms=before, spread=spread)], [timed(ms=after, spread=spread)])
+    assert [change.metric for change in comparison.changes] == ["ms"]
+    assert bool(comparison.slower) is slower
 
 
 def test_ratios_to_the_same_file_are_compared_and_not_milliseconds() -> None:
     # The machine is half as fast today, which must show at the reference alone.
     before = [timed(ms=1.0), related(2.0)]
     after = [timed(ms=2.0), related(2.02)]
-    found = compared(before, after)
-    assert [(c.model, c.metric) for c in found.changes] == [("base", "ms"), ("net", "ratio")]
-    assert [change.model for change in found.slower] == ["base"]
+    comparison = compared(before, after)
+    assert [(c.model, c.metric) for c in comparison.changes] == [("base", "ms"), ("net", "ratio")]
+    assert [change.model for change in comparison.slower] == ["base"]
     assert [c.model for c in compared(before, [after[0], related(2.2)]).slower] == ["base", "net"]
     assert not compared(before, [before[0], related(2.2, spread=0.1)]).slower
 
@@ -84,15 +84,15 @@ def test_the_last_row_of_a_model_counts() -> None:
 def test_the_reference_of_a_row_is_the_one_before_it() -> None:
     # Two runs in one file, to two files of the same name: the second run's is its own.
     before = [row("base", sha256="old"), related(5.0), BASE, related(2.0)]
-    found = compared(before, [BASE, related(2.0)])
-    assert [(c.model, c.metric, c.growth) for c in found.changes][1] == ("net", "ratio", 0)
+    comparison = compared(before, [BASE, related(2.0)])
+    assert [(c.model, c.metric, c.growth) for c in comparison.changes][1] == ("net", "ratio", 0)
 
 
 def test_what_has_no_counterpart_is_named() -> None:
-    found = compared([BASE, row("gone"), counted(1)], [BASE, row("new")])
-    assert found.missing == ["gone on host"]  # nothing was measured on the emulated core
-    assert found.new == ["new on host"]
-    assert not found.slower
+    comparison = compared([BASE, row("gone"), counted(1)], [BASE, row("new")])
+    assert comparison.missing == ["gone on host"]  # nothing was measured on the emulated core
+    assert comparison.new == ["new on host"]
+    assert not comparison.slower
 
 
 @pytest.mark.parametrize(
@@ -110,37 +110,37 @@ def test_what_has_no_counterpart_is_named() -> None:
 def test_environments_that_differ_are_not_compared(other: dict[str, object]) -> None:
     with pytest.raises(
         InputError, match="expected rows of the same device, cores, runtime"
-    ) as told:
+    ) as caught:
         compared([row("base", **other)], [BASE])
-    wanted, there = str(told.value).split(", got those of ")  # which do not look alike
-    assert wanted.endswith("as host (Some CPU), litert, 1 thread, delegate xnnpack")
-    assert there not in wanted
+    expected, baseline = str(caught.value).split(", got those of ")  # which do not look alike
+    assert expected.endswith("as host (Some CPU), litert, 1 thread, delegate xnnpack")
+    assert baseline not in expected
 
 
 def test_each_delegate_has_a_gate_of_its_own() -> None:
     before = [timed(ms=1.0), row("base", median_ms=9.0, delegate_asked="gpu")]
-    found = compared(before, [timed(ms=1.5)])
-    assert [(change.before, change.after) for change in found.slower] == [(1.0, 1.5)]
-    assert found.missing == []  # the gpu was not measured now
+    comparison = compared(before, [timed(ms=1.5)])
+    assert [(change.before, change.after) for change in comparison.slower] == [(1.0, 1.5)]
+    assert comparison.missing == []  # the gpu was not measured now
     with pytest.raises(InputError, match=r"delegate xnnpack, got those of .* delegate gpu"):
         compared(before[1:], [timed(ms=1.5)])
 
 
 def test_a_phone_is_the_same_through_any_cable() -> None:
     phone = {"fingerprint": "maker/phone/1:14"}
-    found = compared(
+    comparison = compared(
         [row("base", target="adb:1234", **phone)], [row("base", target="adb", **phone)]
     )
-    assert len(found.changes) == 1
+    assert len(comparison.changes) == 1
 
 
 def test_a_core_is_the_same_after_its_runtime_was_upgraded_and_the_table_says_so() -> None:
     old = counted(1000)
     new = row("net", instructions={"dot": 1100}, runtime_version="2.4.0", fingerprint="other")
-    found = compared([old], [new])
-    assert found.slower
-    assert found.differences == ["emulated:a53: runtime version was 2.3.0, is 2.4.0"]
-    assert "runtime version was 2.3.0, is 2.4.0." in tables.comparison_table(found)
+    comparison = compared([old], [new])
+    assert comparison.slower
+    assert comparison.differences == ["emulated:a53: runtime version was 2.3.0, is 2.4.0"]
+    assert "runtime version was 2.3.0, is 2.4.0." in tables.comparison_table(comparison)
     with pytest.raises(InputError):
         compared([old], [counted(1000, target="emulated:a76")])
 
@@ -177,9 +177,9 @@ def test_the_environment_of_rows_is_known_before_they_are_measured() -> None:
 def test_a_delegate_that_takes_nothing_any_more_is_slower_and_told() -> None:
     before, after = timed(ms=1.0), timed(ms=9.0)
     after = dataclasses.replace(after, delegate="none", delegate_partitions=0)
-    found = compared([before], [after])
-    assert found.slower
-    assert found.differences == ["host: delegate was xnnpack, is none"]
+    comparison = compared([before], [after])
+    assert comparison.slower
+    assert comparison.differences == ["host: delegate was xnnpack, is none"]
 
 
 def test_what_cost_nothing_then_is_infinitely_slower() -> None:

@@ -116,16 +116,16 @@ def timed(*medians: float) -> list[Round]:
 
 
 def test_latency_is_the_median_of_the_rounds_and_their_least() -> None:
-    found = measure.latency(timed(2, 10, 3))
-    assert dataclasses.astuple(found) == pytest.approx((3, 2.7, 3.6, 1.6))
+    latency = measure.latency(timed(2, 10, 3))
+    assert dataclasses.astuple(latency) == pytest.approx((3, 2.7, 3.6, 1.6))
 
 
 def test_ratio_pairs_the_rounds() -> None:
     # The machine is tenfold slower in two rounds of five, which must not show.
     base = timed(110, 1100, 110, 1100, 110)
     own = timed(165, 2200, 220, 2200, 330)
-    found = measure.ratio(own, base)
-    assert dataclasses.astuple(found) == pytest.approx((2, 1.6, 2.8))  # p5 at index 0.2, p95 at 3.8
+    ratio = measure.ratio(own, base)
+    assert dataclasses.astuple(ratio) == pytest.approx((2, 1.6, 2.8))  # p5 at index 0.2, p95 at 3.8
 
 
 def test_instructions_are_averaged_by_class_and_compared_in_all() -> None:
@@ -152,8 +152,8 @@ def test_a_killed_worker_names_its_signal_and_spares_the_others(
                 yield step
 
     target = Remembering(runtime="litert", threads=1)
-    given = model_file.read_all([str(toys["float"]), str(toys["int8"])])
-    done = run(target, given, measure.Plan(rounds=3, runs=2), KillingInRound1("android_bench"))
+    files = model_file.read_all([str(toys["float"]), str(toys["int8"])])
+    done = run(target, files, measure.Plan(rounds=3, runs=2), KillingInRound1("android_bench"))
     assert done.failures == {"float": "its worker process was killed by SIGSEGV"}
     assert [one.model.name for one in done.measured] == ["int8"]
     assert [round_.runs for round_ in done.measured[0].rounds] == [2, 2, 2]

@@ -52,15 +52,15 @@ def run(data: bytes, inputs: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarra
 
 def test_the_start_of_an_inference_belongs_to_no_operator(toys: Mapping[str, Path]) -> None:
     bench = Scripted()
-    found = op_profiler.profile(toys["int8"].read_bytes(), bench)
-    assert [(one.index, one.type, one.cost) for one in found] == [
+    costs = op_profiler.profile(toys["int8"].read_bytes(), bench)
+    assert [(one.index, one.type, one.cost) for one in costs] == [
         (0, "CONV_2D", 7.0),
         (1, "DEPTHWISE_CONV_2D", 5.0),
         (2, "CONV_2D", 7.0),
         (3, "MEAN", 0.0),
         (4, "FULLY_CONNECTED", 1.0),
     ]
-    assert len({one.tensor for one in found}) == 5
+    assert len({one.tensor for one in costs}) == 5
     assert bench.folder is not None
     assert not bench.folder.exists()
 
@@ -90,9 +90,9 @@ def test_single_operators_one_after_the_other_compute_what_the_whole_does(
     expected = run(data, tensors)
     parts = extract_ops.list_ops(data)
     for part in parts:
-        found = run(extract_ops.extract(data, [part.index]), tensors)
-        assert list(found) == [part.tensor]
-        tensors |= found
+        outputs = run(extract_ops.extract(data, [part.index]), tensors)
+        assert list(outputs) == [part.tensor]
+        tensors |= outputs
     for tensor, values in expected.items():
         assert np.unique(values).size > 1
         np.testing.assert_array_equal(tensors[tensor], values)

@@ -1,4 +1,4 @@
-"""The papers' claims: their figures are the papers', and ours the same quotient."""
+"""The papers' claims: their figures are the papers', and ours are the same quotients."""
 
 import math
 from pathlib import Path
@@ -29,7 +29,7 @@ def claim(quantity: str = "cost", **changes: object) -> Claim:
 
 
 @pytest.mark.parametrize(
-    ("asked", "expected"),
+    ("paper_claim", "expected"),
     [
         (claim("cost"), 4.0),
         (claim("multiply_adds"), 16.0),
@@ -42,9 +42,9 @@ def claim(quantity: str = "cost", **changes: object) -> Claim:
     ],
 )
 def test_figures_are_quotients_exponents_or_quotients_per_fold(
-    asked: Claim, expected: float
+    paper_claim: Claim, expected: float
 ) -> None:
-    assert paper_claims.measured_figure(asked, LARGE, SMALL) == pytest.approx(expected)
+    assert paper_claims.measured_figure(paper_claim, LARGE, SMALL) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("base", [0.25, 0.5, 3.0])
@@ -78,14 +78,16 @@ def published(spec: build_cache.NetworkSpec) -> int:
     raise LookupError(spec)
 
 
-@pytest.mark.parametrize("asked", [c for c in PAPERS.claim if c.quantity == "multiply_adds"])
-def test_what_papers_claim_in_theory_follows_from_what_they_publish(asked: Claim) -> None:
+@pytest.mark.parametrize("paper_claim", [c for c in PAPERS.claim if c.quantity == "multiply_adds"])
+def test_what_papers_claim_in_theory_follows_from_what_they_publish(paper_claim: Claim) -> None:
     large, small = (
         row(network=network(multiply_adds=published(operand.network)))
-        for operand in (asked.numerator, asked.denominator)
+        for operand in (paper_claim.numerator, paper_claim.denominator)
     )
-    (figure,) = asked.figure
-    assert paper_claims.measured_figure(asked, large, small) == pytest.approx(figure, rel=0.07)
+    (figure,) = paper_claim.figure
+    assert paper_claims.measured_figure(paper_claim, large, small) == pytest.approx(
+        figure, rel=0.07
+    )
 
 
 TIMES = {  # Table 8 of arXiv:1707.01083: milliseconds at 224
@@ -104,26 +106,27 @@ ABOUT = {(13.0,): 0.1, (2.6,): 0.2}  # "about 13" is 12.1, and "about 2.6" is 2.
 
 
 @pytest.mark.parametrize(
-    ("asked", "table"),
+    ("paper_claim", "table"),
     [
-        (asked, table)
-        for asked in PAPERS.claim
+        (paper_claim, table)
+        for paper_claim in PAPERS.claim
         for table in (TIMES, PACES)
-        if asked.quantity == "cost"
-        and asked.figure
-        and {str(asked.numerator.network), str(asked.denominator.network)} <= table.keys()
+        if paper_claim.quantity == "cost"
+        and paper_claim.figure
+        and {str(paper_claim.numerator.network), str(paper_claim.denominator.network)}
+        <= table.keys()
     ],
 )
 def test_what_papers_claim_in_practice_follows_from_what_they_measured(
-    asked: Claim, table: dict[str, float]
+    paper_claim: Claim, table: dict[str, float]
 ) -> None:
     large, small = (
         row(ratio=table[str(spec)], network=network(multiply_adds=published(spec)))
-        for spec in (asked.numerator.network, asked.denominator.network)
+        for spec in (paper_claim.numerator.network, paper_claim.denominator.network)
     )
-    (figure,) = asked.figure
-    expected = pytest.approx(figure, rel=ABOUT.get(asked.figure, 0.005))
-    assert paper_claims.measured_figure(asked, large, small) == expected
+    (figure,) = paper_claim.figure
+    expected = pytest.approx(figure, rel=ABOUT.get(paper_claim.figure, 0.005))
+    assert paper_claims.measured_figure(paper_claim, large, small) == expected
 
 
 def test_all_that_is_claimed_is_there_at_resolution_224() -> None:
@@ -139,7 +142,7 @@ def test_all_that_is_claimed_is_there_at_resolution_224() -> None:
 
 
 def test_the_table_has_a_column_for_counts_and_one_for_each_target() -> None:
-    asked = [
+    claims = [
         claim("cost", figure=(13.0,), note="Two operators are float."),
         claim("multiply_adds", figure=(18.0,)),
         claim("cost", figure=(1.25, 1.4), text="a | range"),
@@ -147,12 +150,12 @@ def test_the_table_has_a_column_for_counts_and_one_for_each_target() -> None:
         claim("cost"),
         claim("cost", numerator=Operand("alexnet")),
     ]
-    models = {asked[0].numerator.network: "large", asked[0].denominator.network: "small"}
+    models = {claims[0].numerator.network: "large", claims[0].denominator.network: "small"}
     counted = [
         row("large", ratio=5.0, instructions={"dot": 5}, network=LARGE.network),
         row("small", ratio=1.0, instructions={"dot": 1}, network=SMALL.network),
     ]
-    text = tables.claims_table(asked, [LARGE, SMALL, *counted], models, ["Random weights."])
+    text = tables.claims_table(claims, [LARGE, SMALL, *counted], models, ["Random weights."])
     lines = text.splitlines()
     split = [[cell.strip() for cell in line.split(" | ")] for line in lines]
     assert [cells[2:] for cells in split[2:8]] == [

@@ -48,7 +48,7 @@ def swept(*, counted: bool = False) -> list[Row]:
             if variant.options.keys() - {"width", "groups"}:
                 continue
             cost = (0.3 + 0.02 * variant.mmadds) * rng.uniform(0.8, 1.2)
-            told = network(
+            info = network(
                 name,
                 options=dict(variant.options),
                 resolution=variant.resolution,
@@ -63,7 +63,7 @@ def swept(*, counted: bool = False) -> list[Row]:
                         name: int(cost * 1e7 / (i + 1)) for i, name in enumerate(CLASSES)
                     }
                 }
-            rows.append(row(model, network=told, ratio_to="shufflenet_v1 0", **costs))
+            rows.append(row(model, network=info, ratio_to="shufflenet_v1 0", **costs))
     base = rows[0].ratio
     return [Row(**{**vars(r), "ratio": r.ratio / base}) for r in rows]
 
@@ -175,13 +175,13 @@ def test_each_line_of_a_cost_picture_has_a_label(counted: bool, drawn: list[Figu
     near = 45 * PIXELS_PER_POINT
     texts = [text for text in axes.texts if text.get_text().replace(".", "").isdigit()]
     for point in points_of(rows):
-        found = labelled.setdefault((point.line, point.resolution), set())
-        place = axes.transData.transform((point.multiply_adds, point.cost))
+        labels = labelled.setdefault((point.line, point.resolution), set())
+        position = axes.transData.transform((point.multiply_adds, point.cost))
         for text in texts:
             box = text.get_window_extent()
             middle = ((box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2)
-            if text.get_text() == width_name(point.width) and math.dist(middle, place) < near:
-                found.add(text.get_text())
+            if text.get_text() == width_name(point.width) and math.dist(middle, position) < near:
+                labels.add(text.get_text())
     assert len(labelled) >= 10
     assert all(labelled.values()), labelled
 
@@ -244,9 +244,9 @@ def test_instructions_are_never_called_time(drawn: list[Figure]) -> None:
     assert {patch.get_width() for patch in drawn[-1].axes[0].patches} == {2.5}  # millions
     for figure in drawn:
         (axes,) = figure.axes
-        said = " ".join([axes.get_title("left"), axes.get_xlabel(), axes.get_ylabel()]).lower()
-        assert "instructions" in said
-        assert not {"ms", "latency", "time"} & set(said.replace(",", "").split())
+        words = " ".join([axes.get_title("left"), axes.get_xlabel(), axes.get_ylabel()]).lower()
+        assert "instructions" in words
+        assert not {"ms", "latency", "time"} & set(words.replace(",", "").split())
 
 
 def test_bars_add_up_and_small_parts_are_others(drawn: list[Figure]) -> None:
@@ -258,10 +258,10 @@ def test_bars_add_up_and_small_parts_are_others(drawn: list[Figure]) -> None:
     whole = 2 * sum(range(1, 13))  # each type runs twice
     assert sorted(ends.values()) == pytest.approx([1 + 2 + 3, sum(range(1, 25))])
     assert whole < max(ends.values())
-    told = [text.get_text() for text in drawn[0].legends[0].get_texts()]
-    assert len(told) == bars.PARTS + 1
-    assert told[-1] == bars.REST
-    assert told[0] == "Type 11 (NHWC, QC8)"  # the longest first
+    names = [text.get_text() for text in drawn[0].legends[0].get_texts()]
+    assert len(names) == bars.PARTS + 1
+    assert names[-1] == bars.REST
+    assert names[0] == "Type 11 (NHWC, QC8)"  # the longest first
 
 
 def test_only_pictures_that_have_data_are_written(tmp_path: Path) -> None:

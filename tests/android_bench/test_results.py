@@ -284,7 +284,7 @@ def test_a_full_disk_leaves_no_half_row_and_no_half_picture(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("value", "told"),
+    ("value", "text"),
     [
         (None, "-"),
         (0.0, "0.00"),
@@ -296,8 +296,8 @@ def test_a_full_disk_leaves_no_half_row_and_no_half_picture(tmp_path: Path) -> N
         (12345.6, "12346"),
     ],
 )
-def test_times_have_three_significant_digits(value: float | None, told: str) -> None:
-    assert tables.milliseconds(value) == told
+def test_times_have_three_significant_digits(value: float | None, text: str) -> None:
+    assert tables.milliseconds(value) == text
 
 
 def test_a_latency_is_the_references_times_the_ratio() -> None:

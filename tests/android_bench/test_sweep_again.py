@@ -1,4 +1,4 @@
-"""Which earlier rows a sweep takes for what is asked, and which it measures anew."""
+"""Which earlier rows a sweep reuses, and which networks it measures again."""
 
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,11 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_a_second_run_converts_and_measures_nothing(bench: Bench) -> None:
-    asked = grid(2.0, 1.0, 4.0, batch=2)
-    first = bench.run(asked, Scripted())
+    settings = grid(2.0, 1.0, 4.0, batch=2)
+    first = bench.run(settings, Scripted())
     before = bench.out.read_bytes()
     again = Scripted()
-    second = bench.run(asked, again)
+    second = bench.run(settings, again)
     assert bench.converted == 3
     assert len(again.loaded) == 1  # to ask for the runtime's version
     assert bench.out.read_bytes() == before
@@ -100,7 +100,7 @@ def test_rows_to_an_older_file_of_the_reference_are_not_taken() -> None:
     machine = Machine(cpu="Some CPU", governor=None, load_average=None)
 
     def taken(*before: results.Row) -> list[str]:
-        found = sweep.reusable(
+        reused = sweep.reusable(
             before,
             files,
             target="host",
@@ -108,7 +108,7 @@ def test_rows_to_an_older_file_of_the_reference_are_not_taken() -> None:
             plan=measure.Plan(),
             options=Options(),
         )
-        return names(found)
+        return names(reused)
 
     assert taken(row("base"), row("net")) == ["base", "net"]
     assert taken(row("base", sha256="old"), row("net")) == []
@@ -118,12 +118,12 @@ def test_rows_to_an_older_file_of_the_reference_are_not_taken() -> None:
 
 
 def test_an_interrupted_sweep_goes_on_where_it_stopped(bench: Bench) -> None:
-    asked = grid(2.0, 1.0, 4.0, 6.0, batch=2)
+    settings = grid(2.0, 1.0, 4.0, 6.0, batch=2)
     with pytest.raises(KeyboardInterrupt):
-        bench.run(asked, Scripted(interrupts="mobilenet_v1_x4.0_32"))
+        bench.run(settings, Scripted(interrupts="mobilenet_v1_x4.0_32"))
     assert names(results.read(bench.out)) == ["mobilenet_v1_x2.0_32", "mobilenet_v1_x1.0_32"]
     target = Scripted()
-    done = bench.run(asked, target)
+    done = bench.run(settings, target)
     batches = target.loaded[1:]  # behind the question for the runtime's version
     assert batches == [f"mobilenet_v1_x{w}_32" for w in (2.0, 4.0, 2.0, 6.0)]
     assert [row.ratio for row in done.rows] == [1.0, 0.5, 2.0, 3.0]
@@ -144,7 +144,7 @@ def test_real_networks_are_swept_on_this_host_and_found_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(ROOT)
-    asked = config.build(
+    settings = config.build(
         {
             "grid": [
                 {"model": "mobilenet_v1", "resolution": 32, "options": {"width": 0.25}},
@@ -174,7 +174,7 @@ def test_real_networks_are_swept_on_this_host_and_found_again(
 
     def run() -> sweep.SweepResult:
         return sweep.run(
-            asked,
+            settings,
             targets={"host": HostTarget(runtime="litert", threads=1)},
             options=Options(),
             command="",
@@ -187,8 +187,8 @@ def test_real_networks_are_swept_on_this_host_and_found_again(
     assert [row.delegate_partitions for row in first.rows] == [1, 1]
     (reason,) = first.failures.values()
     assert "Expected a width multiplier of 0.5, 1.0, 1.5, 2.0, got 0.3" in reason
-    told = [row.network for row in first.rows]
-    assert [n and (n.name, n.resolution, n.params) for n in told] == [
+    networks = [row.network for row in first.rows]
+    assert [n and (n.name, n.resolution, n.params) for n in networks] == [
         ("mobilenet_v1", 32, 470_072),
         ("shufflenet_v2", 32, 1_366_792),
     ]
@@ -198,5 +198,5 @@ def test_real_networks_are_swept_on_this_host_and_found_again(
     assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()} == stamps
     models = model_file.read_all([row.path for row in second.rows])
     assert [model.sha256 for model in models] == [row.sha256 for row in second.rows]
-    table = tables.claims_table(asked.claim, second.rows, second.models, [])
+    table = tables.claims_table(settings.claim, second.rows, second.models, [])
     assert "| more multiply-adds | here | no figure |" in table
