@@ -67,12 +67,17 @@ class Claim:
 
 
 def measured_figure(claim: Claim, numerator: Row, denominator: Row) -> float:
-    """The claim's figure from two rows of the same target and to the same reference."""
+    """The claim's figure from two rows of the same target and to the same reference.
+
+    NaN for a figure `per_fold` of networks that have the same multiply-adds.
+    """
     quotient = _amount(numerator, claim.quantity) / _amount(denominator, claim.quantity)
     if claim.power_of:
         return math.log(quotient) / math.log(claim.power_of)
     if claim.per_fold:
         folds = _amount(numerator, "multiply_adds") / _amount(denominator, "multiply_adds")
+        if folds == 1:
+            return math.nan
         return claim.per_fold ** (math.log(quotient) / math.log(folds))
     return quotient
 

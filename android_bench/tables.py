@@ -257,7 +257,7 @@ def _figure(claim: Claim, numerator: Row | None, denominator: Row | None) -> str
     if denominator is None or denominator.network is None:
         return "-"
     value = paper_claims.measured_figure(claim, numerator, denominator)
-    return f"{value:.2f}{'' if claim.is_exponent else 'x'}"
+    return "-" if math.isnan(value) else f"{value:.2f}{'' if claim.is_exponent else 'x'}"
 
 
 def _without_empty(columns: Mapping[str, list[str]]) -> dict[str, list[str]]:

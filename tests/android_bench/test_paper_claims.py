@@ -149,6 +149,7 @@ def test_the_table_has_a_column_for_counts_and_one_for_each_target() -> None:
         claim("cost", power_of=4.0, figure=(2.0,)),
         claim("cost"),
         claim("cost", numerator=Operand("alexnet")),
+        claim("cost", per_fold=4.0, numerator=Operand("mobilenet_v1", {"width": 0.25})),
     ]
     models = {claims[0].numerator.network: "large", claims[0].denominator.network: "small"}
     counted = [
@@ -158,13 +159,14 @@ def test_the_table_has_a_column_for_counts_and_one_for_each_target() -> None:
     text = tables.claims_table(claims, [LARGE, SMALL, *counted], models, ["Random weights."])
     lines = text.splitlines()
     split = [[cell.strip() for cell in line.split(" | ")] for line in lines]
-    assert [cells[2:] for cells in split[2:8]] == [
+    assert [cells[2:] for cells in split[2:9]] == [
         ["13x", "", "4.00x", "5.00x |"],
         ["18x", "16.00x", "", "|"],
         ["1.25-1.4x", "", "4.00x", "5.00x |"],
         ["2", "", "1.00", f"{math.log(5, 4):.2f} |"],
         ["no figure", "", "4.00x", "5.00x |"],
         ["no figure", "", "-", "- |"],
+        ["no figure", "", "-", "- |"],  # of one network over itself: no fold of multiply-adds
     ]
     assert lines[0].endswith("| counted | host, time | emulated:a53, instructions |")
     assert "large over small [1]" in lines[2]

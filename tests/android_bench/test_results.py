@@ -309,8 +309,6 @@ def test_a_latency_is_the_references_times_the_ratio() -> None:
 
 
 def test_the_table_outside_a_terminal_is_plain_text(capsys: pytest.CaptureFixture[str]) -> None:
-    import sys
-
     tables.print_run([ROW, other(model="n" * 200)], file=sys.stdout)
     heading, row, long, note, caption = capsys.readouterr().out.splitlines()
     assert heading.split()[:3] == ["model", "median", "ms"]
@@ -322,6 +320,14 @@ def test_the_table_outside_a_terminal_is_plain_text(capsys: pytest.CaptureFixtur
     assert long.startswith("n" * 200)
     assert "litert 2.3.0, delegate xnnpack, threads 1" in caption
     assert "Read the ratios" in caption
+
+
+def test_the_guide_shows_the_columns_of_the_table(capsys: pytest.CaptureFixture[str]) -> None:
+    guide = Path(__file__).parents[2] / "docs" / "guides" / "compare_on_your_phone.md"
+    (shown,) = (line for line in guide.read_text().splitlines() if line.startswith("model  "))
+    tables.print_run([other(peak_memory_mb=1.5)], file=sys.stdout)
+    heading = capsys.readouterr().out.splitlines()[0]
+    assert shown.split() == heading.split()
 
 
 @pytest.mark.parametrize(
