@@ -81,7 +81,7 @@ def test_the_table_is_read_by_people(measured: Report) -> None:
     stream = io.StringIO()
     report.print_table(measured, file=stream)
     heading, *rows, foot = stream.getvalue().splitlines()
-    headings = "form runtime precision ends top-1 % top-5 % loss difference agree % undecided"
+    headings = "form runtime precision I/O dtype top-1 % top-5 % loss difference agree % undecided"
     assert " ".join(heading.split()) == headings
     assert rows[0].split()[:5] == ["right.safetensors", "Keras", "float32", "float32", "80.00"]
     assert "-40.00 (" in rows[2]
