@@ -1,4 +1,4 @@
-"""The first two stages: the network that the settings name, and its weights."""
+"""The first stage: builds the network that the settings name, and loads its weights."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -27,12 +27,12 @@ class WeightsOrigin:
     origin: str
     source: str | None = None  # whose naming and preprocessing they have
     sha256: str | None = None
-    accuracy: Accuracy | None = None  # of the float network, as their own file tells it
+    accuracy: Accuracy | None = None  # of the float network, as the weights file reports it
 
 
 @dataclass(frozen=True, eq=False)
 class LoadedNetwork:
-    """A training-form model with its weights, and what belongs to them."""
+    """A training-form model with its weights, preprocessing, class names and costs."""
 
     model: Any
     options: Mapping[str, Any]  # that the builder was called with
@@ -73,7 +73,9 @@ def create(model: Model, *, seed: int, warn: Callable[[str], None]) -> LoadedNet
         **options,
     )
     if read is None:
-        warn(f"random weights: the file is good for measuring latency only ({_others(model)})")
+        warn(
+            f"random weights: the file is good for measuring latency only ({_alternatives(model)})"
+        )
         randomize(built, seed=seed)
     else:
         _check_classes(read.arrays, model_arrays(built), path)
@@ -87,33 +89,33 @@ def create(model: Model, *, seed: int, warn: Callable[[str], None]) -> LoadedNet
 
 
 def _accuracy(path: Path, model: Model) -> Accuracy | None:
-    """What weights that we trained say of themselves, at the size that they were trained at."""
+    """The accuracy that weights of our training report, at the resolution of the training."""
     described = native.describe(path)
     if described is None or described.resolution != model.input_resolution:
         return None
     try:
         return config.build(described.origin["accuracy"], Accuracy)
-    except (InputError, LookupError, TypeError, AttributeError):  # those of another version
+    except (InputError, LookupError, TypeError, AttributeError):  # of another version
         return None
 
 
-def _others(model: Model) -> str:
-    found = bundled.find(model.name)
-    if found is None:
+def _alternatives(model: Model) -> str:
+    weights = bundled.find(model.name)
+    if weights is None:
         return "see --weights"
-    theirs = found.trained
-    words = describe(theirs.model, theirs.options, theirs.resolution, theirs.num_classes)
-    return f"bundled are those of {words}"
+    trained = weights.trained
+    network = describe(trained.model, trained.options, trained.resolution, trained.num_classes)
+    return f"bundled are those of {network}"
 
 
 def _check_classes(
-    arrays: Mapping[str, np.ndarray], ours: Mapping[str, np.ndarray], path: Path
+    arrays: Mapping[str, np.ndarray], network: Mapping[str, np.ndarray], path: Path
 ) -> None:
-    """Finds the one misfit that has a plain reason."""
-    if arrays.keys() == ours.keys() and "classifier/kernel" in ours:
-        given, expected = arrays["classifier/kernel"].shape, ours["classifier/kernel"].shape
-        if given[:-1] == expected[:-1] and given != expected:
+    """Detects a mismatch of the number of classes."""
+    if arrays.keys() == network.keys() and "classifier/kernel" in network:
+        shape, expected = arrays["classifier/kernel"].shape, network["classifier/kernel"].shape
+        if shape[:-1] == expected[:-1] and shape != expected:
             raise InputError(
-                f"{path}: expected weights for {expected[-1]} classes, got {given[-1]}: "
-                f"pass --num_classes {given[-1]}, or other weights."
+                f"{path}: expected weights for {expected[-1]} classes, got {shape[-1]}: "
+                f"pass --num_classes {shape[-1]}, or other weights."
             )

@@ -18,9 +18,9 @@ from shufflelite.errors import FlagError, InputError
 from shufflelite.flags import define, define_help
 
 DONE, FAILED, USAGE, GATE_MISSED = 0, 1, 2, 3
-_OF_MEMORY = {  # exception: what it says, where there was too little memory
+_OF_MEMORY = {  # exception: part of its text that means too little memory
     "ResourceExhaustedError": "",
-    "AbortedError": "Status: 1, message",  # oneDNN's number for it
+    "AbortedError": "Status: 1, message",  # oneDNN's number for out of memory
     "ImportError": "failed to map segment",
     "EncodeError": "Failed to serialize",
     "RuntimeError": "can't start new thread",
@@ -64,21 +64,21 @@ def run(main: Callable[[list[str]], int], *, name: str, settings: Sequence[type]
         except InputError as error:
             return _fail(name, str(error), FAILED)
         except OSError as error:
-            place = f": {error.filename}" if error.filename else ""
-            return _fail(name, f"{error.strerror or error}{place}", FAILED)
+            path = f": {error.filename}" if error.filename else ""
+            return _fail(name, f"{error.strerror or error}{path}", FAILED)
         except BaseException as error:
-            if stops.first:  # it may have become any other exception on its way
+            if stops.first:  # libraries may have turned it into another exception
                 stops.end()
                 how = "interrupted" if stops.first == signal.SIGINT else "terminated"
                 os._exit(_fail(name, f"{how}; no file was left half-written", 128 + stops.first))
             if _is_of_memory(error):
                 with contextlib.suppress(OSError):
                     sys.stdout.flush()
-                # A native thread that could not start would be waited for, for ever.
+                # sys.exit would wait forever for a native thread that could not start.
                 os._exit(_fail(name, _out_of_memory(error), FAILED))
             raise
         finally:
-            stops.end()  # too late: all is done, and what follows are atexit functions
+            stops.end()  # too late to stop: only atexit functions follow
 
     _open_streams()
     app.run(guarded, flags_parser=parse)
@@ -98,9 +98,9 @@ def _out_of_memory(error: BaseException) -> str:
 def print_table(
     headings: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1, file: TextIO
 ) -> None:
-    """Prints a table for people, its first `left` columns aligned left and the others right.
+    """Prints a table, its first `left` columns aligned left and the others right.
 
-    Each row is a line: a narrow terminal or a pipe must not cost columns or names.
+    Each row is one line, also in a narrow terminal or a pipe: no column or name is cut.
     """
     from rich.console import Console
     from rich.table import Table
@@ -114,7 +114,7 @@ def print_table(
 
 
 def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> str:
-    """A table in Markdown, likewise."""
+    """Returns the table in Markdown."""
     rule = ["---"] * left + ["---:"] * (len(headings) - left)
     lines = (" | ".join(map(markdown_cell, row)) for row in (headings, rule, *rows))
     return "\n".join(f"| {line} |" for line in lines)
@@ -127,7 +127,7 @@ def _fail(name: str, message: str, code: int) -> int:
 
 
 class _Stream(io.FileIO):
-    """Standard output or error; writing what is `lost` is no error, nor is writing after one."""
+    """Standard output or error; errors of type `lost`, and all after any error, are ignored."""
 
     def __init__(self, descriptor: int, lost: type[OSError]) -> None:
         super().__init__(descriptor, "w", closefd=False)
@@ -138,7 +138,7 @@ class _Stream(io.FileIO):
         try:
             return len(data) if self._broken else super().write(data) or 0
         except OSError as error:
-            self._broken = True  # Python tries once more when it ends
+            self._broken = True  # Python flushes once more at exit
             if not isinstance(error, self._lost):
                 error.filename = "stdout"
                 raise
@@ -146,15 +146,15 @@ class _Stream(io.FileIO):
 
 
 def _open_streams() -> None:
-    """Makes stdout and stderr ones that cannot fail for what is not the command's business.
+    """Makes stdout and stderr robust against their environment.
 
-    A reader may leave before the end (`| head`), a log's disk may be full, names of files may
-    hold what the terminal cannot show, and either may be closed.
+    A reader may close the pipe early (`| head`), a log's disk may be full, names of files may hold
+    characters that the terminal cannot show, and either stream may be closed.
     """
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
-        except OSError:  # or the next file would get this number, and logs be written into it
+        except OSError:  # else the next file gets this number, and logs are written into it
             os.open(os.devnull, os.O_RDWR)
     sys.stdout = _text(sys.stdout, 1, BrokenPipeError)
     sys.stderr = _text(sys.stderr, 2, OSError)
@@ -170,12 +170,12 @@ def _text(stream: TextIO | None, descriptor: int, lost: type[OSError]) -> TextIO
 
 
 class _Stops:
-    """Makes SIGINT and SIGTERM raise KeyboardInterrupt, again and again until one gets through.
+    """Makes SIGINT and SIGTERM raise KeyboardInterrupt, repeatedly until one gets through.
 
-    Much that runs Python swallows exceptions: __del__ methods, weak references, C++.
+    __del__ methods, callbacks of weak references and C++ code swallow exceptions.
     """
 
-    AGAIN_S = 1.0  # time enough to clean up on the way
+    AGAIN_S = 1.0  # enough time to clean up
 
     def __init__(self) -> None:
         self.first: int | None = None  # the signal that came first
@@ -186,7 +186,7 @@ class _Stops:
         sys.unraisablehook = self._swallowed
 
     def end(self) -> None:
-        """From here on, signals are ignored."""
+        """Ignores signals from here on."""
         signal.setitimer(signal.ITIMER_REAL, 0)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
@@ -205,10 +205,10 @@ class _Stops:
 
 
 def _silence_native_code() -> None:
-    """Lets Python alone write to stderr; TensorFlow and TFLite log there past every setting.
+    """Keeps native code off stderr: TensorFlow and TFLite log there whatever their settings.
 
     `--verbosity=1` (or higher) keeps their output, and Python's warnings, which are for developers.
-    A crash is still explained, by faulthandler.
+    faulthandler still explains a crash.
     """
     if flags.FLAGS.verbosity >= 1:
         return

@@ -15,7 +15,6 @@ import safetensors.numpy
 
 from keras_models.train.settings import TrainingSettings
 from shufflelite import config
-from shufflelite.errors import InputError
 from tests.keras_models.train.cluster import environment, free_hosts
 
 ROOT = Path(__file__).parents[3]
@@ -143,25 +142,6 @@ def test_help_and_wrong_settings_come_without_tensorflow(trap: Path, tmp_path: P
         )
         assert done.returncode == code, done.stderr
         assert message in done.stderr
-
-
-@pytest.mark.parametrize(
-    ("setting", "least"),
-    [
-        ("network.resolution=-1", 1),
-        ("training.resolution=0", 1),
-        ("progressive.resolution=0", 1),
-        ("data.in_memory_gb=-1", 0),
-        ("data.in_memory_gb=-0.5", 0),
-    ],
-)
-def test_sizes_below_the_least_are_told_with_their_flag(setting: str, least: int) -> None:
-    given = {"network": {"name": "mobilenet_v1"}, "data": {"train": "synthetic:9"}, "out": "x"}
-    name = setting.partition("=")[0].rpartition(".")[2]
-    with pytest.raises(
-        InputError, match=f"^--set {setting}: expected '{name}' to be at least {least}"
-    ):
-        config.build(given, TrainingSettings, [setting])
 
 
 def test_the_four_networks_have_one_recipe() -> None:
