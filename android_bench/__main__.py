@@ -29,85 +29,105 @@ Examples:
 import contextlib
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from absl import app, flags
+from absl import app
 
-from android_bench.errors import FlagError
-from shufflelite import cli
+from android_bench.measurement import Options, Plan
+from shufflelite import cli, flags
+from shufflelite.config import Keys, setting
 from shufflelite.errors import InputError
 from shufflelite.progress import Progress
 
 if TYPE_CHECKING:
-    from android_bench.measurement import Options, Target
+    from android_bench.measurement import Target
     from android_bench.results import Environment, Row
-    from android_bench.sweep import MeasureSettings
 
 COSTLIEST = 10  # operators of each file that are shown; the rows hold all
 _PROGRESS = Progress("android_bench")
 
 
-class _Number(flags.ArgumentParser):
-    """Reads an int or a float, and says in our words what it is not."""
+@dataclass(frozen=True)
+class BenchFlags:
+    """The flags."""
 
-    def __init__(self, kind: Callable[[str], float]) -> None:
-        self.kind = kind
-
-    def parse(self, argument: str) -> float:
-        """The number."""
-        try:
-            return self.kind(argument)
-        except ValueError:
-            expected = "a whole number" if self.kind is int else "a number"
-            raise ValueError(f"expected {expected}") from None
-
-
-_MODELS = flags.DEFINE_multi_string(
-    "models", [], "The .tflite files: paths or patterns, separated by blanks or commas."
-)
-_SWEEP = flags.DEFINE_string("sweep", None, "TOML file of networks to convert and measure.")
-_SET = flags.DEFINE_multi_string(
-    "set", [], "section.key=value, a setting over the file of --sweep."
-)
-_TARGET = flags.DEFINE_multi_string("target", ["host"], "Where to measure; may be repeated.")
-_RUNTIME = flags.DEFINE_enum(
-    "runtime", "litert", ["litert", "tflite-runtime"], "The runtime on the host."
-)
-_THREADS = flags.DEFINE(_Number(int), "threads", 1, "Threads of the runtime.")
-_DELEGATE = flags.DEFINE_enum(
-    "delegate",
-    None,
-    ["xnnpack", "gpu", "nnapi", "none"],
-    "Delegate on devices; on the host xnnpack, the default, or none.",
-)
-_CORES = flags.DEFINE_string("cores", None, "Cores on devices: big (default), little, or 4-7.")
-_BINARY = flags.DEFINE_string("benchmark_binary", None, "The benchmark tool for devices.")
-_PROFILE = flags.DEFINE_boolean("profile", False, "Also the cost of each operator.")
-_MEASURE = {  # fields of sweep.MeasureSettings, whose defaults hold; over those of --sweep's file
-    name: flags.DEFINE(_Number(kind), name, None, help)
-    for name, kind, help in (
-        ("warmup", int, "Untimed runs after the first; default 5."),
-        ("runs", int, "Timed runs of a model in a round; default 10."),
-        (
-            "rounds",
-            int,
-            "Rounds over all models; default 20. Emulated cores count in two whatever is said"
-            " here, since counts repeat: see --sweep's counted_rounds.",
-        ),
-        ("max_seconds", float, "Begin no new round after that time of measuring."),
-        ("seed", int, "Seed of the random inputs; default 0."),
+    models: tuple[str, ...] = setting(
+        (),
+        flag="models",
+        topic="models",
+        repeats=True,
+        value_name="FILE",
+        help="The .tflite files: paths or patterns, separated by blanks or commas.",
     )
-}
-_OUT = flags.DEFINE_string("out", "results/android_bench.jsonl", "Rows are appended here.")
-_CACHE = flags.DEFINE_string("cache", "build/sweep", "Folder of what --sweep converts.")
-_PICTURES = flags.DEFINE_string("pictures", None, "Folder for pictures of --sweep's results.")
-_BASELINE = flags.DEFINE_string("baseline", None, "Rows of an earlier run, to compare with.")
-_MAX_REGRESSION = flags.DEFINE_string(
-    "max_regression", "5%", "How much slower than --baseline a model may be."
-)
-_JSON = flags.DEFINE_boolean("json", False, "Print the rows as a JSON list, not as a table.")
+    sweep: str | None = setting(
+        None,
+        flag="sweep",
+        topic="sweep",
+        value_name="FILE",
+        help="TOML file of networks to convert and measure.",
+    )
+    set: tuple[str, ...] = setting(
+        (),
+        flag="set",
+        topic="sweep",
+        repeats=True,
+        value_name="SECTION.KEY=VALUE",
+        help="A setting that replaces that of --sweep; may be repeated.",
+    )
+    cache: str = setting(
+        "build/sweep",
+        flag="cache",
+        topic="sweep",
+        value_name="FOLDER",
+        help="Folder of the files that --sweep converts.",
+    )
+    pictures: str | None = setting(
+        None,
+        flag="pictures",
+        topic="sweep",
+        value_name="FOLDER",
+        help="Draw the results of --sweep here.",
+    )
+    target: tuple[str, ...] = setting(
+        ("host",),
+        flag="target",
+        topic="target",
+        repeats=True,
+        value_name="TARGET",
+        help="Where to measure; may be repeated.",
+    )
+    options: Options = field(default_factory=Options)
+    measure: Plan = field(default_factory=Plan)
+    baseline: str | None = setting(
+        None,
+        flag="baseline",
+        topic="comparison",
+        value_name="FILE",
+        help="Rows of an earlier run, to compare with.",
+    )
+    max_regression: str = setting(
+        "5%",
+        flag="max_regression",
+        topic="comparison",
+        value_name="PERCENT",
+        help="How much slower than --baseline a model may be.",
+    )
+    out: str = setting(
+        "results/android_bench.jsonl",
+        flag="out",
+        topic="output",
+        value_name="FILE",
+        help="Rows are appended here.",
+    )
+    json: bool = setting(
+        False, flag="json", topic="output", help="Print the rows as a JSON list, not as a table."
+    )
+
+
+SETTINGS = (BenchFlags,)
 _BELONGS = {  # to a flag without which it has no effect
     "set": "sweep",
     "cache": "sweep",
@@ -120,47 +140,48 @@ def main(argv: list[str]) -> int:
     """Sets up, or measures files or a sweep; then compares.
 
     Args:
-      argv: The words that are not flags; absl leaves all paths after `--models A` in it.
+      argv: The arguments that are not flags: all paths after `--models A`.
     """
-    if argv[1:2] == ["setup"] and not _MODELS.value:
+    command = flags.read(BenchFlags)
+    if argv[1:2] == ["setup"] and not command.models:
         return _set_up(argv[2:])
-    words = [*_MODELS.value, *argv[1:]]
-    _check_flags(words)
-    try:
-        return _run(words)
-    except FlagError as error:
-        raise app.UsageError(str(error)) from error
+    files = [*command.models, *argv[1:]]
+    check_flags(command, files)
+    return _run(command, files)
 
 
-def _check_flags(words: Sequence[str]) -> None:
-    given = {name: flags.FLAGS[name].value for name in flags.FLAGS if flags.FLAGS[name].present}
-    for name, value in {**given, "models": words}.items():
-        if value == "" or (isinstance(value, list) and "" in value):
-            raise app.UsageError(f"--{name}: got an empty word; leave it out, or give a value")
-    if bool(words) == (_SWEEP.value is not None):
+def check_flags(command: BenchFlags, files: Sequence[str]) -> None:
+    """Raises UsageError for flags that are empty or contradict each other."""
+    passed = {flag: value for flag, (_, value) in flags.given(BenchFlags).items()}
+    for flag, value in {**passed, "models": files}.items():
+        if value == "" or (isinstance(value, (list, tuple)) and "" in value):
+            raise app.UsageError(f"--{flag}: got an empty word; leave it out, or give a value")
+    if bool(files) == (command.sweep is not None):
         raise app.UsageError("expected either --models with .tflite files or --sweep with one file")
-    for name, other in _BELONGS.items():
-        if name in given and other not in given:
-            raise app.UsageError(f"--{name} belongs to --{other}, without which it has no effect")
+    for flag, other in _BELONGS.items():
+        if flag in passed and other not in passed:
+            raise app.UsageError(f"--{flag} belongs to --{other}, without which it has no effect")
 
 
-def _run(words: Sequence[str]) -> int:
-    from android_bench import compare, results, tables  # late: --help waits for none of them
+def _run(command: BenchFlags, files: Sequence[str]) -> int:
+    from android_bench import compare, results, tables  # slow: not for --help
 
-    limit = compare.parse_limit(_MAX_REGRESSION.value)
-    baseline = None if _BASELINE.value is None else results.read(Path(_BASELINE.value))
-    results.rows_before(Path(_OUT.value))
-    rows, failed = _sweep(baseline) if _SWEEP.value else _measure(words, baseline)
-    if _JSON.value:
+    limit = compare.parse_limit(command.max_regression)
+    baseline = None if command.baseline is None else results.read(Path(command.baseline))
+    results.rows_before(Path(command.out))
+    rows, failed = (
+        _sweep(command, baseline) if command.sweep else _measure(command, files, baseline)
+    )
+    if command.json:
         import dataclasses
         import json
 
         print(json.dumps([dataclasses.asdict(row) for row in rows], indent=2))
     if baseline is None or not rows:
         return cli.FAILED if failed else cli.DONE
-    with _about_baseline():
+    with _about_baseline(command):
         comparison = compare.compare(baseline, rows, limit=limit)
-    file = sys.stderr if _JSON.value else sys.stdout
+    file = sys.stderr if command.json else sys.stdout
     print(tables.comparison_table(comparison), end="", file=file)
     for change in comparison.slower:
         _PROGRESS.tell(
@@ -182,18 +203,20 @@ def _set_up(words: Sequence[str]) -> int:
     return cli.DONE
 
 
-def _measure(words: Sequence[str], baseline: Sequence["Row"] | None) -> tuple[list["Row"], bool]:
+def _measure(
+    command: BenchFlags, files: Sequence[str], baseline: Sequence["Row"] | None
+) -> tuple[list["Row"], bool]:
     """Measures files on each target; returns the rows and whether a model failed."""
     from android_bench import measure, model_file, results, scheduler, tables
     from android_bench.sweep import MeasureSettings, plan_for
 
-    settings, options = _over(MeasureSettings()), _options()
+    settings, options = MeasureSettings(**vars(command.measure)), command.options
     rows: list[Row] = []
     failed = False
-    with _targets(options) as targets:
-        models = model_file.read_all(words)
+    with _targets(command) as targets:
+        models = model_file.read_all(files)
         environments = _environments(targets, options)
-        _check_baseline(baseline, environments, [model.name for model in models])
+        _check_baseline(command, baseline, environments, [model.name for model in models])
 
         def work(name: str) -> measure.InterleavedRun:
             plan = plan_for(settings, target=name)
@@ -210,12 +233,12 @@ def _measure(words: Sequence[str], baseline: Sequence["Row"] | None) -> tuple[li
                 plan=plan_for(settings, target=name),
                 target=name,
                 options=options,
-                command=_command(),
-                out=Path(_OUT.value),
+                command=_command_line(),
+                out=Path(command.out),
             )
             if new:
-                _PROGRESS.tell(f"rows added to {_OUT.value}: {len(new)}")
-                if not _JSON.value:
+                _PROGRESS.tell(f"rows added to {command.out}: {len(new)}")
+                if not command.json:
                     tables.print_run(new, file=sys.stdout)
                     print(tables.profile_tables(new, costliest=COSTLIEST), end="")
             rows.extend(new)
@@ -224,57 +247,49 @@ def _measure(words: Sequence[str], baseline: Sequence["Row"] | None) -> tuple[li
     return rows, failed
 
 
-def _sweep(baseline: Sequence["Row"] | None) -> tuple[list["Row"], bool]:
+def _sweep(command: BenchFlags, baseline: Sequence["Row"] | None) -> tuple[list["Row"], bool]:
     """Converts and measures a sweep; prints its tables, draws its pictures."""
-    import dataclasses
-
     from android_bench import plots, sweep, tables
     from shufflelite import atomic
 
-    settings = sweep.load(_SWEEP.value, _SET.value)
-    settings = dataclasses.replace(settings, measure=_over(settings.measure))
-    for flag in (_CACHE, _PICTURES):
-        if flag.value is not None:
-            atomic.check_folder(Path(flag.value), flag=f"--{flag.name}")
-    options = _options()
-    with _targets(options) as targets:
+    assert command.sweep is not None
+    settings = sweep.load(command.sweep, command.set, measure_flags())
+    for flag, folder in (("cache", command.cache), ("pictures", command.pictures)):
+        if folder is not None:
+            atomic.check_folder(Path(folder), flag=f"--{flag}")
+    options = command.options
+    with _targets(command) as targets:
         environments = _environments(targets, options)
-        _check_baseline(baseline, environments)
+        _check_baseline(command, baseline, environments)
         result = sweep.run(
             settings,
             targets=targets,
             options=options,
-            command=_command(),
-            cache=Path(_CACHE.value),
-            out=Path(_OUT.value),
+            command=_command_line(),
+            cache=Path(command.cache),
+            out=Path(command.out),
             progress=_PROGRESS,
-            ready=lambda names: _check_baseline(baseline, environments, names),
+            ready=lambda names: _check_baseline(command, baseline, environments, names),
         )
     notes = sweep.notes(settings)
-    if result.rows and not _JSON.value:
+    if result.rows and not command.json:
         if settings.claim:
             print(tables.claims_table(settings.claim, result.rows, result.models, notes), end="")
         else:
             print(tables.sweep_table(result.rows, notes), end="")
         print(tables.profile_tables(result.rows), end="")
-    if result.rows and _PICTURES.value is not None:
-        for path in plots.draw(result.rows, Path(_PICTURES.value)):
+    if result.rows and command.pictures is not None:
+        for path in plots.draw(result.rows, Path(command.pictures)):
             _PROGRESS.tell(f"drew {path}")
     return list(result.rows), bool(result.failures)
 
 
-def _over(settings: "MeasureSettings") -> "MeasureSettings":
-    """The settings with the flags over them."""
-    import dataclasses
-
-    given = {name: flag.value for name, flag in _MEASURE.items() if flag.value is not None}
-    try:
-        return dataclasses.replace(settings, **given)
-    except InputError as error:
-        raise FlagError(str(error)) from error
+def measure_flags() -> dict[str, tuple[Keys, Any]]:
+    """The flags of `Plan` that were passed: they replace those of a sweep's [measure]."""
+    return {flag: (("measure", *keys), value) for flag, (keys, value) in flags.given(Plan).items()}
 
 
-def _environments(targets: Mapping[str, "Target"], options: "Options") -> list["Environment"]:
+def _environments(targets: Mapping[str, "Target"], options: Options) -> list["Environment"]:
     """Those of the rows to come; not of a target that is gone, whose models report that."""
     from android_bench import results
     from android_bench.measurement import TargetError
@@ -287,6 +302,7 @@ def _environments(targets: Mapping[str, "Target"], options: "Options") -> list["
 
 
 def _check_baseline(
+    command: BenchFlags,
     baseline: Sequence["Row"] | None,
     environments: Sequence["Environment"],
     models: Sequence[str] | None = None,
@@ -296,7 +312,7 @@ def _check_baseline(
 
     if baseline is None or not environments or models == []:  # nothing will be measured
         return
-    with _about_baseline():
+    with _about_baseline(command):
         if models is None:
             compare.check_environments(baseline, environments)
         else:
@@ -304,34 +320,21 @@ def _check_baseline(
 
 
 @contextlib.contextmanager
-def _about_baseline() -> Iterator[None]:
+def _about_baseline(command: BenchFlags) -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        raise InputError(f"--baseline={_BASELINE.value}: {error}") from error
-
-
-def _options() -> "Options":
-    from android_bench.measurement import Options
-
-    return Options(
-        runtime=_RUNTIME.value,
-        threads=_THREADS.value,
-        profile=_PROFILE.value,
-        cores=_CORES.value,
-        benchmark_binary=_BINARY.value,
-        delegate=_DELEGATE.value,
-    )
+        raise InputError(f"--baseline={command.baseline}: {error}") from error
 
 
 @contextlib.contextmanager
-def _targets(options: "Options") -> Iterator[dict[str, "Target"]]:
+def _targets(command: BenchFlags) -> Iterator[dict[str, "Target"]]:
     from android_bench.targets import open_target
 
     with contextlib.ExitStack() as stack:
         opened = {}
-        for spec in dict.fromkeys(_TARGET.value):
-            opened[spec] = open_target(spec, options=options)
+        for spec in dict.fromkeys(command.target):
+            opened[spec] = open_target(spec, options=command.options)
             stack.callback(_close, opened[spec])
         yield opened
 
@@ -345,9 +348,9 @@ def _close(target: "Target") -> None:
         _PROGRESS.tell(str(error))
 
 
-def _command() -> str:
+def _command_line() -> str:
     return shlex.join(["python", "-m", "android_bench", *sys.argv[1:]])
 
 
 if __name__ == "__main__":
-    cli.run(main, name="android_bench")
+    cli.run(main, name="android_bench", settings=SETTINGS)

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from android_bench import results
-from android_bench.errors import FlagError
 from android_bench.results import Environment, Row
-from shufflelite.errors import InputError
+from shufflelite.errors import FlagError, InputError
 
 NAMED = 5  # models and environments in a message
 Metric = Literal["instructions", "ratio", "ms"]

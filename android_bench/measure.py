@@ -8,20 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from android_bench.measurement import Counted, Facts, Machine, Round, Session, Target, TargetError
+from android_bench.measurement import (
+    Counted,
+    Facts,
+    Machine,
+    Plan,
+    Round,
+    Session,
+    Target,
+    TargetError,
+)
 from android_bench.model_file import ModelFile
 from shufflelite.progress import Progress
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How much to measure."""
-
-    rounds: int = 20
-    runs: int = 10  # timed inferences of each model in each round
-    warmup: int = 5
-    seed: int = 0
-    max_seconds: float | None = None  # no new round starts after this time
 
 
 @dataclass(frozen=True)

@@ -7,18 +7,20 @@ Each batch starts with the same reference model, so that ratios to it hold acros
 import dataclasses
 import functools
 import itertools
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from android_bench import build_cache, measure, model_file, results, scheduler
 from android_bench.build_cache import NetworkSpec, Option
-from android_bench.measurement import Machine, Options, Target, TargetError
+from android_bench.measurement import Machine, Options, Plan, Target, TargetError
 from android_bench.model_file import ModelFile
 from android_bench.paper_claims import Claim
 from android_bench.results import Row
 from shufflelite import atomic, config
+from shufflelite.config import setting
 from shufflelite.errors import InputError
 from shufflelite.progress import Progress
 
@@ -38,24 +40,18 @@ class Grid:
 
 
 @dataclass(frozen=True)
-class MeasureSettings(measure.Plan):
+class MeasureSettings(Plan):
     """A plan for all targets and models; `max_seconds` are for each batch."""
 
-    counted_rounds: int = 2  # on emulated cores, whose counts repeat to parts per million
-    batch: int = 8  # models in memory at once, including the reference
-    heat: int | None = None  # former name of `batch`
+    # On emulated cores, whose counts repeat to parts per million.
+    counted_rounds: int = setting(2, least=1)
+    batch: int = setting(8, least=2)  # models in memory at once, including the reference
+    heat: int | None = setting(None, least=2)  # former name of `batch`
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.heat is not None:
             object.__setattr__(self, "batch", self.heat)
-        least = {"rounds": 1, "runs": 1, "counted_rounds": 1, "batch": 2, "warmup": 0, "seed": 0}
-        for name, limit in least.items():
-            if getattr(self, name) < limit:
-                raise InputError(f"expected {name!r} >= {limit}, got {getattr(self, name)}.")
-        if self.max_seconds is not None and not 0 <= self.max_seconds < math.inf:
-            raise InputError(
-                f"expected 'max_seconds' to be 0 or more seconds, got {self.max_seconds:g}."
-            )
 
 
 @dataclass(frozen=True)
@@ -80,13 +76,17 @@ class SweepResult:
     failures: Mapping[str, str]
 
 
-def load(path: str | Path, overrides: Sequence[str] = ()) -> SweepSettings:
-    """Reads and checks the settings of a sweep, before anything is converted.
+def load(
+    path: str | Path,
+    overrides: Sequence[str] = (),
+    flags: Mapping[str, tuple[config.Keys, Any]] = MappingProxyType({}),
+) -> SweepSettings:
+    """Reads and checks the settings of a sweep, before anything is converted; see `config.load`.
 
     Raises:
       InputError: the file, or a network in it, is wrong.
     """
-    settings = config.load(path, SweepSettings, overrides)
+    settings = config.load(path, SweepSettings, overrides, flags=flags)
     try:
         build_cache.build_spec(settings.convert)
         if not networks(settings):
@@ -248,7 +248,7 @@ def _measure(
     return [rows[model.name] for model in models if model.name in rows], failures
 
 
-def plan_for(settings: MeasureSettings, *, target: str) -> measure.Plan:
+def plan_for(settings: MeasureSettings, *, target: str) -> Plan:
     """The plan for that target: emulated cores count, which needs no repetition."""
     if target.partition(":")[0] != "emulated":
         return settings
@@ -263,7 +263,7 @@ def reusable(
     *,
     target: str,
     machine: Machine,
-    plan: measure.Plan,
+    plan: Plan,
     options: Options,
 ) -> list[Row]:
     """The rows that were measured as is requested now, whatever the version of the runtime.

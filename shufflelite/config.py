@@ -43,6 +43,7 @@ class Setting:
     topic: str = ""  # heading in --help
     value_name: str | None = None  # in --help; None: from the type
     short: tuple[str, Any] | None = None  # a flag without value, and the value it stands for
+    choices: tuple[str, ...] = ()  # values that the flag takes, where the type has no list of them
     repeats: bool = False  # the flag may be given several times, with one value each
     option_flags: type | None = None  # of a mapping: a dataclass whose flags set keys of it
     least: float | None = None
@@ -269,9 +270,9 @@ def _build(mapping: Mapping[str, Any], schema: Any, place: _Place) -> Any:
 def _convert(value: Any, kind: Any, place: _Place) -> Any:
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if origin in _UNIONS:
-        tables = [arg for arg in args if dataclasses.is_dataclass(arg)]
-        if isinstance(value, Mapping) and len(tables) == 1:
-            return _build(value, tables[0], place)
+        others = [arg for arg in args if arg is not type(None)]
+        if len(others) == 1 and value is not None:
+            return _convert(value, others[0], place)
         for arg in args:
             with contextlib.suppress(InputError):
                 return _convert(value, arg, place)

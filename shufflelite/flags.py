@@ -136,6 +136,8 @@ def _define(flag: Flag) -> None:
         flags.DEFINE_enum_class(name, None, kind, text)
     elif typing.get_origin(kind) is Literal:
         flags.DEFINE_enum(name, None, list(typing.get_args(kind)), text)
+    elif flag.setting.choices:
+        flags.DEFINE_enum(name, None, list(flag.setting.choices), text)
     elif flag.setting.repeats:
         flags.DEFINE_multi_string(name, None, text)
     elif typing.get_origin(kind) is tuple and typing.get_args(kind)[0] is float:
@@ -190,8 +192,8 @@ def _usage(flag: Flag) -> str:
         return f"--{flag.name} {setting.value_name}"
     if isinstance(kind, enum.EnumMeta):
         return f"--{flag.name} {'|'.join(map(_text, kind))}"
-    if typing.get_origin(kind) is Literal:
-        return f"--{flag.name} {'|'.join(typing.get_args(kind))}"
+    if choices := setting.choices or (typing.get_origin(kind) is Literal and typing.get_args(kind)):
+        return f"--{flag.name} {'|'.join(choices)}"
     return f"--{flag.name} {_PLACEHOLDERS.get(kind, 'TEXT')}"
 
 

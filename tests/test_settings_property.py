@@ -21,6 +21,7 @@ from absl import flags as absl_flags
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from android_bench import __main__ as bench
 from android_bench.sweep import SweepSettings
 from convert import __main__ as convert
 from convert import classify
@@ -35,6 +36,7 @@ from shufflelite.config import Setting
 from shufflelite.errors import InputError
 
 COMMANDS = {
+    "android_bench": bench,
     "convert": convert,
     "convert.accuracy": accuracy,
     "convert.classify": classify,
@@ -53,9 +55,6 @@ NEEDED = {  # values of keys without which a table is incomplete
     SweepSettings: {"grid": [{"model": "shufflenet_v2"}]},
 }
 RELATED = {  # settings whose range depends on another setting: values that are right beside NEEDED
-    **{f"measure.{name}": st.integers(2, 99) for name in ("rounds", "runs", "warmup", "seed")},
-    **{f"measure.{name}": st.integers(2, 99) for name in ("counted_rounds", "batch", "heat")},
-    "measure.max_seconds": st.floats(0, 9),
     "training.epochs": st.integers(2, 10**6),
     "training.warmup_epochs": st.floats(0, 999),
     "progressive.stages": st.integers(1, 1000),
@@ -141,8 +140,8 @@ def right(kind: Any, setting: Setting) -> st.SearchStrategy[Any]:
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if origin in config._UNIONS:
         return st.one_of(*(right(arg, setting) for arg in args if arg is not type(None)))
-    if origin is Literal:
-        return st.sampled_from(args)
+    if origin is Literal or setting.choices:
+        return st.sampled_from(args or setting.choices)
     if isinstance(kind, enum.EnumMeta):
         return st.sampled_from([choice.value for choice in kind])
     if origin is Mapping:
@@ -180,8 +179,8 @@ def is_right(value: Any, kind: Any, setting: Setting) -> bool:
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if origin in config._UNIONS:
         return any(is_right(value, arg, setting) for arg in args)
-    if origin is Literal:
-        return type(value) is str and value in args
+    if origin is Literal or setting.choices:
+        return type(value) is str and value in (args or setting.choices)
     if isinstance(kind, enum.EnumMeta):
         return type(value) is str and value in [choice.value for choice in kind]
     if origin is Mapping:
@@ -354,9 +353,7 @@ def _at(built: Any, keys: Sequence[str]) -> Any:
 def test_any_other_value_of_a_flag_is_refused(command: str, flag: flags.Flag) -> None:
     module, base = COMMANDS[command], _base(command, flag)
     refused(lambda: parse(module, [*base, f"--{flag.name}x=1"]), f"{flag.name}x")
-    if flag.kind is str or (
-        typing.get_origin(flag.kind) is tuple and flag.kind != tuple[float, ...]
-    ):
+    if flag.kind in (str, tuple[str, ...]) and not flag.setting.choices:
         return  # any text is right
 
     @RULES

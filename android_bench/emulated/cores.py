@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from android_bench.errors import FlagError
+from shufflelite.errors import FlagError
 
 ONLINE = 4  # cores of the only cluster; one is used
 _V8_0 = "fp asimd evtstrm aes pmull sha1 sha2 crc32 cpuid"

@@ -4,9 +4,8 @@ import difflib
 import os
 from collections.abc import Mapping, Sequence
 
-from android_bench.errors import FlagError
 from android_bench.measurement import DEFAULT_DELEGATE, Options, Target
-from shufflelite.errors import InputError
+from shufflelite.errors import FlagError, InputError
 
 DELEGATES: Mapping[str, Sequence[str]] = {  # by the target's name
     "host": ("xnnpack", "none"),

@@ -14,12 +14,11 @@ import adbutils
 from adbutils import AdbError
 
 from android_bench import device_info
-from android_bench.errors import FlagError
 from android_bench.measurement import Options, TargetError
 from android_bench.targets import remote_target
 from android_bench.targets.remote_shell import DroppedError, Output, last_line
 from android_bench.targets.remote_target import ShellTarget
-from shufflelite.errors import InputError
+from shufflelite.errors import FlagError, InputError
 
 PACKAGE = "org.tensorflow.lite.benchmark"
 ACTIVITY = f"{PACKAGE}/.BenchmarkModelActivity"

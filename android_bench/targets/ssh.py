@@ -12,11 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from android_bench.errors import FlagError
 from android_bench.measurement import Options, TargetError
 from android_bench.targets.remote_shell import DroppedError, Output, last_line
 from android_bench.targets.remote_target import ShellTarget
-from shufflelite.errors import InputError
+from shufflelite.errors import FlagError, InputError
 
 CONNECT_S = 30.0
 _READY = "shufflelite-is-connected"

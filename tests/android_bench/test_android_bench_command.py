@@ -72,17 +72,25 @@ def test_a_model_that_fails_is_one_line_and_the_others_are_measured(
         ),
         (["--models", "a.tflite", "--out="], 2, "--out: got an empty word"),
         (["--models", ""], 2, "--models: got an empty word"),
-        (["--models", "a.tflite", "--max_seconds=nan"], 2, "0 or more seconds, got nan"),
-        (["--models", "a.tflite", "--rounds=0"], 2, "expected 'rounds' >= 1, got 0"),
+        (
+            ["--models", "a.tflite", "--max_seconds=nan"],
+            2,
+            "Expected --max_seconds to be a number",
+        ),
+        (["--models", "a.tflite", "--rounds=0"], 2, "Expected --rounds to be at least 1, got 0"),
         (["--models", "a.tflite", "--rounds=x"], 2, "flag --rounds=x: expected a whole number"),
         (["--models", "a.tflite", "--max_seconds=x"], 2, "--max_seconds=x: expected a number"),
-        (["--sweep=configs/paper_claims.toml", "--runs=0"], 2, "expected 'runs' >= 1, got 0"),
+        (
+            ["--sweep=configs/paper_claims.toml", "--runs=0"],
+            2,
+            "Expected --runs to be at least 1",
+        ),
         (["--sweep=configs/paper_claims.toml", "--cache=/proc/x"], 1, "--cache: /proc/x cannot"),
         (["--sweep=configs/paper_claims.toml", "--pictures=/proc"], 1, "--pictures: /proc cannot"),
         (
             ["--sweep=configs/paper_claims.toml", "--set=measure.batch=1"],
             1,
-            "expected 'batch' >= 2, got 1",
+            "expected 'batch' to be at least 2, got 1",
         ),
         (["setup"], 2, "expected setup emulated, got setup"),
         (["setup", "phone"], 2, "expected setup emulated, got setup phone"),
@@ -194,8 +202,10 @@ def test_flags_go_over_the_settings_of_a_sweep(tmp_path: Path) -> None:
         "import sys\n"
         "from absl import flags\n"
         "from android_bench import __main__ as command, sweep\n"
+        "from shufflelite.flags import define\n"
+        "define(*command.SETTINGS)\n"
         "flags.FLAGS(['x', '--runs=7', '--max_seconds=2.5'])\n"
-        "print(command._over(sweep.load(sys.argv[1]).measure))\n"
+        "print(sweep.load(sys.argv[1], (), command.measure_flags()).measure)\n"
     )
     ran = subprocess.run(
         [sys.executable, "-c", code, str(path)],

@@ -88,7 +88,7 @@ def test_the_shipped_sweep_holds_the_networks_that_are_to_be_compared() -> None:
         ),
         (
             '[[grid]]\nmodel = "mobilenet_v1"\n[measure]\nbatch = 1\n',
-            "[measure]: expected 'batch' >= 2, got 1.",
+            "[measure]: expected 'batch' to be at least 2, got 1.",
         ),
         *(
             (
@@ -97,8 +97,8 @@ def test_the_shipped_sweep_holds_the_networks_that_are_to_be_compared() -> None:
             )
             for value, expected in (
                 ("nan", "a number"),
-                ("inf", "a number"),
-                ("-1", "0 or more seconds"),
+                ("inf", "a finite number"),
+                ("-1.0", "at least 0"),
             )
         ),
         *(

@@ -6,9 +6,8 @@ import adbutils
 import pytest
 
 from android_bench import targets
-from android_bench.errors import FlagError
 from android_bench.measurement import Options
-from shufflelite.errors import InputError
+from shufflelite.errors import FlagError, InputError
 
 
 @pytest.mark.parametrize(

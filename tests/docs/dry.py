@@ -110,23 +110,20 @@ def check_convert(module: ModuleType, words: list[str]) -> None:
 
 def check_bench(module: ModuleType, words: list[str]) -> None:
     """Flags, targets, and a sweep's networks."""
-    from android_bench import compare, measurement, sweep, targets
+    from android_bench import compare, sweep, targets
 
-    given = flags.FLAGS
     if words[1:2] == ["setup"]:
         if words[2:] != ["emulated"]:
             raise WrongError("expected setup emulated")
         return
-    files = [*given.models, *words[1:]]
-    module._check_flags(files)
-    compare.parse_limit(given.max_regression)
-    module._over(sweep.MeasureSettings())
-    names = {field.name for field in dataclasses.fields(measurement.Options)}
-    options = measurement.Options(**{name: given[name].value for name in names})
-    for target in given.target:
-        targets.check(target, options)
-    if given.sweep:
-        for network in sweep.networks(sweep.load(given.sweep, given.set)):
+    command = read(module.BenchFlags)
+    module.check_flags(command, [*command.models, *words[1:]])
+    compare.parse_limit(command.max_regression)
+    for target in command.target:
+        targets.check(target, command.options)
+    if command.sweep:
+        settings = sweep.load(command.sweep, command.set, module.measure_flags())
+        for network in sweep.networks(settings):
             registry.find(network.model)
 
 
