@@ -280,7 +280,7 @@ def _convert(value: Any, kind: Any, place: _Place) -> Any:
         if isinstance(value, Mapping):
             return _build(value, kind, place)
     elif origin is Mapping and isinstance(value, Mapping):
-        return {key: _convert(item, args[1], place) for key, item in value.items()}
+        return {key: _convert(item, args[1], place.at(key)) for key, item in value.items()}
     elif origin in (tuple, Sequence) and isinstance(value, (list, tuple)):
         repeated = origin is Sequence or args[-1] is ...
         each = args[:1] * len(value) if repeated else args

@@ -175,7 +175,11 @@ def test_what_is_no_row_is_refused_with_its_place(tmp_path: Path, line: str, mes
         ("rounds", 2.5, "expected 'rounds' to be an integer, got 2.5"),
         ("date_utc", 20260101, "expected 'date_utc' to be a string, got 20260101"),
         ("cores", ["4"], "expected 'cores' to be an integer, got '4'"),
-        ("instructions", {"dot": "many"}, "to be a table of an integer, got {'dot': 'many'}"),
+        (
+            "instructions",
+            {"dot": "many"},
+            "[instructions]: expected 'dot' to be an integer, got 'many'",
+        ),
         ("network", {"name": "net"}, "[network]: missing key 'options'"),
         ("network", "net", "expected 'network' to be a table, got 'net'"),
         ("profile", [{"type": "ADD"}], "expected 'profile' to be a table, got {'type': 'ADD'}"),
