@@ -17,7 +17,7 @@ from shufflelite import config
 from shufflelite.errors import InputError
 
 NAMED_WEIGHTS = ("bundled", "random", "imagenet")  # all others are files
-NEUTRAL = ("allow_any_width", "padding")  # options that change no published figure
+NEUTRAL = ("allow_any_width", "padding")  # options that do not change published figures
 
 
 @dataclass(frozen=True)
@@ -318,12 +318,12 @@ MODELS = {
 
 
 def names(pattern: str = "*") -> list[str]:
-    """The names that match a shell pattern, sorted."""
+    """Returns the sorted names that match a shell pattern."""
     return sorted(fnmatch.filter(MODELS, pattern))
 
 
 def find(name: str) -> Entry:
-    """The entry of that name; raises InputError with the nearest name where there is none."""
+    """Returns the entry of a name; an InputError suggests the nearest name."""
     if name not in MODELS:
         near = difflib.get_close_matches(name, MODELS, n=1, cutoff=0.5)
         hint = f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(names())}."
@@ -334,23 +334,22 @@ def find(name: str) -> Entry:
 def published(
     name: str, options: Mapping[str, Any], *, resolution: int, num_classes: int
 ) -> Published | None:
-    """What was published for just this network; options that are not given are its builder's own.
+    """Returns what was published for exactly this network; unset options have their defaults.
 
     Raises:
       InputError: unknown name.
     """
-    given = {**options, "num_classes": num_classes}
-    usual = defaults(name)
 
-    def telling(options: Mapping[str, Any]) -> dict[str, Any]:
-        return {k: value for k, value in {**usual, **options}.items() if k not in NEUTRAL}
+    def relevant(options: Mapping[str, Any]) -> dict[str, Any]:
+        return {k: value for k, value in {**defaults(name), **options}.items() if k not in NEUTRAL}
 
-    same = (p for p in find(name).published if telling(p.options) == telling(given))
+    expected = relevant({**options, "num_classes": num_classes})
+    same = (p for p in find(name).published if relevant(p.options) == expected)
     return next((p for p in same if p.resolution == resolution), None)
 
 
 def defaults(name: str) -> Mapping[str, Any]:
-    """The network's arguments where none are given."""
+    """Returns the default arguments of the network."""
     own = {key: argument.default for key, argument in arguments(name).items()}
     return {**own, **find(name).options}
 
@@ -365,7 +364,7 @@ class Argument:
 
 @functools.cache
 def arguments(name: str) -> Mapping[str, Argument]:
-    """The arguments of the network's builder, read from its source: to import it takes seconds."""
+    """Returns the builder's arguments, read from its source because importing it is slow."""
     module, function = find(name).builder.split(":")
     spec = importlib.util.find_spec(module)
     assert spec is not None
@@ -385,7 +384,7 @@ def _annotation(node: ast.expr | None) -> Any:
 
 
 def check(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The builder's arguments with the types that it declares; those that are None are left out.
+    """Returns the options with the types that the builder declares, without those that are None.
 
     Imports no TensorFlow. Builders check ranges, not types.
 
@@ -422,7 +421,7 @@ def create(name: str, **options: Any) -> Any:
 
 @contextlib.contextmanager
 def _without_collecting() -> Iterator[None]:
-    """A deep network makes a million objects that stay: looking for dead ones takes a tenth."""
+    """Building a deep network makes a million objects; searching them for garbage is slow."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:

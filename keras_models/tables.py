@@ -1,4 +1,4 @@
-"""Tables for people: the published variants, one network's stages, several networks' columns."""
+"""Tables: the published variants, the stages of one network, several networks in columns."""
 
 import functools
 import itertools
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     Counted = LayerCount | StageCount | OperatorCount
 
-WIDTH = 100  # of the text below tables, and of tables of usual names
+WIDTH = 100  # of the text below tables
 COSTS = ("parameters", "multiply-adds", "share")
 BAR = 24  # characters of a bar that stands for everything
 EIGHTHS = " ▏▎▍▌▋▊▉"
@@ -68,7 +68,7 @@ def print_model(summary: Summary, *, layers: bool) -> None:
 
 
 def print_comparison(summaries: Sequence[Summary]) -> None:
-    """Prints a column for each network, the first being what the others are compared with."""
+    """Prints a column for each network; all are compared with the first."""
     first = summaries[0]
     relative = "  to the first"
     rows: list[tuple[str, Callable[[Summary], str]]] = [
@@ -100,7 +100,7 @@ def print_comparison(summaries: Sequence[Summary]) -> None:
 
 
 def describe(options: Mapping[str, Any]) -> str:
-    """Options as they are typed: "width=0.5 groups=8"."""
+    """Returns options as users type them: "width=0.5 groups=8"."""
     return " ".join(_words(options))
 
 
@@ -141,7 +141,7 @@ def _bar(counted: "Counted", summary: Summary) -> str:
 
 
 def bar(share: float, *, length: int, encoding: str) -> str:
-    """A bar as long as `share` of `length` characters, exact to an eighth where letters allow."""
+    """Returns a bar of `share` times `length` characters, to an eighth if `encoding` can."""
     eighths = round(8 * length * share)
     try:
         EIGHTHS.encode(encoding)
@@ -183,7 +183,7 @@ def _at_stride(stride: int, summary: Summary) -> str:
 
 
 def _operators(summaries: Sequence[Summary]) -> list[str]:
-    """Those of all networks: convolutions first, then what comes most often."""
+    """The operators of all networks: convolutions first, then the most frequent."""
     most: dict[str, tuple[float, int]] = {}
     for s in summaries:
         for o in s.operators:
