@@ -30,7 +30,7 @@ def place_labels(
     """
     figure.canvas.draw()  # computes the layout, on which positions depend
     figure.set_layout_engine("none")  # freezes it
-    pixels = [_pixels(axes, line.get_xydata()) for line in axes.get_lines()]
+    pixels = [axes.transData.transform(line.get_xydata()) for line in axes.get_lines()]
     half = 3.2 * PIXELS_PER_POINT
     taken = [Bbox([point - half, point + half]) for path in pixels for point in path]
     crossed = np.concatenate([_between(path) for path in pixels])
@@ -45,7 +45,7 @@ def place_labels(
         if box is None:
             written.remove()
             return False
-        middle = axes.transData.inverted().transform(_corners(box).mean(axis=0))
+        middle = axes.transData.inverted().transform(box.get_points().mean(axis=0))
         written.set_position((middle[0], middle[1]))
         taken.append(box.padded(1.5 * PIXELS_PER_POINT))
         return True
@@ -65,22 +65,14 @@ def _free_position(label: Bbox, axes: Bbox, taken: Sequence[Bbox], crossed: Any)
             up = label.height / 2 + 3.5 * PIXELS_PER_POINT * distance
             radians = math.radians(angle)
             box = label.translated(across * math.cos(radians), up * math.sin(radians))
-            low, high = _corners(box)
-            within = (low >= _corners(axes)[0]).all() and (high <= _corners(axes)[1]).all()
+            low, high = box.get_points()
+            within = (low >= axes.min).all() and (high <= axes.max).all()
             if within and not any(box.overlaps(other) for other in taken):
                 covered = ((crossed > low) & (crossed < high)).all(axis=1).sum()
                 cost = float(covered) + 6 * distance
                 if best is None or cost < best[0]:
                     best = cost, box
     return best and best[1]
-
-
-def _corners(box: Bbox) -> Any:
-    return np.array(box.extents).reshape(2, 2)
-
-
-def _pixels(axes: Axes, data: Any) -> Any:
-    return axes.transData.transform(np.asarray(data, float))
 
 
 def _between(path: Any) -> Any:
