@@ -1,4 +1,4 @@
-"""State dicts that PyTorch saved, read without PyTorch and without running their pickle.
+"""Reads state dicts that PyTorch saved, without PyTorch and without the calls in their pickle.
 
 Two layouts: a zip archive since PyTorch 1.6, before that pickles followed by the raw storages.
 """
@@ -23,8 +23,8 @@ from keras_models.checkpoints.torch_pickle import (
 )
 from shufflelite.errors import InputError
 
-# Where training scripts put the weights.  Averaged ones come first: they are those evaluated.
-PARTS = ("state_dict_ema", "model_ema", "state_dict", "model")
+# Keys under which training scripts store weights.  Averaged ones come first: they are evaluated.
+KEYS = ("state_dict_ema", "model_ema", "state_dict", "model")
 WRAPPERS = ("module.", "_orig_mod.")  # of DataParallel and AveragedModel; of torch.compile
 
 _MAGIC = 0x1950A86A20F9469CFC6C
@@ -110,7 +110,7 @@ def _read_legacy(stream: io.BytesIO, *, max_bytes: int) -> dict[str, np.ndarray]
 def _arrays(
     tensors: Mapping[str, Tensor], load: Callable[[Storage], np.ndarray], *, max_bytes: int
 ) -> dict[str, np.ndarray]:
-    # Tensors share storages, so that the file's size is no limit for all of them together.
+    # Tensors share storages, so the file's size does not limit their sum.
     declared = sum(math.prod(t.size) * _item_bytes(t.storage) for t in tensors.values())
     if declared > max_bytes:
         raise InputError(f"its tensors declare {declared} bytes, more than any weights have.")
@@ -120,10 +120,10 @@ def _arrays(
 
 
 def _exactly(stream: io.BytesIO, count: int) -> bytes:
-    found = stream.read(count)
-    if len(found) < count:
-        raise InputError(f"expected {count} more bytes, found {len(found)}: it was cut off.")
-    return found
+    data = stream.read(count)
+    if len(data) < count:
+        raise InputError(f"expected {count} more bytes, found {len(data)}: it was cut off.")
+    return data
 
 
 def _item_bytes(storage: Storage) -> int:
@@ -149,20 +149,20 @@ def _view(values: np.ndarray, tensor: Tensor) -> np.ndarray:
 
 
 def _state_dict(saved: object) -> dict[str, Tensor]:
-    """Finds the tensors among what else was saved; removes what wrapped the network."""
-    part = ""
+    """Finds the tensors in a checkpoint, and removes the prefixes of wrappers from their names."""
+    key = ""
     if isinstance(saved, dict):
-        part = next((name for name in PARTS if isinstance(saved.get(name), dict)), "")
-        saved = saved[part] if part else saved
+        key = next((name for name in KEYS if isinstance(saved.get(name), dict)), "")
+        saved = saved[key] if key else saved
     if not isinstance(saved, dict):
         raise InputError(f"expected a state dict, found {kind_of(saved)}; {ADVICE}.")
-    where = f" in {part!r}" if part else ""
+    where = f" in {key!r}" if key else ""
     for name, value in saved.items():
         if not isinstance(name, str) or not name.isprintable() or len(name) > 500:
             raise InputError(f"expected names of tensors{where}, found {quoted(name)}.")
         if not isinstance(value, Tensor):
             raise InputError(
-                f"expected tensors{where}, or a state dict under one of {', '.join(PARTS)}; "
+                f"expected tensors{where}, or a state dict under one of {', '.join(KEYS)}; "
                 f"found {kind_of(value)} as {quoted(name)}; {ADVICE}."
             )
     tensors = {name: value for name, value in saved.items() if name != "n_averaged"}
