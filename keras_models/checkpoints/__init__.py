@@ -1,19 +1,18 @@
 """Weights from files, ours and other people's: one module per source."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from keras_models.checkpoints import files, keras_applications, megvii, native, timm, torchvision
-from keras_models.checkpoints.recognized import Imported
-from keras_models.images.decode import Preprocessing
+from keras_models.checkpoints.weights import Weights
 from shufflelite.errors import InputError
 
+__all__ = ["IMPORTERS", "OURS", "SOURCES", "Weights", "read_weights"]
+
 OURS = "shufflelite"
-IMPORTERS: Mapping[str, tuple[Callable[[Mapping[str, np.ndarray]], Imported | None], ...]] = {
+IMPORTERS: Mapping[str, tuple[Callable[[Mapping[str, np.ndarray]], Weights | None], ...]] = {
     "keras": keras_applications.IMPORTERS,
     "torchvision": torchvision.IMPORTERS,
     "megvii": megvii.IMPORTERS,
@@ -23,35 +22,12 @@ IMPORTERS: Mapping[str, tuple[Callable[[Mapping[str, np.ndarray]], Imported | No
 SOURCES = (OURS, *IMPORTERS)
 
 
-@dataclass(frozen=True, eq=False)
-class Weights:
-    """Arrays under our names; the rest says nothing for a file that tells no more.
-
-    Attributes:
-      arrays: "layer/weight" -> array, as `load_weights` expects.
-      preprocessing: What the network was trained on, where that is known.
-      source: Whose network and which, as in "torchvision shufflenet_v2".
-      options: What of the builder makes ours compute the same function.
-      models: Names in the registry of the networks that it can be.
-      resolution: Height and width trained at.
-      class_names: In the order of the logits.
-    """
-
-    arrays: Mapping[str, np.ndarray]
-    preprocessing: Preprocessing | None = None
-    source: str | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
-    models: tuple[str, ...] = ()
-    resolution: int | None = None
-    class_names: tuple[str, ...] | None = None
-
-
 def read_weights(path: str | Path, source: str | None = None) -> Weights:
-    """Reads a file of weights and recognizes what we trained and the networks of other libraries.
+    """Reads a file of weights and recognizes our own and the networks of other libraries.
 
     Args:
       path: A file that `files.read` reads.
-      source: One of SOURCES, instead of finding out.
+      source: One of SOURCES; None: it is detected.
 
     Raises:
       InputError: A file that cannot be read, an unknown source, names that are not those of
@@ -62,15 +38,15 @@ def read_weights(path: str | Path, source: str | None = None) -> Weights:
             f"Expected the weights' source to be one of {', '.join(SOURCES)}, got {source!r}."
         )
     arrays = files.read(path)
-    if source in (None, OURS) and (ours := native.describe(Path(path))):
+    if source in (None, OURS) and (trained := native.describe(Path(path))):
         return Weights(
             arrays,
-            ours.preprocessing,
-            f"{OURS} {ours.model}",
-            ours.options,
-            (ours.model,),
-            ours.resolution,
-            ours.class_names,
+            source=f"{OURS} {trained.model}",
+            models=(trained.model,),
+            preprocessing=trained.preprocessing,
+            options=trained.options,
+            resolution=trained.resolution,
+            class_names=trained.class_names,
         )
     if "optimizer/0000" in arrays:
         raise InputError(
@@ -80,30 +56,22 @@ def read_weights(path: str | Path, source: str | None = None) -> Weights:
     if source == OURS:
         return Weights(arrays)
     recognized = {
-        name: imported
+        name: weights
         for name, importers in IMPORTERS.items()
         for importer in importers
-        if (imported := importer(arrays)) is not None
+        if (weights := importer(arrays)) is not None
     }
-    found = {name: one for name, one in recognized.items() if source in (None, name)}
-    if len(found) > 1:
-        networks = " and ".join(imported.source for imported in found.values())
+    matches = {name: weights for name, weights in recognized.items() if source in (None, name)}
+    if len(matches) > 1:
+        networks = " and ".join(str(weights.source) for weights in matches.values())
         raise InputError(
             f"{path}: {networks} have the same names of weights, but do not compute the same: "
-            f"say which of the sources it is, {' or '.join(found)}."
+            f"say which of the sources it is, {' or '.join(matches)}."
         )
-    if source is not None and not found:
-        those = " or ".join(imported.source for imported in recognized.values())
+    if source is not None and not matches:
+        others = " or ".join(str(weights.source) for weights in recognized.values())
         raise InputError(
             f"{path}: expected the weights of a network of {source}, found "
-            + (f"those of {those}: leave the source out." if those else "others.")
+            + (f"those of {others}: leave the source out." if others else "others.")
         )
-    for imported in found.values():
-        return Weights(
-            imported.arrays,
-            imported.preprocessing,
-            imported.source,
-            imported.options,
-            imported.models,
-        )
-    return Weights(arrays)
+    return next(iter(matches.values()), Weights(arrays))

@@ -1,4 +1,4 @@
-"""The trained weights that come with this project; their files say what they are weights of."""
+"""The trained weights that come with this project; each file describes its network."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,21 +12,21 @@ LICENSE = "Apache-2.0"  # as their model cards say
 
 @dataclass(frozen=True)
 class Bundled:
-    """A file of weights, and what it says of itself."""
+    """A file of weights and its description."""
 
     path: Path
     trained: Trained
 
 
 def every() -> dict[str, Bundled]:
-    """Model's name in the registry -> its weights, for the models that have some."""
-    found = {}
+    """Returns the models that have bundled weights: name in the registry -> weights."""
+    bundled = {}
     for path in sorted(FOLDER.glob("*.safetensors")):
         if described := native.describe(path):
-            found[described.model] = Bundled(path, described)
-    return found
+            bundled[described.model] = Bundled(path, described)
+    return bundled
 
 
 def find(model: str) -> Bundled | None:
-    """The weights of that model."""
+    """Returns the weights of that model, or None."""
     return every().get(model)

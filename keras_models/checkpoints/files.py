@@ -1,10 +1,10 @@
-"""Weight files as arrays named "layer/weight"; nothing that a file contains is ever run.
+"""Reads weight files into arrays named "layer/weight"; runs no code of a file.
 
 Keras has two layouts.  Keras 2's HDF5 names each layer and weight.  The store within .keras and
 .weights.h5 files counts instead: layers/conv2d_1/vars/0 is the first weight of the second Conv2D.
 A .keras file adds the layers' names in config.json, Keras 3 also in attributes.  A .weights.h5 of
-tf_keras has neither: its arrays keep names such as "layers/conv2d_1/kernel", and `counted_names`
-tells which layer of a model that is.
+tf_keras has neither: its arrays keep names such as "layers/conv2d_1/kernel", which `counted_names`
+maps to the layers of a model.
 """
 
 import io
@@ -47,8 +47,8 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
     if path.suffix.lower() not in _READERS:
         raise InputError(f"{path}: expected weights in a file that ends in {', '.join(_READERS)}.")
     if not path.is_file():
-        found = "a folder" if path.is_dir() else "nothing of that name"
-        raise InputError(f"{path}: expected a file of weights, found {found}.")
+        kind = "a folder" if path.is_dir() else "nothing of that name"
+        raise InputError(f"{path}: expected a file of weights, found {kind}.")
     if path.suffix.lower() in _HDF5:
         try:
             isolated.run(_TRIAL, str(path), library="HDF5")
@@ -58,7 +58,7 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
 
 
 def read_here(path: Path) -> dict[str, np.ndarray]:
-    """Reads them in this process, in which a damaged file may have HDF5 crash or loop for ever.
+    """Reads them in this process, where HDF5 may crash or hang on a damaged file.
 
     Raises:
       InputError: Any other content.
@@ -68,7 +68,7 @@ def read_here(path: Path) -> dict[str, np.ndarray]:
         arrays = reader(path)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
-    # The libraries raise nearly anything on damaged files, from KeyError to RuntimeError.
+    # On damaged files the libraries raise nearly anything, from KeyError to RuntimeError.
     except Exception as error:
         raise InputError(
             f"{path}: expected {expected}, but these {path.stat().st_size} bytes are incomplete or "
@@ -77,7 +77,9 @@ def read_here(path: Path) -> dict[str, np.ndarray]:
     if not arrays:
         raise InputError(f"{path}: expected weights, found none.")
     for name, array in arrays.items():
-        kind = getattr(array, "dtype", "no array")  # NumPy gives a member of another kind as bytes
+        kind = getattr(
+            array, "dtype", "no array"
+        )  # NumPy returns a member of another kind as bytes
         if getattr(kind, "kind", "") not in ("f", "i", "u"):
             raise InputError(f"{path}: expected numbers in {name}, got {kind}.")
     return arrays
@@ -97,11 +99,11 @@ def weight_keys(layer: str, weights: Sequence[str]) -> list[str]:
 
 def counted_names(layers: Iterable[tuple[str, str]]) -> dict[str, str]:
     """Maps the names in Keras' store to those of `layers`, which are (class, name) in order."""
-    seen: dict[str, int] = {}
+    counts: dict[str, int] = {}
     names = {}
     for class_name, name in layers:
         snake = _snake_case(class_name)
-        count = seen[snake] = seen.get(snake, -1) + 1
+        count = counts[snake] = counts.get(snake, -1) + 1
         names[f"{snake}_{count}" if count else snake] = name
     return names
 
@@ -177,8 +179,8 @@ def _names(group: h5py.Group, attribute: str) -> list[str]:
     names = [attribute] if attribute in group.attrs else []
     while f"{attribute}{len(names)}" in group.attrs:
         names.append(f"{attribute}{len(names)}")
-    parts = [name for part in names for name in group.attrs[part]]
-    return [part.decode() if isinstance(part, bytes) else str(part) for part in parts]
+    values = [value for name in names for value in group.attrs[name]]
+    return [value.decode() if isinstance(value, bytes) else str(value) for value in values]
 
 
 def _stored_weights(
@@ -235,7 +237,7 @@ def _classes(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _snake_case(class_name: str) -> str:
-    """Repeats Keras' to_snake_case, which names the groups of its store."""
+    """Repeats Keras' to_snake_case, with which Keras names the groups of its store."""
     name = class_name.rsplit(">", 1)[-1]  # "package>Class" of a registered class
     name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", name)
     return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()
@@ -257,7 +259,7 @@ def _member(archive: zipfile.ZipFile, name: str) -> bytes:
 
 
 def _check_links(file: h5py.File) -> None:
-    """Refuses links, which can lead to any other file of this machine."""
+    """Refuses links, which can point to any other file of this machine."""
     link = file.visititems_links(
         lambda name, link: None if isinstance(link, h5py.HardLink) else name
     )

@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import numpy as np
 
-from keras_models.checkpoints.recognized import Imported
+from keras_models.checkpoints.weights import IMAGENET, MOBILENET_V2_UNITS, Weights, unit_names
 from keras_models.images.decode import Preprocessing
 
-_DENSE = {"classifier/kernel", "fc1/kernel"}  # for Keras maybe 1x1 convolutions of one position
+_DENSE = {"classifier/kernel", "fc1/kernel"}  # in Keras 1x1 convolutions, in some versions
 
 _V1_LAYERS = {"conv_preds": "classifier"}
 _V1_UNIT = re.compile(r"conv_(dw|pw)_(\d+)(_bn)?")
@@ -23,12 +24,7 @@ _V2_LAYERS = {
     "predictions": "classifier",
 }
 _V2_UNIT = re.compile(r"(?:expanded_conv|block_(\d+))_(expand|depthwise|project)(_BN)?")
-_V2_REPEATS = (1, 2, 3, 4, 3, 3, 1)  # units in stages 1 to 7
-_V2_UNITS = [
-    f"stage{stage}_unit{unit}"
-    for stage, repeats in enumerate(_V2_REPEATS, start=1)
-    for unit in range(1, repeats + 1)
-]
+_V2_UNITS = unit_names(MOBILENET_V2_UNITS, first_stage=1)
 
 _V3_LAYERS = {
     "conv": "conv1",
@@ -62,54 +58,53 @@ _EFFICIENTNET_KINDS = {
 }
 # Units: variant.  Keras has no XL.
 _EFFICIENTNETS = {21: "b0", 27: "b1", 28: "b2", 32: "b3", 40: "s", 57: "m", 79: "l"}
-_IMAGENET_MEAN, _IMAGENET_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 _B_RESOLUTIONS = {"b0": 224, "b1": 240, "b2": 260, "b3": 300}
 _OPTIONS = {"padding": "same", "bn_epsilon": 1e-3}
 
 
-def mobilenet_v1(arrays: Mapping[str, np.ndarray]) -> Imported | None:
-    """Keras' MobileNet; it pads odd resolutions in its own way."""
+def mobilenet_v1(arrays: Mapping[str, np.ndarray]) -> Weights | None:
+    """Recognizes MobileNet, which pads odd resolutions in its own way."""
     if "conv_dw_1/depthwise_kernel" not in arrays:
         return None
-    return Imported(
-        "Keras applications MobileNet",
-        ("mobilenet_v1",),
+    return Weights(
         _rename(arrays, _v1_name),
-        Preprocessing(),
-        {"padding": "bottom_right"},
+        source="Keras applications MobileNet",
+        models=("mobilenet_v1",),
+        preprocessing=Preprocessing(),
+        options={"padding": "bottom_right"},
     )
 
 
-def mobilenet_v2(arrays: Mapping[str, np.ndarray]) -> Imported | None:
-    """Keras' MobileNetV2."""
+def mobilenet_v2(arrays: Mapping[str, np.ndarray]) -> Weights | None:
+    """Recognizes MobileNetV2."""
     if "block_16_project/kernel" not in arrays:
         return None
-    return Imported(
-        "Keras applications MobileNetV2",
-        ("mobilenet_v2",),
+    return Weights(
         _rename(arrays, _v2_name),
-        Preprocessing(),
-        _OPTIONS,
+        source="Keras applications MobileNetV2",
+        models=("mobilenet_v2",),
+        preprocessing=Preprocessing(),
+        options=_OPTIONS,
     )
 
 
-def mobilenet_v3(arrays: Mapping[str, np.ndarray]) -> Imported | None:
-    """Keras' MobileNetV3Large and MobileNetV3Small, minimalistic ones too."""
+def mobilenet_v3(arrays: Mapping[str, np.ndarray]) -> Weights | None:
+    """Recognizes MobileNetV3Large and MobileNetV3Small, also minimalistic ones."""
     if not any(f"expanded_conv_10{separator}project/kernel" in arrays for separator in "/_"):
         return None
     renamed = _rename(arrays, _v3_name)
     variant = "large" if "unit15_project/kernel" in renamed else "small"
-    return Imported(
-        f"Keras applications MobileNetV3{variant.title()}",
-        (f"mobilenet_v3_{variant}",),
+    return Weights(
         renamed,
-        Preprocessing(),
-        {**_OPTIONS, "minimalistic": not any("_se_" in name for name in renamed)},
+        source=f"Keras applications MobileNetV3{variant.title()}",
+        models=(f"mobilenet_v3_{variant}",),
+        preprocessing=Preprocessing(),
+        options={**_OPTIONS, "minimalistic": not any("_se_" in name for name in renamed)},
     )
 
 
-def efficientnet_v2(arrays: Mapping[str, np.ndarray]) -> Imported | None:
-    """Keras' EfficientNetV2, which takes 0 to 255 and begins with its own preprocessing."""
+def efficientnet_v2(arrays: Mapping[str, np.ndarray]) -> Weights | None:
+    """Recognizes EfficientNetV2, which reads 0 to 255 and begins with its own preprocessing."""
     if "block4a_dwconv2/depthwise_kernel" not in arrays:
         return None
     variant = _EFFICIENTNETS.get(sum("_project_conv/" in name for name in arrays))
@@ -117,21 +112,18 @@ def efficientnet_v2(arrays: Mapping[str, np.ndarray]) -> Imported | None:
         return None
     if variant in _B_RESOLUTIONS:
         resolution = _B_RESOLUTIONS[variant]
-        preprocessing = Preprocessing(
-            mean=_IMAGENET_MEAN,
-            std=_IMAGENET_STD,
-            crop_fraction=resolution / (resolution + 32),
-            interpolation="bicubic",
+        preprocessing = replace(
+            IMAGENET, crop_fraction=resolution / (resolution + 32), interpolation="bicubic"
         )
     else:  # evaluated on whole pictures
         center = (128.0, 128.0, 128.0)
         preprocessing = Preprocessing(mean=center, std=center, crop_fraction=1.0)
-    return Imported(
-        f"Keras applications EfficientNetV2{variant.upper()}",
-        (f"efficientnet_v2_{variant}",),
+    return Weights(
         _rename(arrays, _efficientnet_name),
-        preprocessing,
-        _OPTIONS,
+        source=f"Keras applications EfficientNetV2{variant.upper()}",
+        models=(f"efficientnet_v2_{variant}",),
+        preprocessing=preprocessing,
+        options=_OPTIONS,
     )
 
 

@@ -1,7 +1,6 @@
 """Weights by name into a model, all or nothing, and back to a file."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +12,7 @@ from shufflelite.atomic import replacing
 from shufflelite.errors import InputError
 
 
-@dataclass(frozen=True)
-class LoadReport:
-    """What was loaded: `parameters` is the number of values in the `arrays` arrays."""
-
-    origin: str
-    arrays: int
-    parameters: int
-
-
-def load_weights(model: Any, arrays: Mapping[str, np.ndarray], *, origin: str) -> LoadReport:
+def load_weights(model: Any, arrays: Mapping[str, np.ndarray], *, origin: str) -> None:
     """Assigns `arrays` to the variables of `model`: each to one of its name and shape.
 
     Args:
@@ -37,7 +27,7 @@ def load_weights(model: Any, arrays: Mapping[str, np.ndarray], *, origin: str) -
     variables = _variables(model)
     arrays = with_layer_names(model, arrays)
     missing = [name for name in variables if name not in arrays]
-    left_over = [name for name in arrays if name not in variables]
+    unexpected = [name for name in arrays if name not in variables]
     misshapen = [
         f"{name}: {tuple(arrays[name].shape)} instead of {tuple(variable.shape)}"
         for name, variable in variables.items()
@@ -52,7 +42,7 @@ def load_weights(model: Any, arrays: Mapping[str, np.ndarray], *, origin: str) -
         f"{len(names)} {problem} ({_first(names)})"
         for problem, names in (
             ("missing", missing),
-            ("left over", left_over),
+            ("left over", unexpected),
             ("of another shape", misshapen),
             ("of another type", mistyped),
         )
@@ -65,11 +55,10 @@ def load_weights(model: Any, arrays: Mapping[str, np.ndarray], *, origin: str) -
         )
     for name, variable in variables.items():
         variable.assign(arrays[name].astype(variable.dtype.as_numpy_dtype))
-    return LoadReport(origin, len(arrays), sum(array.size for array in arrays.values()))
 
 
 def with_layer_names(model: Any, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Gives `arrays` the model's layer names where their file only counts layers."""
+    """Renames `arrays` to the model's layer names where their file only counts layers."""
     names = _counted_paths(model)
     renamed = {}
     for key, array in arrays.items():

@@ -1,4 +1,4 @@
-"""Weights that we trained: a safetensors file that also says what they are weights of."""
+"""Weights that we trained: a safetensors file that also describes their network."""
 
 import dataclasses
 import json
@@ -22,7 +22,7 @@ KEY = "shufflelite"  # the only one: safetensors writes several in any order
 
 @dataclass(frozen=True)
 class Trained:
-    """What belongs to weights.
+    """The network that weights belong to, and their origin.
 
     Attributes:
       model: Name in the registry.
@@ -31,7 +31,7 @@ class Trained:
       num_classes: Length of the logits.
       class_names: In the order of the logits.
       preprocessing: What the network expects.
-      origin: How they came about: settings, versions, the pictures' hash, accuracy.
+      origin: How they were trained: settings, versions, the pictures' hash, accuracy.
     """
 
     model: str
@@ -52,17 +52,17 @@ def save(path: Path, arrays: Mapping[str, np.ndarray], trained: Trained) -> None
 
 
 def describe(path: Path) -> Trained | None:
-    """Reads what `save` wrote beside the arrays; None for any other file, or none.
+    """Reads the description that `save` wrote; None for any other file or a missing one.
 
     Raises:
-      InputError: what it says is not readable.
+      InputError: the description is not readable.
     """
     if path.suffix.lower() != ".safetensors" or not path.is_file():
         return None
     try:
         with safetensors.safe_open(path, "np") as file:
             text = (file.metadata() or {}).get(KEY)
-    except safetensors.SafetensorError:  # `files.read` says what is wrong with it
+    except safetensors.SafetensorError:  # `files.read` reports the reason
         return None
     if text is None:
         return None

@@ -1,27 +1,8 @@
-"""PyTorch's names and shapes of weights into ours: what its importers share."""
+"""Renames and transposes PyTorch's weights into ours: what its importers share."""
 
 from collections.abc import Mapping
 
 import numpy as np
-
-from keras_models.images.decode import Preprocessing, Triple
-
-IMAGENET_MEAN: Triple = (123.675, 116.28, 103.53)
-IMAGENET_STD: Triple = (58.395, 57.12, 57.375)
-IMAGENET = Preprocessing(IMAGENET_MEAN, IMAGENET_STD)
-
-EFFICIENTNET_V2_UNITS = {  # units in each stage: which network it is
-    (2, 4, 4, 6, 9, 15): "efficientnet_v2_s",
-    (3, 5, 5, 7, 14, 18, 5): "efficientnet_v2_m",
-    (4, 7, 7, 10, 19, 25, 7): "efficientnet_v2_l",
-    (4, 8, 8, 16, 24, 32, 8): "efficientnet_v2_xl",
-    (1, 2, 2, 3, 5, 8): "efficientnet_v2_b0",
-    (2, 3, 3, 4, 6, 9): "efficientnet_v2_b1",
-    (2, 3, 3, 4, 6, 10): "efficientnet_v2_b2",
-    (2, 3, 3, 5, 7, 12): "efficientnet_v2_b3",
-}
-MOBILENET_V2_UNITS = (1, 2, 3, 4, 3, 3, 1)
-SHUFFLENET_UNITS = (4, 8, 4)
 
 _BATCH_NORM = {
     "weight": "gamma",
@@ -47,8 +28,8 @@ def convert(arrays: Mapping[str, np.ndarray], layers: Mapping[str, str]) -> dict
         if renamed is None:
             converted[name] = array
         else:
-            ours, array = renamed
-            converted[f"{layer}/{ours}"] = array
+            our_weight, array = renamed
+            converted[f"{layer}/{our_weight}"] = array
     return converted
 
 

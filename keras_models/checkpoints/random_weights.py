@@ -13,8 +13,8 @@ BATCH = 8
 def randomize(model: keras.Model, *, seed: int) -> None:
     """Draws all weights of `model`; the batch norms store the statistics of noise run through it.
 
-    A network as Keras initializes it gives logits near 1e-6, and batch norms with nothing to
-    remember; here every layer's values have the spread that its batch norm gives them.
+    As Keras initializes a network, its logits are near 1e-6 and its batch norms hold no statistics;
+    here the values of each layer have the spread that its batch norm sets.
     """
     rng = np.random.default_rng(seed)
     norms = [n for n in model.layers if isinstance(n, keras.layers.BatchNormalization)]
@@ -30,7 +30,7 @@ def randomize(model: keras.Model, *, seed: int) -> None:
             layer.set_weights([drawn, *(np.zeros_like(b) for b in bias)])
     dropouts = [layer for layer in model.layers if isinstance(layer, keras.layers.Dropout)]
     with contextlib.ExitStack() as stack:
-        for norm in norms:  # the statistics become those of the one batch that follows
+        for norm in norms:  # the statistics are those of the one batch below
             stack.enter_context(_setting(norm, "momentum", 0.0))
         for dropout in dropouts:
             stack.enter_context(_setting(dropout, "rate", 0.0))
@@ -48,10 +48,10 @@ def _setting(layer: keras.layers.Layer, name: str, value: float) -> Iterator[Non
 
 
 def _clouds(rng: np.random.Generator, shape: tuple[int, int, int]) -> np.ndarray:
-    """Noise with as much of it in every octave, as in pictures.
+    """Noise with the same amplitude in every octave, as in pictures.
 
-    White noise averages out in the first layers, and batch norms that have seen only what is left
-    of it amplify every rounding error.
+    White noise averages out in the first layers, and batch norms with the statistics of the rest
+    amplify every rounding error.
     """
     height, width, channels = shape
     octaves = []

@@ -1,4 +1,4 @@
-"""Weights as users name them, and what a network must be to take them."""
+"""Finds the weights that a user names, and the builder's options that they need."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,8 +14,8 @@ from shufflelite.errors import InputError
 
 
 @dataclass(frozen=True, eq=False)
-class Named:
-    """A file of weights; `options` are the builder's: the user's, and what the weights need."""
+class ResolvedWeights:
+    """A file of weights; `options` are the builder's: the user's and those the weights need."""
 
     path: Path
     sha256: str
@@ -31,7 +31,7 @@ def read(
     resolution: int,
     settings: tuple[str, str],
     source: str | None = None,
-) -> Named:
+) -> ResolvedWeights:
     """Finds the weights of that name and reads them.
 
     Args:
@@ -39,18 +39,18 @@ def read(
       model: In the registry.
       options: Of its builder, as the user gave them.
       resolution: Of the network, in pixels.
-      settings: What named the weights, and what the model, for messages.
-      source: Whose naming the file has; None: it is recognized.
+      settings: Names of the settings of the weights and of the model, for messages.
+      source: One of checkpoints.SOURCES; None: it is detected.
 
     Raises:
       InputError: there are none, they cannot be fetched or read, they are those of another network,
-        the options contradict them, or they hold what are no weights.
+        the options contradict them, or their values cannot be weights.
     """
     path = _find(weights, model, options, resolution, settings[0])
-    found = read_weights(path, source=source)
-    _check_numbers(found.arrays, path)
-    complete = _complete(found, weights, model, options, settings[1])
-    return Named(path, atomic.sha256(path), found, complete)
+    contents = read_weights(path, source=source)
+    _check_numbers(contents.arrays, path)
+    merged = _merge_options(contents, weights, model, options, settings[1])
+    return ResolvedWeights(path, atomic.sha256(path), contents, merged)
 
 
 def _find(
@@ -59,8 +59,8 @@ def _find(
     if weights == "imagenet":
         return download.download(official.find(model, options=options, resolution=resolution))
     if weights == "bundled":
-        if ours := bundled.find(model):
-            return ours.path
+        if match := bundled.find(model):
+            return match.path
         raise InputError(
             f"Expected {setting} to be another than bundled: {model} has no bundled weights; there "
             f"are of {', '.join(bundled.every())}."
@@ -75,7 +75,7 @@ def _find(
 
 
 def _check_numbers(arrays: Mapping[str, np.ndarray], path: Path) -> None:
-    """Finds what fits by name and shape and is no use."""
+    """Refuses values that fit by name and shape, but that no training of use leaves."""
     for name, array in arrays.items():
         if not np.isfinite(array).all():
             raise InputError(f"{path}: expected finite numbers, got others in {name}: train again.")
@@ -83,18 +83,18 @@ def _check_numbers(arrays: Mapping[str, np.ndarray], path: Path) -> None:
             raise InputError(f"{path}: expected variances in {name}, got negative numbers.")
 
 
-def _complete(
-    read: Weights, weights: str, model: str, options: Mapping[str, Any], setting: str
+def _merge_options(
+    contents: Weights, weights: str, model: str, options: Mapping[str, Any], setting: str
 ) -> dict[str, Any]:
-    if read.models and model not in read.models:
+    if contents.models and model not in contents.models:
         raise InputError(
-            f"{weights}: these are the weights of {read.source}: expected {setting} to be "
-            f"{' or '.join(read.models)}, got {model}."
+            f"{weights}: these are the weights of {contents.source}: expected {setting} to be "
+            f"{' or '.join(contents.models)}, got {model}."
         )
-    for name, value in read.options.items():
+    for name, value in contents.options.items():
         if options.get(name, value) != value:
             raise InputError(
-                f"{weights}: the weights of {read.source} need {name}={value}, got "
+                f"{weights}: the weights of {contents.source} need {name}={value}, got "
                 f"{options[name]}: leave it out."
             )
-    return {**options, **read.options}
+    return {**options, **contents.options}

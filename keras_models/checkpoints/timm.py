@@ -1,8 +1,8 @@
 """Weights of timm, PyTorch Image Models.
 
-Its networks that begin with "tf_" pad like TensorFlow and have other batch norms, under the same
-names of weights: nobody can tell tf_mobilenetv3_large_100 from mobilenetv3_large_100 by what is in
-the file.  They are two sources, "timm" and "timm_tf".
+Its networks that begin with "tf_" pad like TensorFlow and have another batch norm epsilon, under
+the same names of weights: the file does not tell tf_mobilenetv3_large_100 from
+mobilenetv3_large_100.  They are two sources, "timm" and "timm_tf".
 """
 
 import re
@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from keras_models.checkpoints.pytorch import (
+from keras_models.checkpoints.pytorch import convert
+from keras_models.checkpoints.weights import (
     EFFICIENTNET_V2_UNITS,
     IMAGENET,
     MOBILENET_V2_UNITS,
-    convert,
+    Weights,
 )
-from keras_models.checkpoints.recognized import Imported
 from keras_models.images.decode import Preprocessing
 
 _TORCH = {"padding": "symmetric", "bn_epsilon": 1e-5}
@@ -40,7 +40,7 @@ _TF_EFFICIENTNET_V2 = {
     "efficientnet_v2_l": _HALF,
     "efficientnet_v2_xl": _HALF,
 }
-_UNITS = (  # kinds of units, told by their convolutions: (batch norm, our name)
+_UNITS = (  # kinds of units: convolution: (batch norm, our name)
     {  # inverted residual
         "conv_pw": ("bn1", "expand"),
         "conv_dw": ("bn2", "depthwise"),
@@ -53,12 +53,12 @@ _UNITS = (  # kinds of units, told by their convolutions: (batch norm, our name)
 _UNIT = re.compile(r"blocks\.([0-9]{1,2})\.([0-9]{1,2})\.(conv\w*)\.weight")
 
 
-def mobilenet_v2(arrays: Mapping[str, np.ndarray]) -> Imported | None:
+def mobilenet_v2(arrays: Mapping[str, np.ndarray]) -> Weights | None:
     """Recognizes MobileNet V2; there is none that begins with "tf_"."""
     units = _units(arrays)
     if _counts(units) != MOBILENET_V2_UNITS:
         return None
-    return Imported(
+    return Weights(
         source="timm mobilenet_v2",
         models=("mobilenet_v2",),
         arrays=convert(arrays, _staged(units)),
@@ -67,14 +67,14 @@ def mobilenet_v2(arrays: Mapping[str, np.ndarray]) -> Imported | None:
     )
 
 
-def mobilenet_v3(arrays: Mapping[str, np.ndarray]) -> Imported | None:
+def mobilenet_v3(arrays: Mapping[str, np.ndarray]) -> Weights | None:
     """Recognizes MobileNet V3; a minimalistic one begins with "tf_"."""
     if _minimalistic(arrays):
         return None
     return _mobilenet_v3(arrays, "timm", _BICUBIC, _TORCH)
 
 
-def tf_mobilenet_v3(arrays: Mapping[str, np.ndarray]) -> Imported | None:
+def tf_mobilenet_v3(arrays: Mapping[str, np.ndarray]) -> Weights | None:
     """Recognizes MobileNet V3, also a minimalistic one."""
     options: dict[str, Any] = {**_TENSORFLOW}
     if _minimalistic(arrays):
@@ -82,15 +82,15 @@ def tf_mobilenet_v3(arrays: Mapping[str, np.ndarray]) -> Imported | None:
     return _mobilenet_v3(arrays, "timm_tf", Preprocessing(), options)
 
 
-def efficientnet_v2(arrays: Mapping[str, np.ndarray]) -> Imported | None:
+def efficientnet_v2(arrays: Mapping[str, np.ndarray]) -> Weights | None:
     """Recognizes EfficientNetV2."""
     preprocessing = replace(_BICUBIC, crop_fraction=1.0)
     known = dict.fromkeys(EFFICIENTNET_V2_UNITS.values(), preprocessing)
     return _efficientnet_v2(arrays, "timm", known, _TORCH)
 
 
-def tf_efficientnet_v2(arrays: Mapping[str, np.ndarray]) -> Imported | None:
-    """Recognizes EfficientNetV2; pictures as for the weights trained on ImageNet-1k alone."""
+def tf_efficientnet_v2(arrays: Mapping[str, np.ndarray]) -> Weights | None:
+    """Recognizes EfficientNetV2; the preprocessing is that of training on ImageNet-1k alone."""
     return _efficientnet_v2(arrays, "timm_tf", _TF_EFFICIENTNET_V2, _TENSORFLOW)
 
 
@@ -99,7 +99,7 @@ def _mobilenet_v3(
     source: str,
     preprocessing: Preprocessing,
     options: Mapping[str, Any],
-) -> Imported | None:
+) -> Weights | None:
     units = _units(arrays)
     model = _MOBILENET_V3.get(_counts(units))
     if model is None:
@@ -111,7 +111,7 @@ def _mobilenet_v3(
         layers |= _unit(unit, units[unit], f"unit{index}")
     stage, number = last
     layers |= {f"blocks.{stage}.{number}.conv": "conv2", f"blocks.{stage}.{number}.bn1": "conv2_bn"}
-    return Imported(f"{source} {model}", (model,), convert(arrays, layers), preprocessing, options)
+    return Weights(convert(arrays, layers), f"{source} {model}", (model,), preprocessing, options)
 
 
 def _efficientnet_v2(
@@ -119,13 +119,13 @@ def _efficientnet_v2(
     source: str,
     known: Mapping[str, Preprocessing],
     options: Mapping[str, Any],
-) -> Imported | None:
+) -> Weights | None:
     units = _units(arrays)
     model = EFFICIENTNET_V2_UNITS.get(_counts(units))
     if model is None:
         return None
     layers = _staged(units)
-    return Imported(f"{source} {model}", (model,), convert(arrays, layers), known[model], options)
+    return Weights(convert(arrays, layers), f"{source} {model}", (model,), known[model], options)
 
 
 def _minimalistic(arrays: Mapping[str, np.ndarray]) -> bool:
@@ -158,15 +158,15 @@ def _staged(units: Mapping[tuple[int, int], set[str]]) -> dict[str, str]:
 
 
 def _unit(unit: tuple[int, int], convolutions: set[str], name: str) -> dict[str, str]:
-    theirs = f"blocks.{unit[0]}.{unit[1]}"
+    module = f"blocks.{unit[0]}.{unit[1]}"
     layers = {
-        f"{theirs}.se.conv_reduce": f"{name}_se_reduce",
-        f"{theirs}.se.conv_expand": f"{name}_se_expand",
+        f"{module}.se.conv_reduce": f"{name}_se_reduce",
+        f"{module}.se.conv_expand": f"{name}_se_expand",
     }
     kind = next((kind for kind in _UNITS if kind.keys() == convolutions), {})
     for convolution, (batch_norm, role) in kind.items():
-        layers[f"{theirs}.{convolution}"] = f"{name}_{role}"
-        layers[f"{theirs}.{batch_norm}"] = f"{name}_{role}_bn"
+        layers[f"{module}.{convolution}"] = f"{name}_{role}"
+        layers[f"{module}.{batch_norm}"] = f"{name}_{role}_bn"
     return layers
 
 

@@ -1,4 +1,4 @@
-"""Weights of torchvision's networks; pictures as for its IMAGENET1K_V1."""
+"""Weights of torchvision's networks; the preprocessing is that of its IMAGENET1K_V1."""
 
 import re
 from collections import defaultdict
@@ -7,15 +7,15 @@ from dataclasses import replace
 
 import numpy as np
 
-from keras_models.checkpoints.pytorch import (
+from keras_models.checkpoints.pytorch import convert, with_batch_norms
+from keras_models.checkpoints.weights import (
     EFFICIENTNET_V2_UNITS,
     IMAGENET,
     MOBILENET_V2_UNITS,
     SHUFFLENET_UNITS,
-    convert,
-    with_batch_norms,
+    Weights,
+    unit_names,
 )
-from keras_models.checkpoints.recognized import Imported
 from keras_models.images.decode import Preprocessing
 
 _SHUFFLENET_V2_UNIT = {
@@ -33,7 +33,7 @@ _EFFICIENTNET_V2 = {
 }
 
 
-def shufflenet_v2(arrays: Mapping[str, np.ndarray]) -> Imported | None:
+def shufflenet_v2(arrays: Mapping[str, np.ndarray]) -> Weights | None:
     """Recognizes ShuffleNet V2."""
     narrowest = arrays.get("stage2.0.branch1.2.weight")
     if narrowest is None:
@@ -46,7 +46,7 @@ def shufflenet_v2(arrays: Mapping[str, np.ndarray]) -> Imported | None:
                 convolutions[f"stage{stage}.{unit}.{module}"] = name
     # The two wide ones, with 88 and 122, were trained later, for pictures of 232 pixels.
     wide = len(narrowest) >= 88
-    return Imported(
+    return Weights(
         source="torchvision shufflenet_v2",
         models=("shufflenet_v2",),
         arrays=convert(arrays, {**with_batch_norms(convolutions), "fc": "classifier"}),
@@ -60,15 +60,11 @@ def shufflenet_v2(arrays: Mapping[str, np.ndarray]) -> Imported | None:
     )
 
 
-def mobilenet_v2(arrays: Mapping[str, np.ndarray]) -> Imported | None:
+def mobilenet_v2(arrays: Mapping[str, np.ndarray]) -> Weights | None:
     """Recognizes MobileNet V2."""
     if "features.1.conv.0.0.weight" not in arrays:
         return None
-    names = [
-        f"stage{stage}_unit{unit}"
-        for stage, units in enumerate(MOBILENET_V2_UNITS, start=1)
-        for unit in range(1, units + 1)
-    ]
+    names = unit_names(MOBILENET_V2_UNITS, first_stage=1)
     convolutions = {"features.0.0": "conv1", f"features.{len(names) + 1}.0": "conv2"}
     for index, name in enumerate(names, start=1):
         unit = f"features.{index}.conv"
@@ -80,7 +76,7 @@ def mobilenet_v2(arrays: Mapping[str, np.ndarray]) -> Imported | None:
                 f"{unit}.1.0": f"{name}_depthwise",
                 f"{unit}.2": f"{name}_project",
             }
-    return Imported(
+    return Weights(
         source="torchvision mobilenet_v2",
         models=("mobilenet_v2",),
         arrays=convert(arrays, {**with_batch_norms(convolutions), "classifier.1": "classifier"}),
@@ -89,7 +85,7 @@ def mobilenet_v2(arrays: Mapping[str, np.ndarray]) -> Imported | None:
     )
 
 
-def mobilenet_v3(arrays: Mapping[str, np.ndarray]) -> Imported | None:
+def mobilenet_v3(arrays: Mapping[str, np.ndarray]) -> Weights | None:
     """Recognizes MobileNet V3, large and small."""
     units = [name for name in _blocks(arrays) if name.count(".") == 2]
     if len(units) not in _MOBILENET_V3:
@@ -99,7 +95,7 @@ def mobilenet_v3(arrays: Mapping[str, np.ndarray]) -> Imported | None:
     for index in range(1, len(units) + 1):
         layers |= _inverted_residual(arrays, f"features.{index}.block", f"unit{index}")
     layers |= {"classifier.0": "fc1", "classifier.3": "classifier"}
-    return Imported(
+    return Weights(
         source=f"torchvision {model}",
         models=(model,),
         arrays=convert(arrays, layers),
@@ -108,7 +104,7 @@ def mobilenet_v3(arrays: Mapping[str, np.ndarray]) -> Imported | None:
     )
 
 
-def efficientnet_v2(arrays: Mapping[str, np.ndarray]) -> Imported | None:
+def efficientnet_v2(arrays: Mapping[str, np.ndarray]) -> Weights | None:
     """Recognizes EfficientNetV2-S, -M and -L by their units; EfficientNet has other numbers."""
     units: dict[int, int] = defaultdict(int)
     for name in _blocks(arrays):
@@ -120,9 +116,9 @@ def efficientnet_v2(arrays: Mapping[str, np.ndarray]) -> Imported | None:
     layers = with_batch_norms({"features.0.0": "conv1", f"features.{len(units) + 1}.0": "conv2"})
     for stage, count in units.items():
         for unit in range(count):
-            ours = f"stage{stage}_unit{unit + 1}"
-            layers |= _inverted_residual(arrays, f"features.{stage}.{unit}.block", ours)
-    return Imported(
+            name = f"stage{stage}_unit{unit + 1}"
+            layers |= _inverted_residual(arrays, f"features.{stage}.{unit}.block", name)
+    return Weights(
         source=f"torchvision {model}",
         models=(model,),
         arrays=convert(arrays, {**layers, "classifier.1": "classifier"}),
@@ -133,12 +129,12 @@ def efficientnet_v2(arrays: Mapping[str, np.ndarray]) -> Imported | None:
 
 def _blocks(arrays: Mapping[str, np.ndarray]) -> set[str]:
     """Names the units: "features.1.block" in MobileNet V3, "features.1.0.block" with stages."""
-    found = (re.match(r"features(\.[0-9]{1,2}){1,2}\.block(?=\.)", name) for name in arrays)
-    return {match[0] for match in found if match}
+    matches = (re.match(r"features(\.[0-9]{1,2}){1,2}\.block(?=\.)", name) for name in arrays)
+    return {match[0] for match in matches if match}
 
 
 def _inverted_residual(arrays: Mapping[str, np.ndarray], block: str, name: str) -> dict[str, str]:
-    """Names the layers of a unit, whose parts are numbered whatever they are."""
+    """Names the layers of a unit, whose numbers do not depend on their kind."""
     shapes = {
         part: arrays[f"{block}.{part}.0.weight"].shape
         for part in range(4)

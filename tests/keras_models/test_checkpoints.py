@@ -311,12 +311,12 @@ def test_declared_sizes_beyond_4_gib_are_refused(
             files.read(tmp_path / name)
 
 
-def test_load_reports_what_it_assigned() -> None:
+def test_load_assigns_every_array() -> None:
     source, target = toy(tf_keras, classes=3), toy(tf_keras, classes=3)
     target.set_weights([np.zeros_like(array) for array in target.get_weights()])
     arrays = {name: array.astype(np.float64) for name, array in expected_arrays(source).items()}
-    report = load.load_weights(target, arrays, origin="x.npz")
-    assert report == load.LoadReport("x.npz", arrays=16, parameters=source.count_params())
+    load.load_weights(target, arrays, origin="x.npz")
+    assert len(arrays) == len(source.get_weights()) == 16
     for actual, expected in zip(target.get_weights(), source.get_weights(), strict=True):
         np.testing.assert_array_equal(actual, expected)
 

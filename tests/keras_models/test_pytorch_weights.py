@@ -15,7 +15,7 @@ import safetensors.numpy
 
 from keras_models import checkpoints, registry
 from keras_models.checkpoints import load, megvii, pytorch, timm, torchvision
-from keras_models.checkpoints.recognized import Imported
+from keras_models.checkpoints.weights import Weights
 from keras_models.images.decode import Preprocessing
 from shufflelite.errors import InputError
 
@@ -277,4 +277,4 @@ def test_damaged_shapes_never_raise_anything_else() -> None:
         for name in rng.choice(list(arrays), 40, replace=False):
             damaged = {**arrays, name: np.zeros(rng.integers(0, 4, rng.integers(0, 6)))}
             imported = [importer(damaged) for importer in ALL]
-            assert all(one is None or isinstance(one, Imported) for one in imported)
+            assert all(one is None or isinstance(one, Weights) for one in imported)
