@@ -16,7 +16,7 @@ from keras_models.layers import Tensor, conv, image_input
 class LocalResponseNorm(keras.layers.Layer):
     """Divides each value by a sum over its channel and the two on either side (Section 3.3).
 
-    TFLite has the operator for float alone: an int8 file falls back to float here.
+    TFLite has this operator for float alone: an int8 file computes it in float.
     """
 
     def call(self, x: Tensor) -> Tensor:
@@ -56,14 +56,14 @@ def alexnet(
     """Builds AlexNet; the output is logits, (b, num_classes) float32.
 
     Args:
-      input_shape: (height, width, 3), at least 32.  fc6 sees the whole map, 6x6 at 224 and 227, so
-        that its parameters grow with the image.  The paper says 224, which its own 55x55 outputs
-        of conv1 do not follow from; 227, as in Caffe, gives them and 724 M multiply-adds.
+      input_shape: (height, width, 3), at least 32.  fc6 reads the whole map, 6x6 at 224 and 227, so
+        that its parameters grow with the image.  The paper says 224, but conv1 makes its 55x55
+        outputs from 227, as in Caffe; at 227 the network has 724 M multiply-adds.
       num_classes: length of the logits.
-      local_response_norm: False leaves Section 3.3 out, as a network of int8 alone must.
+      local_response_norm: False omits Section 3.3, which a network of int8 alone cannot have.
 
     Raises:
-      InputError: an image smaller than the strides.
+      InputError: a resolution below the total stride.
     """
     inputs = x = image_input(input_shape, total_stride=32)
     for i, row in enumerate(CONVS, start=1):
@@ -93,9 +93,9 @@ def _conv_relu(x: Tensor, row: Conv, *, name: str) -> Tensor:
 
 
 def _max_pool(x: Tensor, *, name: str) -> Tensor:
-    # Caffe's windows may stand out at the bottom and right; TensorFlow's "same" shifts odd sizes.
+    # Caffe's windows may exceed the bottom and right; TensorFlow's "same" shifts odd sizes.
     # The values are not negative, so zeros add nothing.
-    pads = tuple((0, max(1 - side % 2, 3 - side)) for side in x.shape[1:3])
+    pads = tuple((0, max(1 - size % 2, 3 - size)) for size in x.shape[1:3])
     if pads != ((0, 0), (0, 0)):
         x = keras.layers.ZeroPadding2D(pads, name=f"{name}_pad")(x)
     return keras.layers.MaxPooling2D(3, 2, name=name)(x)

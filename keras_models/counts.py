@@ -1,7 +1,7 @@
 """Parameters and multiply-adds of each layer, counted as the papers do.
 
-Multiply-adds are those of convolutions and fully connected layers, at batch 1; parameters are the
-trainable ones, so that a batch norm's moving statistics are left out.
+Multiply-adds are those of convolutions and fully connected layers at batch 1.  Parameters are the
+trainable ones: a batch norm's moving statistics do not count.
 """
 
 import math
@@ -21,12 +21,12 @@ class LayerCount:
     output_shape: tuple[int, ...]
     params: int
     multiply_adds: int
-    operator: str  # its kind, and what tells convolutions apart: "Conv2D 3x3 grouped"
+    operator: str  # kind, and for convolutions kernel and grouping: "Conv2D 3x3 grouped"
 
 
 @dataclass(frozen=True)
 class StageCount:
-    """One row of the paper's table: its units, and the layers of all of them together."""
+    """One row of the paper's table: its units, and the sums of their layers."""
 
     name: str
     output_shape: tuple[int, ...]
@@ -38,7 +38,7 @@ class StageCount:
 
 @dataclass(frozen=True)
 class OperatorCount:
-    """All layers of one operator together."""
+    """The sums of all layers of one operator."""
 
     name: str
     layers: int
@@ -62,17 +62,17 @@ def count(model: keras.Model) -> list[LayerCount]:
 
 
 def total(counts: Iterable[LayerCount | StageCount]) -> tuple[int, int]:
-    """Parameters and multiply-adds of all together."""
+    """The sums of parameters and of multiply-adds."""
     pairs = [(c.params, c.multiply_adds) for c in counts]
     return sum(params for params, _ in pairs), sum(madds for _, madds in pairs)
 
 
 def by_stage(counts: Iterable[LayerCount]) -> list[StageCount]:
-    """Adds up the rows of the paper's table.
+    """Groups the layers by the rows of the paper's table.
 
-    A layer's name begins with its row, which is a numbered word and maybe its unit, as in
-    conv1_bn, unit13_pointwise and stage2_unit1_expand; any other name is a row of its own, as
-    max_pool and classifier.
+    A layer's name begins with its row, a numbered word, and its unit if the row has several:
+    conv1_bn, unit13_pointwise, stage2_unit1_expand.  Any other name is a row of its own: max_pool,
+    classifier.
     """
     rows: dict[str, list[LayerCount]] = {}
     for c in counts:
@@ -90,7 +90,7 @@ def by_stage(counts: Iterable[LayerCount]) -> list[StageCount]:
 
 
 def by_operator(counts: Iterable[LayerCount]) -> list[OperatorCount]:
-    """Adds up the layers of each operator, those with the most multiply-adds first."""
+    """Groups the layers by operator, the most multiply-adds first."""
     operators: dict[str, list[LayerCount]] = {}
     for c in counts:
         operators.setdefault(c.operator, []).append(c)

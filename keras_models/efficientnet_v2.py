@@ -6,15 +6,11 @@ from dataclasses import dataclass
 import tf_keras as keras
 
 from keras_models.layers import (
-    PADDINGS,
+    Blocks,
     Tensor,
-    activate,
-    batch_norm,
     check_option,
     check_rate,
     check_width,
-    conv,
-    depthwise_conv,
     image_input,
     squeeze_excite,
     stochastic_depth,
@@ -35,23 +31,14 @@ class Stage:
 
 @dataclass(frozen=True)
 class Variant:
-    """A network; the paper prints only S, the others are in the released code.
+    """A network; the paper prints only S, the others are in the released code."""
 
-    Attributes:
-      conv1: channels of the first convolution.
-      stages: the rows between conv1 and conv2.
-      resolution: height and width that it is evaluated at.
-      dropout: rate in front of the classifier.
-      width: width coefficient; scales all channels, those of conv2 too.
-      depth: depth coefficient; scales the repeats.
-    """
-
-    conv1: int
-    stages: tuple[Stage, ...]
-    resolution: int
-    dropout: float
-    width: float = 1.0
-    depth: float = 1.0
+    conv1: int  # channels of the first convolution
+    stages: tuple[Stage, ...]  # the rows between conv1 and conv2
+    resolution: int  # height and width at evaluation
+    dropout: float  # rate in front of the classifier
+    width: float = 1.0  # width coefficient; scales all channels, those of conv2 too
+    depth: float = 1.0  # depth coefficient; scales the repeats
 
 
 _S = (
@@ -129,18 +116,18 @@ def efficientnet_v2(
       variant: one of VARIANTS.
       width: width coefficient; None is the variant's own.
       depth: depth coefficient; None is the variant's own.
-      input_shape: (height, width, 3), each at least 32; None is what the variant is evaluated at.
+      input_shape: (height, width, 3), each at least 32; None is the variant's resolution.
       num_classes: length of the logits.
       dropout: rate in front of the classifier while training; None is the variant's own.
-      stochastic_depth: rate at which units are skipped while training; it grows from 0 at the
-        first unit to this behind the last.
+      stochastic_depth: rate at which units are skipped while training; it grows linearly from 0 at
+        the first unit.
       padding: one of layers.PADDINGS; weights from PyTorch need "symmetric".
       bn_epsilon: of the batch norms.
-      allow_any_width: coefficients that the variant does not have.
+      allow_any_width: other coefficients than the variant's own.
 
     Raises:
-      InputError: unknown variant, coefficient or padding, no rate, or a resolution below the total
-        stride.
+      InputError: unknown variant, coefficient or padding, a rate outside [0, 1), or a resolution
+        below the total stride.
     """
     check_option("variant", variant, VARIANTS)
     own = VARIANTS[variant]
@@ -151,11 +138,11 @@ def efficientnet_v2(
     _check_depth(depth, own.depth, allow_any_width=allow_any_width)
     check_rate("dropout", dropout)
     check_rate("stochastic_depth", stochastic_depth)
-    check_option("padding", padding, PADDINGS)
+    blocks = Blocks(padding, epsilon=bn_epsilon, momentum=0.99)
 
     inputs = x = image_input(input_shape or (own.resolution, own.resolution, 3), total_stride=32)
-    x = conv(x, _round(own.conv1 * width), kernel=3, strides=2, padding=padding, name="conv1")
-    x = _batch_norm_swish(x, epsilon=bn_epsilon, name="conv1")
+    conv1 = _round(own.conv1 * width)
+    x = blocks.conv_bn(x, conv1, kernel=3, strides=2, activation="swish", name="conv1")
     units = [
         (f"stage{i}_unit{unit}", stage, stage.strides if unit == 1 else 1)
         for i, stage in enumerate(own.stages, start=1)
@@ -168,12 +155,10 @@ def efficientnet_v2(
             stage=stage,
             strides=strides,
             drop_rate=stochastic_depth * index / len(units),
-            padding=padding,
-            epsilon=bn_epsilon,
+            blocks=blocks,
             name=name,
         )
-    x = conv(x, _round(CONV2_CHANNELS * width), name="conv2")
-    x = _batch_norm_swish(x, epsilon=bn_epsilon, name="conv2")
+    x = blocks.conv_bn(x, _round(CONV2_CHANNELS * width), activation="swish", name="conv2")
     x = keras.layers.GlobalAveragePooling2D(name="global_pool")(x)
     x = keras.layers.Dropout(dropout, name="dropout")(x)
     x = keras.layers.Dense(num_classes, name="classifier")(x)
@@ -187,20 +172,12 @@ def _unit(
     stage: Stage,
     strides: int,
     drop_rate: float,
-    padding: str,
-    epsilon: float,
+    blocks: Blocks,
     name: str,
 ) -> Tensor:
     branch = _fused_mbconv if stage.fused else _mbconv
-    x = branch(
-        inputs,
-        channels,
-        expansion=stage.expansion,
-        strides=strides,
-        padding=padding,
-        epsilon=epsilon,
-        name=name,
-    )
+    expanded = stage.expansion * inputs.shape[-1]
+    x = branch(inputs, expanded, channels, strides=strides, blocks=blocks, name=name)
     if strides == 1 and inputs.shape[-1] == channels:
         x = stochastic_depth(x, drop_rate, name=name)
         x = keras.layers.Add(name=f"{name}_add")([inputs, x])
@@ -208,58 +185,36 @@ def _unit(
 
 
 def _mbconv(
-    inputs: Tensor,
-    channels: int,
-    *,
-    expansion: int,
-    strides: int,
-    padding: str,
-    epsilon: float,
-    name: str,
+    inputs: Tensor, expanded: int, channels: int, *, strides: int, blocks: Blocks, name: str
 ) -> Tensor:
     """Figure 2, left; squeeze-excite is reduced from the channels before the expansion."""
-    x = conv(inputs, expansion * inputs.shape[-1], name=f"{name}_expand")
-    x = _batch_norm_swish(x, epsilon=epsilon, name=f"{name}_expand")
-    x = depthwise_conv(x, strides=strides, padding=padding, name=f"{name}_depthwise")
-    x = _batch_norm_swish(x, epsilon=epsilon, name=f"{name}_depthwise")
+    x = blocks.conv_bn(inputs, expanded, activation="swish", name=f"{name}_expand")
+    x = blocks.depthwise_bn(x, strides=strides, activation="swish", name=f"{name}_depthwise")
     x = squeeze_excite(x, inputs.shape[-1] // 4, activation="swish", name=name)
-    x = conv(x, channels, name=f"{name}_project")
-    return _batch_norm(x, epsilon=epsilon, name=f"{name}_project")
+    return blocks.conv_bn(x, channels, name=f"{name}_project")
 
 
 def _fused_mbconv(
-    inputs: Tensor,
-    channels: int,
-    *,
-    expansion: int,
-    strides: int,
-    padding: str,
-    epsilon: float,
-    name: str,
+    inputs: Tensor, expanded: int, channels: int, *, strides: int, blocks: Blocks, name: str
 ) -> Tensor:
     """Figure 2, right; without expansion a single convolution, and activated."""
-    if expansion == 1:
-        x = conv(
-            inputs, channels, kernel=3, strides=strides, padding=padding, name=f"{name}_project"
+    if expanded == inputs.shape[-1]:
+        return blocks.conv_bn(
+            inputs,
+            channels,
+            kernel=3,
+            strides=strides,
+            activation="swish",
+            name=f"{name}_project",
         )
-        return _batch_norm_swish(x, epsilon=epsilon, name=f"{name}_project")
-    expanded = expansion * inputs.shape[-1]
-    x = conv(inputs, expanded, kernel=3, strides=strides, padding=padding, name=f"{name}_expand")
-    x = _batch_norm_swish(x, epsilon=epsilon, name=f"{name}_expand")
-    x = conv(x, channels, name=f"{name}_project")
-    return _batch_norm(x, epsilon=epsilon, name=f"{name}_project")
-
-
-def _batch_norm_swish(x: Tensor, *, epsilon: float, name: str) -> Tensor:
-    return activate(_batch_norm(x, epsilon=epsilon, name=name), "swish", name=name)
-
-
-def _batch_norm(x: Tensor, *, epsilon: float, name: str) -> Tensor:
-    return batch_norm(x, epsilon=epsilon, momentum=0.99, name=name)
+    x = blocks.conv_bn(
+        inputs, expanded, kernel=3, strides=strides, activation="swish", name=f"{name}_expand"
+    )
+    return blocks.conv_bn(x, channels, name=f"{name}_project")
 
 
 def _round(channels: float) -> int:
-    # Without the rule of 90 %, unlike MobileNet V2: B3's 19.2 channels become 16.
+    # Without MobileNet V2's rule of 90 %: B3's 19.2 channels become 16.
     return max(8, int(channels + 4) // 8 * 8)
 
 

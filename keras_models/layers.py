@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from typing import Any
 
 import tf_keras as keras
@@ -15,7 +16,7 @@ Tensor = Any  # Keras has no types
 class ChannelShuffle(keras.layers.Layer):
     """Spreads the channels of each group over all groups (ShuffleNet V1, Figure 1c).
 
-    Channels seen as (groups, c / groups) become (c / groups, groups).  Shuffling by g and then by
+    Reshapes the channels to (groups, c / groups) and transposes them.  Shuffling by g and then by
     c / g is the identity.
     """
 
@@ -24,7 +25,7 @@ class ChannelShuffle(keras.layers.Layer):
         self.groups = groups
 
     def build(self, input_shape: Any) -> None:
-        """Refuses channels that do not divide into the groups."""
+        """Raises InputError if the groups do not divide the channels."""
         if input_shape[-1] % self.groups:
             raise InputError(f"{input_shape[-1]} channels do not divide into {self.groups} groups.")
         super().build(input_shape)
@@ -51,7 +52,7 @@ class ChannelSlice(keras.layers.Layer):
         self.stop = stop
 
     def call(self, x: Tensor) -> Tensor:
-        """Keeps all but the channels' number."""
+        """Changes the number of channels alone."""
         return x[..., self.start : self.stop]
 
     def get_config(self) -> dict[str, Any]:
@@ -100,7 +101,7 @@ def conv(
     name: str,
 ) -> Tensor:
     """Convolution, by default without bias: a batch norm follows."""
-    x, mode = pad(x, kernel=kernel, strides=strides, padding=padding, name=name)
+    x, mode = _pad(x, kernel=kernel, strides=strides, padding=padding, name=name)
     return keras.layers.Conv2D(
         filters,
         kernel,
@@ -117,7 +118,7 @@ def depthwise_conv(
     x: Tensor, *, kernel: int = 3, strides: int = 1, padding: str = "same", name: str
 ) -> Tensor:
     """Depthwise convolution without bias: a batch norm follows."""
-    x, mode = pad(x, kernel=kernel, strides=strides, padding=padding, name=name)
+    x, mode = _pad(x, kernel=kernel, strides=strides, padding=padding, name=name)
     return keras.layers.DepthwiseConv2D(
         kernel,
         strides,
@@ -130,39 +131,41 @@ def depthwise_conv(
 
 def max_pool(x: Tensor, *, padding: str = "same", name: str) -> Tensor:
     """3x3 max pooling at stride 2 of values that are not negative."""
-    x, mode = pad(x, kernel=3, strides=2, padding=padding, name=name)
+    x, mode = _pad(x, kernel=3, strides=2, padding=padding, name=name)
     return keras.layers.MaxPooling2D(3, 2, padding=mode, name=name)(x)
 
 
 def average_pool(x: Tensor, *, padding: str = "same", name: str) -> Tensor:
     """3x3 average pooling at stride 2; zeros beyond the border count, as in Caffe and PyTorch."""
-    height, width = x.shape[1:3]
-    pads = tuple(_pads(side, kernel=3, strides=2, padding=padding) for side in (height, width))
-    x = keras.layers.ZeroPadding2D(pads, name=f"{name}_pad")(x)
+    x = _zero_padding(x, kernel=3, strides=2, padding=padding, name=name)
     return keras.layers.AveragePooling2D(3, 2, name=name)(x)
 
 
-def pad(x: Tensor, *, kernel: int, strides: int, padding: str, name: str) -> tuple[Tensor, str]:
-    """Pads for a window of `kernel` where Keras cannot; returns what padding is left to Keras.
+def _pad(x: Tensor, *, kernel: int, strides: int, padding: str, name: str) -> tuple[Tensor, str]:
+    """Adds explicit zeros where Keras cannot pad; returns the padding mode left to Keras.
 
-    Only strides tell the three apart.  "same" is TensorFlow's: an even size gets its odd zero at
-    the bottom and right.  "symmetric" is PyTorch's: kernel // 2 on all sides.  "bottom_right" is
-    that of Keras' own MobileNet: like "same", but for odd sizes too.
+    The three differ only at strides above 1.  "same" is TensorFlow's: an even resolution gets its
+    odd zero at the bottom and right.  "symmetric" is PyTorch's: kernel // 2 on all sides.
+    "bottom_right" is that of Keras' own MobileNet: like "same", but at odd resolutions too.
     """
     if strides == 1 or padding == "same":
         return x, "same"
+    return _zero_padding(x, kernel=kernel, strides=strides, padding=padding, name=name), "valid"
+
+
+def _zero_padding(x: Tensor, *, kernel: int, strides: int, padding: str, name: str) -> Tensor:
     pads = tuple(
-        _pads(side, kernel=kernel, strides=strides, padding=padding) for side in x.shape[1:3]
+        _pads(size, kernel=kernel, strides=strides, padding=padding) for size in x.shape[1:3]
     )
-    return keras.layers.ZeroPadding2D(pads, name=f"{name}_pad")(x), "valid"
+    return keras.layers.ZeroPadding2D(pads, name=f"{name}_pad")(x)
 
 
-def _pads(side: int, *, kernel: int, strides: int, padding: str) -> tuple[int, int]:
+def _pads(size: int, *, kernel: int, strides: int, padding: str) -> tuple[int, int]:
     if padding == "symmetric":
         return kernel // 2, kernel // 2
     if padding == "bottom_right":
         return 0, kernel - strides
-    total = max((math.ceil(side / strides) - 1) * strides + kernel - side, 0)
+    total = max((math.ceil(size / strides) - 1) * strides + kernel - size, 0)
     return total // 2, total - total // 2
 
 
@@ -176,10 +179,74 @@ def activate(x: Tensor, activation: str, *, name: str) -> Tensor:
     return ACTIVATIONS[activation](name)(x)
 
 
+@dataclass(frozen=True)
+class Blocks:
+    """The blocks of one network, with the settings that all of them share.
+
+    Padding and epsilon depend on the origin of trained weights.  The builder applies them: a
+    rewrite of the finished model would build every layer twice.
+
+    Attributes:
+      padding: one of PADDINGS, for layers with strides.
+      epsilon: of the batch norms.
+      momentum: of the batch norms.
+    """
+
+    padding: str = "same"
+    epsilon: float = 1e-5
+    momentum: float = 0.9
+
+    def __post_init__(self) -> None:
+        check_option("padding", self.padding, PADDINGS)
+
+    def conv_bn(
+        self,
+        x: Tensor,
+        filters: int,
+        *,
+        kernel: int = 1,
+        strides: int = 1,
+        groups: int = 1,
+        activation: str | None = None,
+        name: str,
+    ) -> Tensor:
+        """Convolution, batch norm, and one of ACTIVATIONS or none."""
+        x = conv(
+            x,
+            filters,
+            kernel=kernel,
+            strides=strides,
+            groups=groups,
+            padding=self.padding,
+            name=name,
+        )
+        return self._batch_norm(x, activation, name)
+
+    def depthwise_bn(
+        self,
+        x: Tensor,
+        *,
+        kernel: int = 3,
+        strides: int = 1,
+        activation: str | None = None,
+        name: str,
+    ) -> Tensor:
+        """Depthwise convolution, batch norm, and one of ACTIVATIONS or none."""
+        x = depthwise_conv(x, kernel=kernel, strides=strides, padding=self.padding, name=name)
+        return self._batch_norm(x, activation, name)
+
+    def _batch_norm(self, x: Tensor, activation: str | None, name: str) -> Tensor:
+        x = batch_norm(x, epsilon=self.epsilon, momentum=self.momentum, name=name)
+        return activate(x, activation, name=name) if activation else x
+
+
 def squeeze_excite(
     x: Tensor, reduced: int, *, activation: str = "relu", gate: str = "sigmoid", name: str
 ) -> Tensor:
-    """Scales each channel by a gate that sees all of them (arXiv:1709.01507), `reduced` between."""
+    """Scales each channel by a gate computed from all of them (arXiv:1709.01507).
+
+    `reduced` is the number of channels between its two convolutions.
+    """
     channels = x.shape[-1]
     s = keras.layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}_se_pool")(x)
     s = conv(s, reduced, use_bias=True, name=f"{name}_se_reduce")
@@ -190,7 +257,7 @@ def squeeze_excite(
 
 
 def stochastic_depth(x: Tensor, rate: float, *, name: str) -> Tensor:
-    """In training drops a residual branch of an example with probability `rate`, 1603.09382."""
+    """While training, drops the branch of an example with probability `rate` (arXiv:1603.09382)."""
     if rate == 0:
         return x
     return keras.layers.Dropout(rate, noise_shape=(None, 1, 1, 1), name=f"{name}_drop")(x)
@@ -205,7 +272,7 @@ def channel_split(x: Tensor, *, name: str) -> tuple[Tensor, Tensor]:
 
 
 def image_input(input_shape: tuple[int, int, int], *, total_stride: int) -> Tensor:
-    """The network's input; raises InputError where the strides would leave nothing of an image."""
+    """The network's input; raises InputError for a resolution below the total stride."""
     smallest = min(input_shape[:2])
     if smallest < total_stride:
         raise InputError(
@@ -216,7 +283,7 @@ def image_input(input_shape: tuple[int, int, int], *, total_stride: int) -> Tens
 
 
 def check_width(width: float, known: Collection[float], *, allow_any_width: bool) -> None:
-    """Raises InputError for a width multiplier that the paper does not have."""
+    """Raises InputError for a width multiplier that is not in the paper."""
     if allow_any_width and not 0 < width < math.inf:
         raise InputError(f"Expected a width multiplier above 0, got {width}.")
     if not allow_any_width and width not in known:
@@ -227,7 +294,7 @@ def check_width(width: float, known: Collection[float], *, allow_any_width: bool
 
 
 def check_option(name: str, value: object, known: Collection[object]) -> None:
-    """Raises InputError for a value that an option of a network does not have."""
+    """Raises InputError for a value that is not one of the `known` ones."""
     if value not in known:
         *others, last = map(str, known)
         expected = f"{', '.join(others)} or {last}" if others else last
@@ -235,7 +302,7 @@ def check_option(name: str, value: object, known: Collection[object]) -> None:
 
 
 def check_rate(name: str, rate: float) -> None:
-    """Raises InputError for what is no rate of dropout."""
+    """Raises InputError for a rate that dropout cannot have."""
     if not 0 <= rate < 1:
         raise InputError(f"Expected {name} to be at least 0 and below 1, got {rate}.")
 

@@ -1,18 +1,10 @@
 """MobileNet V1, https://arxiv.org/abs/1704.04861.  Layers: Table 1; multipliers: Tables 6, 7."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import tf_keras as keras
 
-from keras_models.layers import (
-    PADDINGS,
-    Tensor,
-    check_option,
-    check_width,
-    conv,
-    depthwise_conv,
-    image_input,
-)
+from keras_models.layers import Blocks, check_option, check_width, image_input
 
 
 @dataclass(frozen=True)
@@ -52,9 +44,8 @@ def mobilenet_v1(
 
     Args:
       width: width multiplier alpha of Table 6; scales the channels of every layer.
-      input_shape: (height, width, 3), at least 32 pixels a side; 8 with the CIFAR stem.  The
-        paper's resolution multiplier rho stands in it: 224, 192, 160, 128 are rho = 1, 6/7, 5/7,
-        4/7 (Table 7).
+      input_shape: (height, width, 3), each at least 32; 8 with the CIFAR stem.  It includes the
+        paper's resolution multiplier rho: 224, 192, 160, 128 are rho = 1, 6/7, 5/7, 4/7 (Table 7).
       num_classes: length of the logits.
       stem: "imagenet" (Table 1) or "cifar" (for 32x32: the first two strides of 2 are 1).
       padding: one of layers.PADDINGS; Keras' own weights need "bottom_right" at odd resolutions,
@@ -65,35 +56,32 @@ def mobilenet_v1(
       InputError: unknown width, stem or padding; a resolution below the total stride.
     """
     check_width(width, WIDTHS, allow_any_width=allow_any_width)
-    check_option("padding", padding, PADDINGS)
     check_option("stem", stem, STEMS)
     cifar = stem == "cifar"
+    blocks = Blocks(padding, epsilon=1e-3, momentum=0.99)
+    conv1_blocks = blocks if padding == "symmetric" else replace(blocks, padding="same")  # Keras'
     inputs = x = image_input(input_shape, total_stride=STEMS[stem])
-    x = conv(
+    # ReLU6 is from the released code, not from the paper; weights trained with it need it.
+    x = conv1_blocks.conv_bn(
         x,
         _scaled(CONV1_CHANNELS, width),
         kernel=3,
         strides=1 if cifar else 2,
-        padding="same" if padding == "bottom_right" else padding,  # as Keras does it
+        activation="relu6",
         name="conv1",
     )
-    x = _batch_norm_relu6(x, name="conv1")
     for i, unit in enumerate(UNITS, start=1):
-        name = f"unit{i}_depthwise"
-        strides = 1 if cifar and i == 2 else unit.strides
-        x = depthwise_conv(x, strides=strides, padding=padding, name=name)
-        x = _batch_norm_relu6(x, name=name)
-        x = conv(x, _scaled(unit.channels, width), name=f"unit{i}_pointwise")
-        x = _batch_norm_relu6(x, name=f"unit{i}_pointwise")
+        x = blocks.depthwise_bn(
+            x,
+            strides=1 if cifar and i == 2 else unit.strides,
+            activation="relu6",
+            name=f"unit{i}_depthwise",
+        )
+        channels = _scaled(unit.channels, width)
+        x = blocks.conv_bn(x, channels, activation="relu6", name=f"unit{i}_pointwise")
     x = keras.layers.GlobalAveragePooling2D(name="global_pool")(x)
     x = keras.layers.Dense(num_classes, name="classifier")(x)
     return keras.Model(inputs, x, name="mobilenet_v1")
-
-
-def _batch_norm_relu6(x: Tensor, *, name: str) -> Tensor:
-    # ReLU6 stands in the released code, not in the paper; weights trained with it need it.
-    x = keras.layers.BatchNormalization(epsilon=1e-3, momentum=0.99, name=f"{name}_bn")(x)
-    return keras.layers.ReLU(6.0, name=f"{name}_relu")(x)
 
 
 def _scaled(channels: int, width: float) -> int:

@@ -5,15 +5,10 @@ from dataclasses import dataclass
 import tf_keras as keras
 
 from keras_models.layers import (
-    PADDINGS,
+    Blocks,
     Tensor,
-    activate,
-    batch_norm,
-    check_option,
     check_rate,
     check_width,
-    conv,
-    depthwise_conv,
     image_input,
     round_channels,
 )
@@ -66,15 +61,15 @@ def mobilenet_v2(
       allow_any_width: other widths, rounded to multiples of 8 channels.
 
     Raises:
-      InputError: unknown width or padding, no rate, or a resolution below the total stride.
+      InputError: unknown width or padding, a rate outside [0, 1), or a resolution below the
+        total stride.
     """
     check_width(width, WIDTHS, allow_any_width=allow_any_width)
     check_rate("dropout", dropout)
-    check_option("padding", padding, PADDINGS)
+    blocks = Blocks(padding, epsilon=bn_epsilon, momentum=0.99)
     inputs = x = image_input(input_shape, total_stride=32)
     conv1 = round_channels(CONV1_CHANNELS * width)
-    x = conv(x, conv1, kernel=3, strides=2, padding=padding, name="conv1")
-    x = _batch_norm_relu6(x, epsilon=bn_epsilon, name="conv1")
+    x = blocks.conv_bn(x, conv1, kernel=3, strides=2, activation="relu6", name="conv1")
     for i, stage in enumerate(STAGES, start=1):
         for unit in range(1, stage.repeats + 1):
             x = _inverted_residual(
@@ -82,12 +77,11 @@ def mobilenet_v2(
                 round_channels(stage.channels * width),
                 expansion=stage.expansion,
                 strides=stage.strides if unit == 1 else 1,
-                padding=padding,
-                epsilon=bn_epsilon,
+                blocks=blocks,
                 name=f"stage{i}_unit{unit}",
             )
-    x = conv(x, round_channels(CONV2_CHANNELS * max(width, 1.0)), name="conv2")
-    x = _batch_norm_relu6(x, epsilon=bn_epsilon, name="conv2")
+    conv2 = round_channels(CONV2_CHANNELS * max(width, 1.0))
+    x = blocks.conv_bn(x, conv2, activation="relu6", name="conv2")
     x = keras.layers.GlobalAveragePooling2D(name="global_pool")(x)
     x = keras.layers.Dropout(dropout, name="dropout")(x)
     x = keras.layers.Dense(num_classes, name="classifier")(x)
@@ -95,32 +89,15 @@ def mobilenet_v2(
 
 
 def _inverted_residual(
-    inputs: Tensor,
-    channels: int,
-    *,
-    expansion: int,
-    strides: int,
-    padding: str,
-    epsilon: float,
-    name: str,
+    inputs: Tensor, channels: int, *, expansion: int, strides: int, blocks: Blocks, name: str
 ) -> Tensor:
     """Table 1; the last convolution is linear."""
     x = inputs
     if expansion != 1:
-        x = conv(x, expansion * inputs.shape[-1], name=f"{name}_expand")
-        x = _batch_norm_relu6(x, epsilon=epsilon, name=f"{name}_expand")
-    x = depthwise_conv(x, strides=strides, padding=padding, name=f"{name}_depthwise")
-    x = _batch_norm_relu6(x, epsilon=epsilon, name=f"{name}_depthwise")
-    x = conv(x, channels, name=f"{name}_project")
-    x = _batch_norm(x, epsilon=epsilon, name=f"{name}_project")
+        expanded = expansion * inputs.shape[-1]
+        x = blocks.conv_bn(x, expanded, activation="relu6", name=f"{name}_expand")
+    x = blocks.depthwise_bn(x, strides=strides, activation="relu6", name=f"{name}_depthwise")
+    x = blocks.conv_bn(x, channels, name=f"{name}_project")
     if strides == 1 and inputs.shape[-1] == channels:
         x = keras.layers.Add(name=f"{name}_add")([inputs, x])
     return x
-
-
-def _batch_norm_relu6(x: Tensor, *, epsilon: float, name: str) -> Tensor:
-    return activate(_batch_norm(x, epsilon=epsilon, name=name), "relu6", name=name)
-
-
-def _batch_norm(x: Tensor, *, epsilon: float, name: str) -> Tensor:
-    return batch_norm(x, epsilon=epsilon, momentum=0.99, name=name)

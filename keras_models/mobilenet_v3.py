@@ -5,15 +5,12 @@ from dataclasses import dataclass
 import tf_keras as keras
 
 from keras_models.layers import (
-    PADDINGS,
+    Blocks,
     Tensor,
     activate,
-    batch_norm,
     check_option,
     check_rate,
     check_width,
-    conv,
-    depthwise_conv,
     image_input,
     round_channels,
     squeeze_excite,
@@ -65,8 +62,8 @@ UNITS = {
         Unit(5, 576, 96, True, "hard_swish", 1),
     ),
 }
-# At any width: so the paper's 1.25 has its 7.5 M parameters.  Keras widens it above 1, torchvision
-# scales it always, and conv1 never changes in Keras; all agree at 1.0, and Keras at 0.75 too.
+# The same at any width: so the paper's 1.25 has its 7.5 M parameters.  Keras widens fc1 above 1 and
+# never scales conv1, torchvision always scales fc1; all agree at 1.0, and Keras at 0.75 too.
 FC1_CHANNELS = {"large": 1280, "small": 1024}
 WIDTHS = (0.35, 0.5, 0.75, 1.0, 1.25)  # Figure 4; weights of 0.75 and 1.0 are released
 
@@ -88,8 +85,8 @@ def mobilenet_v3(
     Args:
       variant: "large" (Table 1) or "small" (Table 2).
       width: width multiplier; scales the channels of all layers but fc1.
-      minimalistic: no squeeze-excite, no hard-swish and no 5x5 kernels, as the authors released it
-        for processors without fast ones; not in the paper.
+      minimalistic: no squeeze-excite, hard-swish and 5x5 kernels, for processors that are slow at
+        them; released by the authors, not in the paper.
       input_shape: (height, width, 3), each at least 32.
       num_classes: length of the logits.
       dropout: rate in front of the classifier while training.
@@ -98,18 +95,17 @@ def mobilenet_v3(
       allow_any_width: other widths, rounded to multiples of 8 channels.
 
     Raises:
-      InputError: unknown variant, width or padding, no rate, or a resolution below the total
-        stride.
+      InputError: unknown variant, width or padding, a rate outside [0, 1), or a resolution
+        below the total stride.
     """
     check_option("variant", variant, UNITS)
     check_width(width, WIDTHS, allow_any_width=allow_any_width)
     check_rate("dropout", dropout)
-    check_option("padding", padding, PADDINGS)
+    blocks = Blocks(padding, epsilon=bn_epsilon, momentum=0.99)
     last = "relu" if minimalistic else "hard_swish"
     inputs = x = image_input(input_shape, total_stride=32)
     conv1 = round_channels(CONV1_CHANNELS * width)
-    x = conv(x, conv1, kernel=3, strides=2, padding=padding, name="conv1")
-    x = _batch_norm_act(x, last, epsilon=bn_epsilon, name="conv1")
+    x = blocks.conv_bn(x, conv1, kernel=3, strides=2, activation=last, name="conv1")
     table_channels = CONV1_CHANNELS
     for i, unit in enumerate(UNITS[variant], start=1):
         x = _inverted_residual(
@@ -122,13 +118,11 @@ def mobilenet_v3(
                 activation="relu" if minimalistic else unit.activation,
                 strides=unit.strides,
             ),
-            padding=padding,
-            epsilon=bn_epsilon,
+            blocks=blocks,
             name=f"unit{i}",
         )
         table_channels = unit.channels
-    x = conv(x, round_channels(6 * x.shape[-1]), name="conv2")
-    x = _batch_norm_act(x, last, epsilon=bn_epsilon, name="conv2")
+    x = blocks.conv_bn(x, round_channels(6 * x.shape[-1]), activation=last, name="conv2")
     x = keras.layers.GlobalAveragePooling2D(name="global_pool")(x)
     x = keras.layers.Dense(FC1_CHANNELS[variant], name="fc1")(x)
     x = activate(x, last, name="fc1")
@@ -137,28 +131,22 @@ def mobilenet_v3(
     return keras.Model(inputs, x, name=f"mobilenet_v3_{variant}")
 
 
-def _inverted_residual(
-    inputs: Tensor, unit: Unit, *, padding: str, epsilon: float, name: str
-) -> Tensor:
-    """Figure 4: squeeze-excite sees what the depthwise convolution made, activated."""
+def _inverted_residual(inputs: Tensor, unit: Unit, *, blocks: Blocks, name: str) -> Tensor:
+    """Figure 4: squeeze-excite follows the activation of the depthwise convolution."""
     x = inputs
     if unit.expanded != inputs.shape[-1]:
-        x = conv(x, unit.expanded, name=f"{name}_expand")
-        x = _batch_norm_act(x, unit.activation, epsilon=epsilon, name=f"{name}_expand")
-    x = depthwise_conv(
-        x, kernel=unit.kernel, strides=unit.strides, padding=padding, name=f"{name}_depthwise"
+        x = blocks.conv_bn(x, unit.expanded, activation=unit.activation, name=f"{name}_expand")
+    x = blocks.depthwise_bn(
+        x,
+        kernel=unit.kernel,
+        strides=unit.strides,
+        activation=unit.activation,
+        name=f"{name}_depthwise",
     )
-    x = _batch_norm_act(x, unit.activation, epsilon=epsilon, name=f"{name}_depthwise")
     if unit.squeeze_excite:
         reduced = round_channels(unit.expanded / 4)
         x = squeeze_excite(x, reduced, gate="hard_sigmoid", name=name)
-    x = conv(x, unit.channels, name=f"{name}_project")
-    x = batch_norm(x, epsilon=epsilon, momentum=0.99, name=f"{name}_project")
+    x = blocks.conv_bn(x, unit.channels, name=f"{name}_project")
     if unit.strides == 1 and inputs.shape[-1] == unit.channels:
         x = keras.layers.Add(name=f"{name}_add")([inputs, x])
     return x
-
-
-def _batch_norm_act(x: Tensor, activation: str, *, epsilon: float, name: str) -> Tensor:
-    x = batch_norm(x, epsilon=epsilon, momentum=0.99, name=name)
-    return activate(x, activation, name=name)

@@ -1,18 +1,17 @@
 """ShuffleNet V1, https://arxiv.org/abs/1707.01083.  Channels: Table 1; units: Figure 2(b), 2(c)."""
 
+from dataclasses import dataclass
+
 import tf_keras as keras
 
 from keras_models.layers import (
-    PADDINGS,
+    Blocks,
     ChannelShuffle,
     Tensor,
     activate,
     average_pool,
-    batch_norm,
     check_option,
     check_width,
-    conv,
-    depthwise_conv,
     image_input,
     max_pool,
     squeeze_excite,
@@ -20,9 +19,9 @@ from keras_models.layers import (
 
 REPEATS = (4, 8, 4)  # units in stages 2, 3 and 4, the first one of each included
 CHANNELS = {1: 144, 2: 200, 3: 240, 4: 272, 8: 384}  # groups: stage 2 at 1x; each stage doubles
-# The paper gives conv1 of 1x only; with these its complexities come out, as in the released code.
+# The paper gives conv1 of 1x only; these meet its complexities and are those of the released code.
 CONV1 = {0.25: 12, 0.5: 12, 1.0: 24, 1.5: 24, 2.0: 48}  # width: channels
-CONV1_OF_8_GROUPS = {0.25: 8, 0.5: 8}  # 12 would leave unit 1 channels that 8 do not divide
+CONV1_OF_8_GROUPS = {0.25: 8, 0.5: 8}  # 8 would not divide what unit 1 adds to 12 channels
 CONV1_RELEASED = {(0.5, 8): 16}  # (width, groups), where the released code has others
 CONV1_CIFAR = 24  # at any width: the counts of chenhang98/shuffleNet-cifar10
 REDUCTION = 16  # of squeeze-and-excite: Section 4.3 cites arXiv:1709.01507 and says no more
@@ -48,55 +47,60 @@ def shufflenet_v1(
     Args:
       width: scale factor s of Table 2.
       groups: groups of the pointwise convolutions: 1, 2, 3, 4 or 8 (Table 1).
-      input_shape: (height, width, 3), at least 32 pixels a side; 4 with the CIFAR stem.
+      input_shape: (height, width, 3), each at least 32; 4 with the CIFAR stem.
       num_classes: length of the logits.
       stem: "imagenet" (stride 2 and max pooling, Table 1) or "cifar" (for 32x32: conv1 and stage 2
         keep the resolution, no max pooling).
-      variant: "paper", or "megvii" for the authors' released weights: it shuffles behind the
-        depthwise convolution instead of before it and in the inverse order, its stride-2 units
-        have their ReLU before the concat, and its classifier has no bias.  Weights of one give
-        wrong answers in the other.
-      shuffle: without, the groups never meet (the ablation of Table 3).
-      squeeze_excite: ends each unit's branch in a squeeze-and-excite module (Section 4.3).
-      padding: that of strides, one of layers.PADDINGS; weights from PyTorch need "symmetric".
+      variant: "paper", or "megvii" for the authors' released weights: the inverse shuffle behind
+        the depthwise convolution, a ReLU before the concat, and a classifier without bias.
+        Weights of one variant are wrong in the other.
+      shuffle: False leaves the groups separate (the ablation of Table 3).
+      squeeze_excite: a squeeze-and-excite module at the end of each branch (Section 4.3).
+      padding: one of layers.PADDINGS; weights from PyTorch need "symmetric".
       allow_any_width: other widths, rounded so that the groups divide all channels.
 
     Raises:
-      InputError: unknown width, groups, stem, variant or padding; a resolution below the strides.
+      InputError: unknown width, groups, stem, variant or padding; a resolution below the
+        total stride.
     """
     check_width(width, CONV1, allow_any_width=allow_any_width)
     check_option("groups", groups, CHANNELS)
     check_option("stem", stem, STEMS)
     check_option("variant", variant, VARIANTS)
-    check_option("padding", padding, PADDINGS)
+    blocks = Blocks(padding)
     conv1, stage2 = _channels(width, groups, stem=stem, variant=variant)
+    options = _UnitOptions(groups, variant == "megvii", shuffle and groups > 1, squeeze_excite)
 
     inputs = x = image_input(input_shape, total_stride=STEMS[stem])
     strides = 2 if stem == "imagenet" else 1
-    x = conv(x, conv1, kernel=3, strides=strides, padding=padding, name="conv1")
-    x = activate(_batch_norm(x, name="conv1"), "relu", name="conv1")
+    x = blocks.conv_bn(x, conv1, kernel=3, strides=strides, activation="relu", name="conv1")
     if stem == "imagenet":
         x = max_pool(x, padding=padding, name="max_pool")
     for stage, repeats in enumerate(REPEATS, start=2):
-        channels = stage2 * 2 ** (stage - 2)
         for unit in range(1, repeats + 1):
             first = unit == 1
             x = _unit(
                 x,
-                channels,
+                stage2 * 2 ** (stage - 2),
                 strides=2 if first and (stage > 2 or stem == "imagenet") else 1,
-                concat=first,
                 reduce_groups=1 if first and stage == 2 else groups,  # Section 3.2: few channels
-                groups=groups,
-                variant=variant,
-                shuffle=shuffle and groups > 1,
-                with_squeeze_excite=squeeze_excite,
-                padding=padding,
+                options=options,
+                blocks=blocks,
                 name=f"stage{stage}_unit{unit}",
             )
     x = keras.layers.GlobalAveragePooling2D(name="global_pool")(x)
-    x = keras.layers.Dense(num_classes, use_bias=variant != "megvii", name="classifier")(x)
+    x = keras.layers.Dense(num_classes, use_bias=not options.megvii, name="classifier")(x)
     return keras.Model(inputs, x, name="shufflenet_v1")
+
+
+@dataclass(frozen=True)
+class _UnitOptions:
+    """The options that all units share."""
+
+    groups: int
+    megvii: bool
+    shuffle: bool
+    squeeze_excite: bool
 
 
 def _unit(
@@ -104,45 +108,37 @@ def _unit(
     channels: int,
     *,
     strides: int,
-    concat: bool,
     reduce_groups: int,
-    groups: int,
-    variant: str,
-    shuffle: bool,
-    with_squeeze_excite: bool,
-    padding: str,
+    options: _UnitOptions,
+    blocks: Blocks,
     name: str,
 ) -> Tensor:
     """Figure 2(b): adds to its input.  Figure 2(c): at a stage's start, concat instead."""
     shortcut = x
-    bottleneck = _nearest_multiple(channels / 4, groups)
-    x = conv(x, bottleneck, groups=reduce_groups, name=f"{name}_reduce")
-    x = activate(_batch_norm(x, name=f"{name}_reduce"), "relu", name=f"{name}_reduce")
-    if shuffle and variant == "paper":
-        x = ChannelShuffle(groups, name=f"{name}_shuffle")(x)
-    x = depthwise_conv(x, strides=strides, padding=padding, name=f"{name}_depthwise")
-    x = _batch_norm(x, name=f"{name}_depthwise")  # no ReLU, as in Xception
-    if shuffle and variant == "megvii":
-        x = ChannelShuffle(bottleneck // groups, name=f"{name}_shuffle")(x)
+    groups, megvii = options.groups, options.megvii
+    concat = shortcut.shape[-1] < channels
     expanded = channels - shortcut.shape[-1] if concat else channels
-    x = conv(x, expanded, groups=groups, name=f"{name}_expand")
-    x = _batch_norm(x, name=f"{name}_expand")
-    if with_squeeze_excite:
+    bottleneck = _nearest_multiple(channels / 4, groups)
+    x = blocks.conv_bn(
+        x, bottleneck, groups=reduce_groups, activation="relu", name=f"{name}_reduce"
+    )
+    if options.shuffle and not megvii:
+        x = ChannelShuffle(groups, name=f"{name}_shuffle")(x)
+    x = blocks.depthwise_bn(x, strides=strides, name=f"{name}_depthwise")  # no ReLU, as in Xception
+    if options.shuffle and megvii:
+        x = ChannelShuffle(bottleneck // groups, name=f"{name}_shuffle")(x)
+    x = blocks.conv_bn(x, expanded, groups=groups, name=f"{name}_expand")
+    if options.squeeze_excite:
         x = squeeze_excite(x, max(1, expanded // REDUCTION), name=name)
     if not concat:
         x = keras.layers.Add(name=f"{name}_add")([shortcut, x])
         return activate(x, "relu", name=name)
     if strides == 2:
-        shortcut = average_pool(shortcut, padding=padding, name=f"{name}_shortcut_pool")
-    if variant == "megvii":
+        shortcut = average_pool(shortcut, padding=blocks.padding, name=f"{name}_shortcut_pool")
+    if megvii:
         x = activate(x, "relu", name=f"{name}_expand")
-        return keras.layers.Concatenate(name=f"{name}_concat")([shortcut, x])
     x = keras.layers.Concatenate(name=f"{name}_concat")([shortcut, x])
-    return activate(x, "relu", name=name)
-
-
-def _batch_norm(x: Tensor, *, name: str) -> Tensor:
-    return batch_norm(x, epsilon=1e-5, momentum=0.9, name=name)
+    return x if megvii else activate(x, "relu", name=name)
 
 
 def _channels(width: float, groups: int, *, stem: str, variant: str) -> tuple[int, int]:

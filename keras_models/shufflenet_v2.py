@@ -3,16 +3,13 @@
 import tf_keras as keras
 
 from keras_models.layers import (
-    PADDINGS,
+    Blocks,
     ChannelShuffle,
     Tensor,
     activate,
-    batch_norm,
     channel_split,
     check_option,
     check_width,
-    conv,
-    depthwise_conv,
     image_input,
     max_pool,
     squeeze_excite,
@@ -45,7 +42,7 @@ def shufflenet_v2(
 
     Args:
       width: width multiplier of Table 5.
-      input_shape: (height, width, 3), at least 32 pixels a side; 8 with the CIFAR stem.
+      input_shape: (height, width, 3), each at least 32; 8 with the CIFAR stem.
       num_classes: length of the logits.
       stem: "imagenet" (stride 2 and max pooling, Table 5) or "cifar" (stride 1, for 32x32).
       variant: where channels are shuffled.  "torchvision" shuffles at the end of a unit and splits
@@ -53,141 +50,100 @@ def shufflenet_v2(
         its first unit has branches of unequal widths, and its classifier has no bias.
       squeeze_excite: ends each unit's right branch in a squeeze-and-excite module (Section 4.2).
       residual: adds the right branch's input to its output where the stride is 1 (Section 4.2).
-      padding: that of strides, one of layers.PADDINGS; weights from PyTorch need "symmetric".
-      allow_any_width: widths outside Table 5 scale the stages of 1.0 and round them to even.
+      padding: one of layers.PADDINGS; weights from PyTorch need "symmetric".
+      allow_any_width: widths outside Table 5; they scale the stages of 1.0, rounded to even.
 
     Raises:
-      InputError: unknown width, stem, variant or padding; a resolution below the strides.
+      InputError: unknown width, stem, variant or padding; a resolution below the total
+        stride.
     """
     check_width(width, CHANNELS, allow_any_width=allow_any_width)
     check_option("stem", stem, STEMS)
     check_option("variant", variant, VARIANTS)
-    check_option("padding", padding, PADDINGS)
+    blocks = Blocks(padding)
     conv1, *stages, conv5 = CHANNELS.get(width) or _scaled_channels(width)
+    megvii = variant == "megvii"
 
     inputs = x = image_input(input_shape, total_stride=STEMS[stem])
     strides = 2 if stem == "imagenet" else 1
-    x = _conv_bn_relu(x, conv1, kernel=3, strides=strides, padding=padding, name="conv1")
+    x = blocks.conv_bn(x, conv1, kernel=3, strides=strides, activation="relu", name="conv1")
     if stem == "imagenet":
         x = max_pool(x, padding=padding, name="max_pool")
     for stage, (channels, repeats) in enumerate(zip(stages, REPEATS, strict=True), start=2):
-        x = _downsampling_unit(
-            x,
-            channels,
-            variant=variant,
-            with_squeeze_excite=squeeze_excite,
-            padding=padding,
-            name=f"stage{stage}_unit1",
-        )
-        for unit in range(2, repeats + 1):
-            x = _basic_unit(
-                x,
-                channels,
-                variant=variant,
-                with_squeeze_excite=squeeze_excite,
-                residual=residual,
-                name=f"stage{stage}_unit{unit}",
-            )
-    x = _conv_bn_relu(x, conv5, name="conv5")
+        for unit in range(1, repeats + 1):
+            name = f"stage{stage}_unit{unit}"
+            if unit == 1:
+                # The authors' left branch keeps its channels, in stage 2 fewer than half.
+                left = x.shape[-1] if megvii else channels // 2
+                x = downsampling_unit(
+                    x,
+                    channels,
+                    left_channels=left,
+                    with_squeeze_excite=squeeze_excite,
+                    blocks=blocks,
+                    name=name,
+                )
+            else:
+                if megvii:  # even channels to the left, odd ones to the right
+                    x = ChannelShuffle(channels // 2, name=f"{name}_shuffle")(x)
+                x = basic_unit(
+                    x,
+                    with_squeeze_excite=squeeze_excite,
+                    residual=residual,
+                    blocks=blocks,
+                    name=name,
+                )
+            if not megvii:
+                x = ChannelShuffle(2, name=f"{name}_shuffle")(x)
+    x = blocks.conv_bn(x, conv5, activation="relu", name="conv5")
     x = keras.layers.GlobalAveragePooling2D(name="global_pool")(x)
-    x = keras.layers.Dense(num_classes, use_bias=variant != "megvii", name="classifier")(x)
+    x = keras.layers.Dense(num_classes, use_bias=not megvii, name="classifier")(x)
     return keras.Model(inputs, x, name="shufflenet_v2")
 
 
-def _basic_unit(
+def basic_unit(
     x: Tensor,
-    channels: int,
     *,
-    variant: str,
-    with_squeeze_excite: bool,
-    residual: bool,
+    with_squeeze_excite: bool = False,
+    residual: bool = False,
+    blocks: Blocks,
     name: str,
 ) -> Tensor:
-    """Figure 3(c): one half passes, the other is convolved."""
-    if variant == "megvii":  # even channels to the left, odd ones to the right
-        x = ChannelShuffle(channels // 2, name=f"{name}_shuffle")(x)
+    """Figure 3(c) without the shuffle: one half passes, the other is convolved."""
     left, right = channel_split(x, name=f"{name}_split")
-    shortcut = right if residual else None
-    right = _conv_bn_relu(right, channels // 2, name=f"{name}_expand")
-    right = _depthwise_bn(right, name=f"{name}_depthwise")
-    right = _project(
-        right,
-        channels // 2,
-        shortcut=shortcut,
-        with_squeeze_excite=with_squeeze_excite,
-        name=name,
-    )
-    return _join(left, right, variant=variant, name=name)
+    half = right.shape[-1]
+    shortcut = right
+    right = blocks.conv_bn(right, half, activation="relu", name=f"{name}_expand")
+    right = blocks.depthwise_bn(right, name=f"{name}_depthwise")
+    activation = None if residual else "relu"
+    right = blocks.conv_bn(right, half, activation=activation, name=f"{name}_project")
+    if with_squeeze_excite:  # as many neurons as half of the unit's channels: appendix, Table 2
+        right = squeeze_excite(right, half, name=name)
+    if residual:  # appendix, Figure 2
+        right = keras.layers.Add(name=f"{name}_add")([shortcut, right])
+        right = activate(right, "relu", name=name)
+    return keras.layers.Concatenate(name=f"{name}_concat")([left, right])
 
 
-def _downsampling_unit(
+def downsampling_unit(
     x: Tensor,
     channels: int,
     *,
-    variant: str,
-    with_squeeze_excite: bool,
-    padding: str,
+    left_channels: int,
+    with_squeeze_excite: bool = False,
+    blocks: Blocks,
     name: str,
 ) -> Tensor:
-    """Figure 3(d): both branches take all channels, at stride 2."""
-    # The authors' left branch keeps as many channels as it reads, in stage 2 fewer than half.
-    left_channels = x.shape[-1] if variant == "megvii" else channels // 2
-    left = _depthwise_bn(x, strides=2, padding=padding, name=f"{name}_left_depthwise")
-    left = _conv_bn_relu(left, left_channels, name=f"{name}_left_project")
-    right = _conv_bn_relu(x, channels // 2, name=f"{name}_expand")
-    right = _depthwise_bn(right, strides=2, padding=padding, name=f"{name}_depthwise")
-    right = _project(
-        right,
-        channels - left_channels,
-        shortcut=None,
-        with_squeeze_excite=with_squeeze_excite,
-        name=name,
-    )
-    return _join(left, right, variant=variant, name=name)
-
-
-def _project(
-    x: Tensor, filters: int, *, shortcut: Tensor | None, with_squeeze_excite: bool, name: str
-) -> Tensor:
-    """The end of the right branch, with what Figure 2 of the appendix may add to it."""
-    x = conv(x, filters, name=f"{name}_project")
-    x = _batch_norm(x, name=f"{name}_project")
-    if shortcut is None:
-        x = activate(x, "relu", name=f"{name}_project")
-    if with_squeeze_excite:  # as many neurons as half of the unit's channels: appendix, Table 2
-        x = squeeze_excite(x, filters, name=name)
-    if shortcut is None:
-        return x
-    x = keras.layers.Add(name=f"{name}_add")([shortcut, x])
-    return activate(x, "relu", name=name)
-
-
-def _join(left: Tensor, right: Tensor, *, variant: str, name: str) -> Tensor:
-    x = keras.layers.Concatenate(name=f"{name}_concat")([left, right])
-    if variant == "torchvision":
-        x = ChannelShuffle(2, name=f"{name}_shuffle")(x)
-    return x
-
-
-def _conv_bn_relu(
-    x: Tensor,
-    filters: int,
-    *,
-    kernel: int = 1,
-    strides: int = 1,
-    padding: str = "same",
-    name: str,
-) -> Tensor:
-    x = conv(x, filters, kernel=kernel, strides=strides, padding=padding, name=name)
-    return activate(_batch_norm(x, name=name), "relu", name=name)
-
-
-def _depthwise_bn(x: Tensor, *, strides: int = 1, padding: str = "same", name: str) -> Tensor:
-    return _batch_norm(depthwise_conv(x, strides=strides, padding=padding, name=name), name=name)
-
-
-def _batch_norm(x: Tensor, *, name: str) -> Tensor:
-    return batch_norm(x, epsilon=1e-5, momentum=0.9, name=name)
+    """Figure 3(d) without the shuffle: both branches take all channels, at stride 2."""
+    left = blocks.depthwise_bn(x, strides=2, name=f"{name}_left_depthwise")
+    left = blocks.conv_bn(left, left_channels, activation="relu", name=f"{name}_left_project")
+    right = blocks.conv_bn(x, channels // 2, activation="relu", name=f"{name}_expand")
+    right = blocks.depthwise_bn(right, strides=2, name=f"{name}_depthwise")
+    right_channels = channels - left_channels
+    right = blocks.conv_bn(right, right_channels, activation="relu", name=f"{name}_project")
+    if with_squeeze_excite:
+        right = squeeze_excite(right, right_channels, name=name)
+    return keras.layers.Concatenate(name=f"{name}_concat")([left, right])
 
 
 def _scaled_channels(width: float) -> tuple[int, ...]:

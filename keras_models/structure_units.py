@@ -1,7 +1,7 @@
-"""The units that ShuffleNet is compared with at equal cost, arXiv:1707.01083, Section 4.2, Table 4.
+"""ShuffleNet V1's baselines at equal cost, https://arxiv.org/abs/1707.01083, Section 4.2, Table 4.
 
-The whole network is that of Table 1, with VGG-like, ResNet, Xception-like or ResNeXt units in
-stages 2 to 4 and as many channels as make it cost what ShuffleNet costs.
+The network of Table 1 with VGG-like, ResNet, Xception-like or ResNeXt units in stages 2 to 4, and
+with as many channels as give it the cost of ShuffleNet.
 """
 
 import functools
@@ -10,23 +10,20 @@ from collections.abc import Callable
 import tf_keras as keras
 
 from keras_models.layers import (
-    PADDINGS,
+    Blocks,
     Tensor,
     activate,
     average_pool,
-    batch_norm,
     check_option,
-    conv,
-    depthwise_conv,
     image_input,
     max_pool,
 )
 
 REPEATS = (4, 8, 4)  # units in stages 2, 3 and 4, the stride-2 unit included
 CONV1_CHANNELS = {13: 12, 38: 12, 140: 24, 524: 48}  # 24: Table 1; the others are ours
-# The paper's: stage 4 at 38 M (Section 4.2), and all of Xception-like but 524 M, as that is
-# ShuffleNet with one group (Table 1, scaled).  Ours by its rule: the rest, where a stage has twice
-# the channels of the one before, or nearly, so that the stated complexity is met.
+# From the paper: stage 4 at 38 M (Section 4.2), and Xception-like except at 524 M, which is
+# ShuffleNet with one group (Table 1, scaled).  The rest is ours and follows its rule: a stage has
+# about twice the channels of the one before, and the network the stated complexity.
 CHANNELS = {  # unit: million multiply-adds: (stage 2, stage 3, stage 4)
     "vgg": {13: (6, 13, 25), 38: (12, 25, 50), 140: (24, 49, 99), 524: (48, 96, 192)},
     "resnet": {13: (24, 48, 96), 38: (48, 96, 192), 140: (96, 188, 376), 524: (184, 372, 744)},
@@ -57,46 +54,36 @@ def structure_units(
         524, that of ShuffleNet 2x.
       input_shape: (height, width, 3), at least 32.
       num_classes: length of the logits.
-      padding: of stride-2 layers; see layers.pad.
+      padding: one of layers.PADDINGS, for layers with strides.
 
     Raises:
-      InputError: unknown unit, complexity or padding; an image smaller than the strides.
+      InputError: unknown unit, complexity or padding; a resolution below the total stride.
     """
     check_option("unit", unit, CHANNELS)
     check_option("mflops", mflops, CONV1_CHANNELS)
-    check_option("padding", padding, PADDINGS)
-    build_unit = UNITS[unit]
+    blocks = Blocks(padding)
     inputs = x = image_input(input_shape, total_stride=32)
-    x = _conv_bn(
-        x, CONV1_CHANNELS[mflops], kernel=3, strides=2, padding=padding, relu=True, name="conv1"
-    )
+    conv1 = CONV1_CHANNELS[mflops]
+    x = blocks.conv_bn(x, conv1, kernel=3, strides=2, activation="relu", name="conv1")
     x = max_pool(x, padding=padding, name="max_pool")
     for stage, (channels, repeats) in enumerate(
         zip(CHANNELS[unit][mflops], REPEATS, strict=True), start=2
     ):
         for i in range(1, repeats + 1):
             strides = 2 if i == 1 else 1
-            x = build_unit(
-                x, channels, strides=strides, padding=padding, name=f"stage{stage}_unit{i}"
-            )
+            name = f"stage{stage}_unit{i}"
+            x = UNITS[unit](x, channels, strides=strides, blocks=blocks, name=name)
     x = keras.layers.GlobalAveragePooling2D(name="global_pool")(x)
     x = keras.layers.Dense(num_classes, name="classifier")(x)
     return keras.Model(inputs, x, name=f"{unit}_like")
 
 
-def _vgg_unit(x: Tensor, channels: int, *, strides: int, padding: str, name: str) -> Tensor:
+def _vgg_unit(x: Tensor, channels: int, *, strides: int, blocks: Blocks, name: str) -> Tensor:
     """Two layers of 3x3 convolutions, here with batch norm; the stride stands for VGG's pooling."""
-    for i in (1, 2):
-        x = _conv_bn(
-            x,
-            channels,
-            kernel=3,
-            strides=strides if i == 1 else 1,
-            padding=padding,
-            relu=True,
-            name=f"{name}_conv{i}",
-        )
-    return x
+    x = blocks.conv_bn(
+        x, channels, kernel=3, strides=strides, activation="relu", name=f"{name}_conv1"
+    )
+    return blocks.conv_bn(x, channels, kernel=3, activation="relu", name=f"{name}_conv2")
 
 
 def _bottleneck_unit(
@@ -104,9 +91,9 @@ def _bottleneck_unit(
     channels: int,
     *,
     strides: int,
-    padding: str,
     ratio: int,
     groups: int,
+    blocks: Blocks,
     name: str,
 ) -> Tensor:
     """arXiv:1512.03385, Figure 5 right, and with groups arXiv:1611.05431, Figure 3(c).
@@ -117,35 +104,31 @@ def _bottleneck_unit(
     bottleneck = _whole_groups(channels // ratio, groups)
     shortcut = x
     if strides == 2:
-        shortcut = _conv_bn(
-            x, channels, strides=2, padding=padding, relu=False, name=f"{name}_shortcut"
-        )
-    x = _conv_bn(x, bottleneck, relu=True, name=f"{name}_reduce")
-    x = _conv_bn(
+        shortcut = blocks.conv_bn(x, channels, strides=2, name=f"{name}_shortcut")
+    x = blocks.conv_bn(x, bottleneck, activation="relu", name=f"{name}_reduce")
+    x = blocks.conv_bn(
         x,
         bottleneck,
         kernel=3,
         strides=strides,
         groups=groups,
-        padding=padding,
-        relu=True,
+        activation="relu",
         name=f"{name}_conv",
     )
-    x = _conv_bn(x, channels, relu=False, name=f"{name}_expand")
+    x = blocks.conv_bn(x, channels, name=f"{name}_expand")
     x = keras.layers.Add(name=f"{name}_add")([shortcut, x])
     return activate(x, "relu", name=name)
 
 
-def _xception_unit(x: Tensor, channels: int, *, strides: int, padding: str, name: str) -> Tensor:
-    """ShuffleNet's unit with one group: its dense 1x1 convolutions need no shuffle."""
+def _xception_unit(x: Tensor, channels: int, *, strides: int, blocks: Blocks, name: str) -> Tensor:
+    """ShuffleNet's unit with one group: dense 1x1 convolutions need no shuffle."""
     branch = channels - x.shape[-1] if strides == 2 else channels
     shortcut = x
-    x = _conv_bn(x, channels // 4, relu=True, name=f"{name}_reduce")
-    x = depthwise_conv(x, strides=strides, padding=padding, name=f"{name}_depthwise")
-    x = _batch_norm(x, name=f"{name}_depthwise")
-    x = _conv_bn(x, branch, relu=False, name=f"{name}_expand")
+    x = blocks.conv_bn(x, channels // 4, activation="relu", name=f"{name}_reduce")
+    x = blocks.depthwise_bn(x, strides=strides, name=f"{name}_depthwise")
+    x = blocks.conv_bn(x, branch, name=f"{name}_expand")
     if strides == 2:
-        shortcut = average_pool(shortcut, padding=padding, name=f"{name}_shortcut_pool")
+        shortcut = average_pool(shortcut, padding=blocks.padding, name=f"{name}_shortcut_pool")
         x = keras.layers.Concatenate(name=f"{name}_concat")([shortcut, x])
     else:
         x = keras.layers.Add(name=f"{name}_add")([shortcut, x])
@@ -163,23 +146,3 @@ UNITS: dict[str, Callable[..., Tensor]] = {  # bottleneck ratios and cardinality
 def _whole_groups(channels: int, groups: int) -> int:
     # Half of 192 / 4 channels are not 16 groups: the nearest multiple, of two the smaller.
     return max(groups, (channels + (groups - 1) // 2) // groups * groups)
-
-
-def _conv_bn(
-    x: Tensor,
-    filters: int,
-    *,
-    kernel: int = 1,
-    strides: int = 1,
-    groups: int = 1,
-    padding: str = "same",
-    relu: bool,
-    name: str,
-) -> Tensor:
-    x = conv(x, filters, kernel=kernel, strides=strides, groups=groups, padding=padding, name=name)
-    x = _batch_norm(x, name=name)
-    return activate(x, "relu", name=name) if relu else x
-
-
-def _batch_norm(x: Tensor, *, name: str) -> Tensor:
-    return batch_norm(x, epsilon=1e-5, momentum=0.9, name=name)

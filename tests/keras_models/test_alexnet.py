@@ -10,7 +10,6 @@ import tf_keras
 
 from keras_models import counts
 from keras_models.alexnet import LocalResponseNorm, alexnet
-from shufflelite.errors import InputError
 
 
 @pytest.fixture(autouse=True)
@@ -117,8 +116,3 @@ def test_a_network_without_local_response_norm_has_the_same_weights() -> None:
     assert [w.name for w in with_norm.weights] == [w.name for w in without.weights]
     removed = {layer.name for layer in with_norm.layers} - {layer.name for layer in without.layers}
     assert removed == {"conv1_norm", "conv2_norm"}
-
-
-def test_an_image_below_the_strides_is_refused() -> None:
-    with pytest.raises(InputError, match=r"^Expected a resolution of at least 32 .*, got 31\.$"):
-        alexnet(input_shape=(31, 224, 3))

@@ -1,55 +1,10 @@
 """EfficientNetV2 against its paper's tables and its authors' rounding."""
 
-import re
-from typing import Any
-
 import numpy as np
 import pytest
 
 from keras_models import registry
 from keras_models.efficientnet_v2 import VARIANTS, efficientnet_v2
-from shufflelite.errors import InputError
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (
-            {"variant": "b4"},
-            "Expected variant to be s, m, l, xl, b0, b1, b2 or b3, got 'b4'.",
-        ),
-        (
-            {"variant": "b2", "width": 1.0},
-            "Expected a width multiplier of 1.1, got 1.0: allow_any_width takes others.",
-        ),
-        (
-            {"depth": 2.0},
-            "Expected a depth coefficient of 1.0, got 2.0: allow_any_width takes others.",
-        ),
-        (
-            {"depth": 0.0, "allow_any_width": True},
-            "Expected a depth coefficient of 1.0, got 0.0.",
-        ),
-        (
-            {"input_shape": (31, 224, 3)},
-            "Expected a resolution of at least 32 (the network's total stride), got 31.",
-        ),
-        (
-            {"padding": "valid"},
-            "Expected padding to be same, symmetric or bottom_right, got 'valid'.",
-        ),
-        ({"dropout": 1.5}, "Expected dropout to be at least 0 and below 1, got 1.5."),
-        (
-            {"stochastic_depth": -1},
-            "Expected stochastic_depth to be at least 0 and below 1, got -1.",
-        ),
-    ],
-)
-def test_what_cannot_be_built_is_refused_with_what_can(
-    options: dict[str, Any], message: str
-) -> None:
-    with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
-        efficientnet_v2(**options)
 
 
 def test_the_registry_has_the_variants_and_their_resolutions() -> None:

@@ -1,39 +1,8 @@
 """MobileNet V3 against its paper's tables."""
 
-import re
-from typing import Any
-
 import pytest
 
 from keras_models.mobilenet_v3 import UNITS, mobilenet_v3
-from shufflelite.errors import InputError
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"variant": "medium"}, "Expected variant to be large or small, got 'medium'."),
-        (
-            {"width": 0.6},
-            "Expected a width multiplier of 0.35, 0.5, 0.75, 1.0, 1.25, got 0.6: "
-            "allow_any_width takes others.",
-        ),
-        (
-            {"input_shape": (31, 224, 3)},
-            "Expected a resolution of at least 32 (the network's total stride), got 31.",
-        ),
-        (
-            {"padding": "valid"},
-            "Expected padding to be same, symmetric or bottom_right, got 'valid'.",
-        ),
-        ({"dropout": -0.1}, "Expected dropout to be at least 0 and below 1, got -0.1."),
-    ],
-)
-def test_what_cannot_be_built_is_refused_with_what_can(
-    options: dict[str, Any], message: str
-) -> None:
-    with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
-        mobilenet_v3(**options)
 
 
 @pytest.mark.parametrize("variant", UNITS)
