@@ -1,7 +1,7 @@
 """AugShuffleNet, https://arxiv.org/abs/2203.06589, and its author's AugShuffleNet-Plus.
 
-A unit of ShuffleNet V2 whose first two convolutions read `split_ratio` of the channels.  Its last
-convolution reads half of their outputs, and half of the channels that they do not read.
+Its unit is that of ShuffleNet V2, but the first two convolutions read only `split_ratio` of the
+channels; the last one reads half of their outputs and half of the channels that they do not read.
 """
 
 import tf_keras as keras

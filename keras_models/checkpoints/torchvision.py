@@ -136,19 +136,19 @@ def _blocks(arrays: Mapping[str, np.ndarray]) -> set[str]:
 def _inverted_residual(arrays: Mapping[str, np.ndarray], block: str, name: str) -> dict[str, str]:
     """Names the layers of a unit, whose numbers do not depend on their kind."""
     shapes = {
-        part: arrays[f"{block}.{part}.0.weight"].shape
-        for part in range(4)
-        if f"{block}.{part}.0.weight" in arrays
+        index: arrays[f"{block}.{index}.0.weight"].shape
+        for index in range(4)
+        if f"{block}.{index}.0.weight" in arrays
     }
     convolutions = {}
-    for part, shape in shapes.items():
+    for index, shape in shapes.items():
         depthwise = shape[1:2] == (1,)
-        role = "project" if part == max(shapes) else "depthwise" if depthwise else "expand"
-        convolutions[f"{block}.{part}.0"] = f"{name}_{role}"
+        role = "project" if index == max(shapes) else "depthwise" if depthwise else "expand"
+        convolutions[f"{block}.{index}.0"] = f"{name}_{role}"
     layers = with_batch_norms(convolutions)
-    for part in range(4):
-        layers[f"{block}.{part}.fc1"] = f"{name}_se_reduce"
-        layers[f"{block}.{part}.fc2"] = f"{name}_se_expand"
+    for index in range(4):
+        layers[f"{block}.{index}.fc1"] = f"{name}_se_reduce"
+        layers[f"{block}.{index}.fc2"] = f"{name}_se_expand"
     return layers
 
 

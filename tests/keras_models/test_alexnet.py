@@ -77,9 +77,9 @@ def test_local_response_norm_comes_back_from_a_saved_model() -> None:
 def pooled(x: np.ndarray) -> np.ndarray:
     """Caffe's max pooling, 3x3 at stride 2: windows that begin inside, cut at the border."""
     for axis in (1, 2):
-        side = x.shape[axis]
-        starts = [2 * i for i in range(max(0, math.ceil((side - 3) / 2)) + 1)]
-        windows = [x.take(range(s, min(s + 3, side)), axis).max(axis) for s in starts]
+        size = x.shape[axis]
+        starts = [2 * i for i in range(max(0, math.ceil((size - 3) / 2)) + 1)]
+        windows = [x.take(range(s, min(s + 3, size)), axis).max(axis) for s in starts]
         x = np.stack(windows, axis)
     return x
 

@@ -384,8 +384,8 @@ def test_a_file_with_which_hdf5_comes_to_no_end_is_one_line(
         file.attrs["layer_names"] = [b"a"]
         file.attrs["model_config"] = text.decode()
     content = path.read_bytes()
-    place = content.index(text)  # what follows it in the heap says where the heap ends
-    path.write_bytes(content[:place] + bytes(64) + content[place + 64 :])
+    position = content.index(text)  # what follows it in the heap says where the heap ends
+    path.write_bytes(content[:position] + bytes(64) + content[position + 64 :])
     monkeypatch.setattr(isolated, "TIMEOUT_S", 3.0)
     with pytest.raises(InputError, match=r"x\.h5: HDF5 hangs on it: damaged"):
         files.read(path)

@@ -81,7 +81,7 @@ def padded_windows(x: np.ndarray, pads: list[tuple[int, int]], fill: float) -> n
     return sliding_window_view(x, (3, 3), axis=(1, 2))[:, ::2, ::2]  # (b, h, w, c, 3, 3)
 
 
-PADS = {  # padding: (before, behind) of an even and of an odd side, for windows of 3 at stride 2
+PADS = {  # padding: (before, behind) of an even and of an odd size, for windows of 3 at stride 2
     "same": [(0, 1), (1, 1)],
     "symmetric": [(1, 1), (1, 1)],
     "bottom_right": [(0, 1), (0, 1)],
@@ -89,7 +89,7 @@ PADS = {  # padding: (before, behind) of an even and of an odd side, for windows
 
 
 @pytest.mark.parametrize("padding", layers.PADDINGS)
-def test_a_padding_puts_its_zeros_where_it_says_at_even_and_odd_sides(padding: str) -> None:
+def test_a_padding_puts_its_zeros_where_it_says_at_even_and_odd_sizes(padding: str) -> None:
     rng = np.random.default_rng(0)
     inputs = tf_keras.Input((6, 5, 4))
     options: dict[str, Any] = {"padding": padding, "strides": 2}

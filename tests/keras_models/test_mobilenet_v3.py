@@ -8,14 +8,14 @@ from keras_models.mobilenet_v3 import UNITS, mobilenet_v3
 @pytest.mark.parametrize("variant", UNITS)
 def test_the_network_has_the_channels_and_sizes_of_its_table(variant: str) -> None:
     model = mobilenet_v3(variant=variant)
-    side = 112
+    resolution = 112
     for i, unit in enumerate(UNITS[variant], start=1):
-        side //= unit.strides
+        resolution //= unit.strides
         depthwise, project = (model.get_layer(f"unit{i}_{n}") for n in ("depthwise", "project"))
-        assert depthwise.output.shape[1:] == (side, side, unit.expanded)
+        assert depthwise.output.shape[1:] == (resolution, resolution, unit.expanded)
         assert depthwise.kernel_size == (unit.kernel, unit.kernel)
-        assert project.output.shape[1:] == (side, side, unit.channels)
-    assert side == 7
+        assert project.output.shape[1:] == (resolution, resolution, unit.channels)
+    assert resolution == 7
 
 
 # A quarter of the channels that are scaled, in multiples of 8.

@@ -233,8 +233,8 @@ def test_flipped_bytes_give_weights_or_one_line(tmp_path: Path) -> None:
 
     def damaged(content: bytes) -> bytes:
         values = np.frombuffer(content, np.uint8).copy()
-        places = rng.integers(0, len(values), rng.integers(1, 6))
-        values[places] = rng.integers(0, 256, len(places))
+        positions = rng.integers(0, len(values), rng.integers(1, 6))
+        values[positions] = rng.integers(0, 256, len(positions))
         return values.tobytes()
 
     for index in range(600):

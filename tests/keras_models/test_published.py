@@ -115,8 +115,8 @@ EXCEPTIONS = {  # (source, model, figure, published): our excess in percent, rea
         "mmcls also counts batch norms and activations",
     ),
     **{
-        ("slim_v1", f"MobileNet_v1_{width}_{side}{quant}", "mflops", mflops): (excess, reason)
-        for width, side, mflops, excess, reason in (
+        ("slim_v1", f"MobileNet_v1_{width}_{resolution}{quant}", "mflops", mflops): (excess, reason)
+        for width, resolution, mflops, excess, reason in (
             ("0.75", 224, 317, 2.6, SLIM_075),
             ("0.75", 192, 233, 2.7, SLIM_075),
             ("0.75", 160, 162, 2.7, SLIM_075),
@@ -126,9 +126,9 @@ EXCEPTIONS = {  # (source, model, figure, published): our excess in percent, rea
         for quant in ("", "_quant")
     },
     **{
-        ("slim_v23", f"mobilenet_v2_{width}_{side}", "params_m", params_m): (1.0, SLIM_V2)
+        ("slim_v23", f"mobilenet_v2_{width}_{resolution}", "params_m", params_m): (1.0, SLIM_V2)
         for width, params_m in (("1.0", 3.47), ("0.75", 2.61), ("0.35", 1.66))
-        for side in (224, 192, 160, 128, 96)
+        for resolution in (224, 192, 160, 128, 96)
     },
     ("slim_v23", "MobileNetV3 Small dm=1 float", "params_m", 2.9): (-12.3, FIRST_V3),
     ("slim_v23", "MobileNetV3 Small dm=1 float", "mflops", 66): (-14.4, FIRST_V3),
@@ -247,8 +247,8 @@ def counted(name: str, options: dict[str, Any]) -> tuple[int, int, int]:
 @functools.cache
 def _counted(name: str, options: tuple[tuple[str, Any], ...]) -> tuple[int, int, int]:
     arguments = dict(options)
-    side = arguments.pop("resolution")
-    model = registry.create(name, input_shape=(side, side, 3), **arguments)
+    resolution = arguments.pop("resolution")
+    model = registry.create(name, input_shape=(resolution, resolution, 3), **arguments)
     tf_keras.backend.clear_session()
     return *counts.total(counts.count(model)), model.count_params()
 

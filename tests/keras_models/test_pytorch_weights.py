@@ -118,7 +118,7 @@ def test_what_no_layer_has_keeps_its_name(network: str) -> None:
 
 def mobilenet_v3_of_timm(**arrays: np.ndarray) -> dict[str, np.ndarray]:
     """Names as timm gives them, of the small one; torchvision's weights under them."""
-    theirs: dict[str, str] = {}
+    modules: dict[str, str] = {}
     stages = [(0, 0), (1, 0), (1, 1), *((2, u) for u in range(3)), (3, 0), (3, 1)]
     stages += [(4, u) for u in range(3)]
     for unit, (stage, number) in enumerate(stages, start=1):
@@ -128,13 +128,13 @@ def mobilenet_v3_of_timm(**arrays: np.ndarray) -> dict[str, np.ndarray]:
         if unit == 1:  # without expansion
             roles = [("conv_dw", "bn1", "depthwise"), ("conv_pw", "bn2", "project")]
         for convolution, batch_norm, role in roles:
-            theirs[f"unit{unit}_{role}"] = f"{block}.{convolution}"
-            theirs[f"unit{unit}_{role}_bn"] = f"{block}.{batch_norm}"
-        theirs[f"unit{unit}_se_reduce"] = f"{block}.se.conv_reduce"
-        theirs[f"unit{unit}_se_expand"] = f"{block}.se.conv_expand"
-    theirs |= {"conv1": "conv_stem", "conv1_bn": "bn1", "fc1": "conv_head"}
-    theirs |= {"conv2": "blocks.5.0.conv", "conv2_bn": "blocks.5.0.bn1"}
-    theirs |= {"classifier": "classifier"}
+            modules[f"unit{unit}_{role}"] = f"{block}.{convolution}"
+            modules[f"unit{unit}_{role}_bn"] = f"{block}.{batch_norm}"
+        modules[f"unit{unit}_se_reduce"] = f"{block}.se.conv_reduce"
+        modules[f"unit{unit}_se_expand"] = f"{block}.se.conv_expand"
+    modules |= {"conv1": "conv_stem", "conv1_bn": "bn1", "fc1": "conv_head"}
+    modules |= {"conv2": "blocks.5.0.conv", "conv2_bn": "blocks.5.0.bn1"}
+    modules |= {"classifier": "classifier"}
     kinds = {"gamma": "weight", "beta": "bias", "bias": "bias", "kernel": "weight"}
     kinds |= {"depthwise_kernel": "weight"}
     kinds |= {"moving_mean": "running_mean", "moving_variance": "running_var"}
@@ -148,7 +148,7 @@ def mobilenet_v3_of_timm(**arrays: np.ndarray) -> dict[str, np.ndarray]:
             array = array.T[:, :, np.newaxis, np.newaxis]
         elif weight == "kernel":
             array = array.T if array.ndim == 2 else array.transpose(3, 2, 0, 1)
-        arrays[f"{theirs[layer]}.{kinds[weight]}"] = np.ascontiguousarray(array)
+        arrays[f"{modules[layer]}.{kinds[weight]}"] = np.ascontiguousarray(array)
     return arrays
 
 

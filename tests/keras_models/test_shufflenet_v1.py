@@ -95,7 +95,7 @@ class Reference:
 
 
 @pytest.mark.parametrize(
-    ("options", "side"),
+    ("options", "resolution"),
     [
         ({"groups": 3, "width": 0.25}, 64),
         ({"groups": 3, "width": 0.5, "variant": "megvii", "padding": "symmetric"}, 64),
@@ -105,9 +105,11 @@ class Reference:
     ids=str,
 )
 def test_network_computes_what_its_source_says(
-    options: dict[str, Any], side: int, randomize: Callable[[Any], Any]
+    options: dict[str, Any], resolution: int, randomize: Callable[[Any], Any]
 ) -> None:
-    model = randomize(shufflenet_v1(**options, input_shape=(side, side, 3), num_classes=10))
+    model = randomize(
+        shufflenet_v1(**options, input_shape=(resolution, resolution, 3), num_classes=10)
+    )
     for layer in model.layers:
         if "_se_" in layer.name and layer.weights:  # gates far from 0 and 1, which amplify errors
             layer.set_weights([w / 10 for w in layer.get_weights()])
@@ -118,8 +120,8 @@ def test_network_computes_what_its_source_says(
         padding=options.get("padding", "same"),
     )
     stem = options.get("stem", "imagenet")
-    expected = reference.logits(images(side).astype(np.float64), stem=stem)
-    assert_same_logits(model.predict(images(side), verbose=0), expected)
+    expected = reference.logits(images(resolution).astype(np.float64), stem=stem)
+    assert_same_logits(model.predict(images(resolution), verbose=0), expected)
 
 
 @pytest.mark.parametrize("variant", ["paper", "megvii"])

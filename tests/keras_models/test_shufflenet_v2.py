@@ -65,14 +65,16 @@ class Reference:
         return conv_bn(self.arrays, x, name, strides=strides, symmetric=self.symmetric)
 
 
-@pytest.mark.parametrize(("stem", "side"), [("imagenet", 64), ("cifar", 32)])
+@pytest.mark.parametrize(("stem", "resolution"), [("imagenet", 64), ("cifar", 32)])
 def test_network_computes_what_the_paper_says(
-    stem: str, side: int, randomize: Callable[[Any], Any]
+    stem: str, resolution: int, randomize: Callable[[Any], Any]
 ) -> None:
-    model = shufflenet_v2(width=0.5, stem=stem, input_shape=(side, side, 3), num_classes=10)
+    model = shufflenet_v2(
+        width=0.5, stem=stem, input_shape=(resolution, resolution, 3), num_classes=10
+    )
     reference = Reference(load.model_arrays(randomize(model)))
-    expected = reference.logits(images(side).astype(np.float64), stem=stem)
-    assert_same_logits(model.predict(images(side), verbose=0), expected)
+    expected = reference.logits(images(resolution).astype(np.float64), stem=stem)
+    assert_same_logits(model.predict(images(resolution), verbose=0), expected)
 
 
 @pytest.mark.parametrize(

@@ -19,20 +19,20 @@ VARIANTS = [(unit, mflops) for unit in CHANNELS for mflops in COMPLEXITIES]
 def multiply_adds(unit: str, conv1: int, stages: tuple[int, ...]) -> int:
     """Table 1 with another unit, worked out on paper."""
     total, before = 112**2 * 27 * conv1, conv1
-    for channels, units, side in zip(stages, (4, 8, 4), (28, 14, 7), strict=True):
+    for channels, units, size in zip(stages, (4, 8, 4), (28, 14, 7), strict=True):
         for i in range(units):
-            inner = (2 * side) ** 2 if i == 0 else side**2  # positions before the stride
+            inner = (2 * size) ** 2 if i == 0 else size**2  # positions before the stride
             if unit == "vgg":
-                total += side**2 * 9 * channels * (before + channels)
+                total += size**2 * 9 * channels * (before + channels)
             elif unit == "xception":  # the shortcut brings its own channels at the stride
                 b, out = channels // 4, channels - before if i == 0 else channels
-                total += inner * before * b + side**2 * (9 * b + b * out)
+                total += inner * before * b + size**2 * (9 * b + b * out)
             else:
                 b, groups = channels // 4, 1
                 if unit == "resnext":
                     b, groups = max(16, math.ceil(channels / 2 / 16 - 0.5) * 16), 16
-                total += inner * before * b + side**2 * (9 * b * b // groups + b * channels)
-                total += side**2 * before * channels if i == 0 else 0
+                total += inner * before * b + size**2 * (9 * b * b // groups + b * channels)
+                total += size**2 * before * channels if i == 0 else 0
             before = channels
     return total + before * 1000
 
