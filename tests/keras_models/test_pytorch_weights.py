@@ -14,8 +14,8 @@ import pytest
 import safetensors.numpy
 
 from keras_models import checkpoints, registry
-from keras_models.checkpoints import load, megvii, pytorch, timm, torchvision
-from keras_models.checkpoints.weights import Weights
+from keras_models.checkpoints import load, megvii, timm, torchvision
+from keras_models.checkpoints.weights import EFFICIENTNET_V2_UNITS, Weights
 from keras_models.images.decode import Preprocessing
 from shufflelite.errors import InputError
 
@@ -201,7 +201,7 @@ def efficientnet_v2_of_timm(units: tuple[int, ...]) -> dict[str, np.ndarray]:
     }
 
 
-@pytest.mark.parametrize(("units", "model"), pytorch.EFFICIENTNET_V2_UNITS.items())
+@pytest.mark.parametrize(("units", "model"), EFFICIENTNET_V2_UNITS.items())
 def test_units_tell_which_efficientnet_v2_it_is_and_fit_ours(
     units: tuple[int, ...], model: str
 ) -> None:
