@@ -1,23 +1,23 @@
 """Measures TFLite files on this machine, on phones, ARM boards and emulated ARM cores.
 
-The models take turns, round by round, so that noise reaches them alike: read the ratios to the
-first model. Give a file twice to see how far two equal models differ on your machine.
+The models take turns, round by round, so that noise affects all of them equally: read the ratios
+to the first model. List a file twice to see by how much equal models differ on your machine.
 
-Prints a table and appends one JSON line for each model, with all there is to know, to --out.
+Prints a table and appends one JSON line for each model, with all facts, to --out.
 The columns: first, the first inference after loading (init); M instr, millions of instructions
 on an emulated core, which do not predict latency; ratio, with its spread over the rounds; peak,
 the growth of the process's peak memory since just before loading; ops, operators of the file;
 partitions, of the delegate; CPU ops, operators that no delegate took.
 
-With --profile also what each operator costs, by type and the costliest of all: as the device's
-tool reports it; on the host and on emulated cores, each operator is extracted and run alone.
+--profile adds the cost of each operator, by type and for the most expensive ones. Devices report
+it through their tool; on the host and on emulated cores each operator is extracted and runs alone.
 
 Targets: host; adb or adb:SERIAL (a phone, with the benchmark tool), adb-apk[:SERIAL] (inside the
 benchmark app); ssh:USER@HOST (an ARM board); emulated:a53, a55, a76 or i8mm. Several phones and
 boards are measured at the same time, then this machine's cores one by one.
 
-Leaves with 0 when done, 1 when a model or the command failed, 2 for wrong flags, and 3 when
-something is slower than --baseline allows.
+Exit status: 0 success, 1 a model or the command failed, 2 usage error, 3 slower than --baseline
+allows.
 
 Examples:
   python -m android_bench --models build/*/model.tflite --target host --threads 1
