@@ -7,7 +7,6 @@ entry is converted again.
 import contextlib
 import functools
 import hashlib
-import importlib.util
 import io
 import json
 import os
@@ -31,6 +30,7 @@ from shufflelite.versions import version
 
 Option = bool | int | float | str
 
+ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = (
     "shufflelite",
     "keras_models",
@@ -58,6 +58,12 @@ SWEEP_FLAGS = ("out", "config", "set", "json", "list", "resolution_multiplier", 
 PICTURES = 8
 MAX_RESOLUTION = 4096  # making pictures takes a gigabyte there
 TIMEOUT_S = 1800.0
+CONVERT = (
+    sys.executable,
+    "-m",
+    "shufflelite",
+    "convert",
+)  # not a convert.py that happens to be here
 
 
 class BuildError(Exception):
@@ -233,7 +239,7 @@ def _inputs(network: NetworkSpec, spec: BuildSpec, pictures: bytes | None) -> di
 
 def _command(network: NetworkSpec, spec: BuildSpec, out: Path) -> list[str]:
     return [
-        *(sys.executable, "-m", "convert"),
+        *CONVERT,
         f"--model={network.model}",
         f"--resolution={network.resolution}",
         *(f"--option={name}={json.dumps(value)}" for name, value in network.options),
@@ -301,10 +307,7 @@ def _content(value: Option) -> Option:
 def _digest_of_packages() -> str:
     content = []
     for package in PACKAGES:
-        spec = importlib.util.find_spec(package)  # runs no code: `convert` imports TensorFlow
-        assert spec is not None
-        assert spec.submodule_search_locations is not None
-        folder = Path(spec.submodule_search_locations[0])
+        folder = ROOT / package
         for path in sorted(folder.rglob("*")):
             if path.is_file() and "__pycache__" not in path.parts:
                 name = path.relative_to(folder.parent).as_posix()

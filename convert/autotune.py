@@ -116,7 +116,7 @@ def measure(files: Sequence[Path], target: str) -> list[float]:
     with tempfile.TemporaryDirectory(prefix="shufflelite-rows-") as folder:
         words = ["--models", *map(str, files), "--target", target, "--json"]
         out = str(Path(folder) / "rows.jsonl")
-        command = [sys.executable, "-m", "android_bench", *words, "--out", out]
+        command = [sys.executable, "-m", "shufflelite", "bench", *words, "--out", out]
         done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S)
     if done.returncode:
         said = done.stderr.strip().splitlines()

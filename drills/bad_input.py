@@ -1,10 +1,10 @@
-"""Runs every command on what users and their data get wrong, and looks at what it says and leaves.
+"""Runs every command on the mistakes of users and their data, and checks messages and leftovers.
 
-A mistake must give one line on stderr, progress before it, and 1 or 2; nothing may be there that
-was not there before, nothing be missing or changed, and no process be left.
+A mistake must end in one line on stderr, after progress, and exit status 1 or 2.  Files must be
+unchanged, and no process may remain.
 
 python drills/bad_input.py
-python drills/bad_input.py --only ssh                            (those whose kind has that word)
+python drills/bad_input.py --only ssh                            (only kinds with that word)
 """
 
 import os
@@ -22,8 +22,8 @@ from pathlib import Path
 from absl import app, flags
 from mistakes import MISTAKES, make_files
 
-flags.DEFINE_string("only", "", "Those alone whose kind holds this.")
-flags.DEFINE_integer("at_once", 2, "How many commands run at the same time.", lower_bound=1)
+flags.DEFINE_string("only", "", "Only mistakes whose kind contains this.")
+flags.DEFINE_integer("at_once", 2, "Commands to run at the same time.", lower_bound=1)
 
 ROOT = Path(__file__).resolve().parent.parent
 TIMEOUT_S = 600.0
@@ -40,12 +40,12 @@ NAMES = {  # of the commands, as they begin their lines
 
 
 def main(argv: list[str]) -> int:
-    """Prints a line for each mistake that was not taken well; leaves with 1 where there is one."""
+    """Prints a line for each mistake that is handled wrongly; returns 1 if there is one."""
     chosen = [mistake for mistake in MISTAKES if flags.FLAGS.only in mistake[0]]
     faults = 0
     with ThreadPoolExecutor(flags.FLAGS.at_once) as pool:
-        found = pool.map(lambda mistake: fault(*mistake[1:]), chosen)
-        for (kind, _, command, _), problem in zip(chosen, found, strict=True):
+        problems = pool.map(lambda mistake: fault(*mistake[1:]), chosen)
+        for (kind, _, command, _), problem in zip(chosen, problems, strict=True):
             if problem:
                 faults += 1
                 print(f"{kind}: {problem}\n    {command!r}", flush=True)
@@ -54,15 +54,15 @@ def main(argv: list[str]) -> int:
 
 
 def fault(code: int, command: str, says: str) -> str:
-    """Runs a command among files of its own; what is wrong with what it did, or nothing."""
-    with tempfile.TemporaryDirectory() as name, tempfile.TemporaryDirectory() as home:
-        place, scratch = Path(name, "outer", "place"), Path(name, "tmp")
+    """Runs a command in a folder of its own; returns what it did wrong, or nothing."""
+    with tempfile.TemporaryDirectory() as outer, tempfile.TemporaryDirectory() as home:
+        place, scratch = Path(outer, "outer", "place"), Path(outer, "tmp")
         make_files(place)
         scratch.mkdir()
-        before = _contents(Path(name))
-        # Keras and Matplotlib have files of theirs in the user's home.
+        before = _contents(Path(outer))
+        # Keras and Matplotlib write to the home folder.
         ended, err = _run(command, place, {"HOME": home, "TMPDIR": str(scratch)})
-        after = _contents(Path(name))
+        after = _contents(Path(outer))
     free = ["outer/place/cache/"] + ["outer/place/build/"] * (code == 0)
     changed = [
         path
@@ -70,8 +70,8 @@ def fault(code: int, command: str, says: str) -> str:
         if before.get(path) != after.get(path) and not f"{path}/".startswith(tuple(free))
     ]
     lines = err.splitlines()
-    ours = NAMES[re.findall(r"python -m (\S+)", command)[0]]
-    strange = [line for line in lines if not line.startswith(f"{ours}: ")]
+    name = NAMES[re.findall(r"python -m (\S+)", command)[0]]
+    strange = [line for line in lines if not line.startswith(f"{name}: ")]
     if ended != code:
         return f"left with {ended}, not {code}: {lines[-1:]}"
     if strange:
@@ -82,13 +82,18 @@ def fault(code: int, command: str, says: str) -> str:
 
 
 def _run(command: str, place: Path, env: Mapping[str, str]) -> tuple[int | str, str]:
-    """Its exit code, or why it has none, and what it wrote to stderr."""
+    """The exit status, or why there is none, and the text on stderr."""
     words = shlex.split(command)
-    given = dict(word.split("=", 1) for word in words[: words.index("python")])
+    variables = dict(word.split("=", 1) for word in words[: words.index("python")])
     process = subprocess.Popen(
         [sys.executable, *words[words.index("python") + 1 :]],
         cwd=place,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]), **env, **given},
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]),
+            **env,
+            **variables,
+        },
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -109,7 +114,7 @@ def _run(command: str, place: Path, env: Mapping[str, str]) -> tuple[int | str, 
 
 
 def _contents(folder: Path) -> dict[str, bytes | None]:
-    """All that is there, with the bytes of files."""
+    """All paths, with the bytes of files."""
     return {
         path.relative_to(folder).as_posix(): path.read_bytes() if path.is_file() else None
         for path in folder.rglob("*")

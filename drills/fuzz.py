@@ -1,9 +1,9 @@
-"""Feeds damaged files to everything that reads what others made.
+"""Feeds damaged files to every reader of foreign files.
 
-A reader gives a value, or refuses with the error that it documents, in one line.  All else is a
-finding: another exception, a crash, more than LIMIT_S seconds of the CPU or LIMIT_BYTES of memory.
-Each reader works in a process of its own, so that a crash is counted, not suffered; "died apart"
-are those that the commands, too, try in a process of their own first.
+A reader returns a value, or raises its documented error with one line.  Anything else is a finding:
+another exception, a crash, more than LIMIT_S seconds of CPU time or LIMIT_BYTES of memory.  Each
+reader runs in a process of its own, so that crashes are counted.  "died apart" counts the crashes
+that the commands isolate in a child process, too.
 
 python drills/fuzz.py --cases 10000
 python drills/fuzz.py --reader pth --first 4711 --cases 1        (one of them again)
@@ -31,13 +31,13 @@ from fuzz_targets import Reader, readers
 
 from shufflelite.errors import InputError
 
-flags.DEFINE_integer("cases", 1000, "Of each reader.", lower_bound=1)
+flags.DEFINE_integer("cases", 1000, "Cases of each reader.", lower_bound=1)
 flags.DEFINE_integer("first", 0, "Number of the first case.", lower_bound=0)
-flags.DEFINE_integer("seed", 0, "Of the damage.")
-flags.DEFINE_multi_string("reader", [], "These alone.")
+flags.DEFINE_integer("seed", 0, "Seed of the damage.")
+flags.DEFINE_multi_string("reader", [], "Only these readers.")
 
-LIMIT_S = 2  # of the CPU, which a paused or shared machine does not change
-LIMIT_BYTES = 2 << 30  # of address space more than at its start: a picture of 89 megapixels fits
+LIMIT_S = 2  # of CPU time, which does not depend on other processes
+LIMIT_BYTES = 2 << 30  # of address space above that at the start: a picture of 89 megapixels fits
 LONGEST_LINE = 2000
 SHOWN = 20  # findings of a reader
 EXTREMES = (
@@ -52,30 +52,29 @@ FORK = multiprocessing.get_context("fork")
 
 
 def main(argv: list[str]) -> int:
-    """Leaves with 1 where a reader has findings."""
+    """Returns 1 if a reader has findings."""
     del argv
-    given = flags.FLAGS
-    found = 0
+    arguments = flags.FLAGS
+    total = 0
     with tempfile.TemporaryDirectory() as folder:
         known = {reader.name: reader for reader in readers(Path(folder))}
-        if unknown := set(given.reader) - known.keys():
+        if unknown := set(arguments.reader) - known.keys():
             raise app.UsageError(f"expected readers of {', '.join(known)}, got {unknown.pop()}")
         print("| reader | cases | read | refused | died apart | findings | seconds |")
         print("|---|---|---|---|---|---|---|", flush=True)
-        for name in given.reader or known:
+        for name in arguments.reader or known:
             start = time.monotonic()
-            cases = range(given.first, given.first + given.cases)
-            counts, findings = fuzz(known[name], cases, given.seed)
+            cases = range(arguments.first, arguments.first + arguments.cases)
+            counts, findings = fuzz(known[name], cases, arguments.seed)
             seconds = time.monotonic() - start
             figures = [counts[kind] for kind in ("read", "refused", "crashed")]
-            row = [name, given.cases, *figures, len(findings), f"{seconds:.0f}"]
+            row = [name, arguments.cases, *figures, len(findings), f"{seconds:.0f}"]
             print(f"| {' | '.join(map(str, row))} |", flush=True)
             for case, finding in list(findings.items())[:SHOWN]:
-                print(
-                    f"    --seed {given.seed} --reader {name} --first {case} --cases 1: {finding}"
-                )
-            found += len(findings)
-    return 1 if found else 0
+                again = f"--seed {arguments.seed} --reader {name} --first {case} --cases 1"
+                print(f"    {again}: {finding}")
+            total += len(findings)
+    return 1 if total else 0
 
 
 def fuzz(reader: Reader, cases: range, seed: int) -> tuple[Counter[str], dict[int, str]]:

@@ -1,9 +1,9 @@
-"""Kills a command by force at random moments, and looks at what is there each time.
+"""Kills a command with SIGKILL at random moments, and checks its files each time.
 
-Every second round begins where an older run has written, the others in an empty folder.  After
-each kill every file with its final name must be whole: the older one or the new one, byte for byte,
-and a bundle one of them altogether.  The command is run again, as a user would, until it ends; then
-the folder must hold what a run in peace leaves.  `{out}` in it is the folder that it writes to.
+Every second round starts with the files of an older run, the others in an empty folder.  After each
+kill every file with its final name must be complete: the older or the new one, byte for byte, and a
+bundle must be entirely older or new.  The command then runs again until it ends; the folder must
+then hold what an undisturbed run writes.  `{out}` in the command is the folder that it writes to.
 
 python drills/kills.py --kills 40 --older=--seed=1 -- \
     python -m convert --model mobilenet_v1 --width 0.25 --resolution 32 --num_classes 10 \
@@ -34,52 +34,54 @@ from pathlib import Path
 from absl import app, flags
 from leftovers import digests, faults
 
-flags.DEFINE_integer("kills", 10, "How many kills.", lower_bound=1)
-flags.DEFINE_integer("seed", 0, "Of the moments.")
-flags.DEFINE_string("older", "", "Words that the older run has more; none: it is the same run.")
-flags.DEFINE_multi_string("ignore", [], "Files that hold times: not compared, a pattern each.")
-flags.DEFINE_multi_string("between", [], "Files that change on the way: compared at the end.")
+flags.DEFINE_integer("kills", 10, "Number of kills.", lower_bound=1)
+flags.DEFINE_integer("seed", 0, "Seed of the moments.")
+flags.DEFINE_string("older", "", "Additional arguments of the older run; none: the same run.")
+flags.DEFINE_multi_string("ignore", [], "Pattern of files that hold times and are not compared.")
+flags.DEFINE_multi_string(
+    "between", [], "Pattern of files that change during a run: compared at the end."
+)
 
-TO_THE_END = 1 / 3  # of the runs after a kill are left in peace
+TO_THE_END = 1 / 3  # share of runs after a kill that are not killed again
 
 
 def main(argv: list[str]) -> int:
-    """Leaves with 1 where a file was lost, half-written, or another than in peace."""
-    given = flags.FLAGS
-    rng = random.Random(given.seed)
+    """Returns 1 where a file is lost, incomplete, or differs from an undisturbed run's."""
+    arguments = flags.FLAGS
+    rng = random.Random(arguments.seed)
     with tempfile.TemporaryDirectory() as folder:
         out, older = Path(folder, "out"), Path(folder, "older")
-        _run([*_words(argv[1:], out), *shlex.split(given.older)])
+        _run([*_words(argv[1:], out), *shlex.split(arguments.older)])
         out.rename(older)
         start = time.monotonic()
         _run(_words(argv[1:], out))
         in_peace = time.monotonic() - start
-        expected = digests(out, given.ignore)
+        expected = digests(out, arguments.ignore)
         print(f"in peace: {in_peace:.1f} s, {len(expected)} files compared", flush=True)
 
         kills = ended = 0
-        while kills < given.kills:
+        while kills < arguments.kills:
             shutil.rmtree(out)
             before = None if ended % 2 else older
             if before:
                 shutil.copytree(before, out)
             last = None  # moment of a kill
             while True:
-                in_peace_now = kills >= given.kills or (last and rng.random() < TO_THE_END)
+                in_peace_now = kills >= arguments.kills or (last and rng.random() < TO_THE_END)
                 last = None if in_peace_now else rng.uniform(0, in_peace)
                 if _run(_words(argv[1:], out), killed_after=last):
                     break
                 kills += 1
                 out.mkdir(exist_ok=True)
                 print(f"kill {kills} after {last:.1f} s", flush=True)
-                if found := faults(out, before, expected, [*given.ignore, *given.between]):
+                if found := faults(out, before, expected, [*arguments.ignore, *arguments.between]):
                     print(f"after kill {kills}: {'; '.join(found)}")
                     return 1
             ended += 1
-            now = digests(out, given.ignore)
-            wanted = {**(digests(before, given.ignore) if before else {}), **expected}
-            others = sorted(k for k in wanted | now if wanted.get(k) != now.get(k))
-            if others or (found := faults(out, before, expected, given.ignore)):
+            now = digests(out, arguments.ignore)
+            complete = {**(digests(before, arguments.ignore) if before else {}), **expected}
+            others = sorted(k for k in complete | now if complete.get(k) != now.get(k))
+            if others or (found := faults(out, before, expected, arguments.ignore)):
                 print(f"after {kills} kills these differ: {', '.join(others or found)}")
                 return 1
     print(f"{kills} kills, {ended} runs to the end: all files as in peace, byte for byte")
@@ -91,7 +93,7 @@ def _words(command: Sequence[str], out: Path) -> list[str]:
 
 
 def _run(words: Sequence[str], *, killed_after: float | None = None) -> bool:
-    """Returns whether it came to its end before it was killed, after so many seconds."""
+    """Returns whether it ended before it was killed, after that many seconds."""
     with tempfile.TemporaryFile("w+") as said:
         process = subprocess.Popen(words, stdout=said, stderr=said, start_new_session=True)
         try:
@@ -102,7 +104,7 @@ def _run(words: Sequence[str], *, killed_after: float | None = None) -> bool:
             return False
         if code:
             said.seek(0)
-            sys.exit(f"left with {code}:\n{said.read()[-2000:]}")
+            sys.exit(f"exit status {code}:\n{said.read()[-2000:]}")
     return True
 
 

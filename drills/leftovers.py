@@ -1,4 +1,4 @@
-"""What a command left in its folder: whole or not, the older run's or the new one's."""
+"""Checks the files that a command leaves: complete, and those of the older or the new run."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ Digests = Mapping[str, str]
 
 
 def digests(folder: Path, ignored: Sequence[str]) -> dict[str, str]:
-    """SHA-256 of each file; of rows of measurements, what was measured."""
+    """SHA-256 of each file; for rows of measurements, of the models measured."""
     return {
         name: hashlib.sha256(
             repr(sorted({(row.model, row.sha256) for row in results.read(path)})).encode()
@@ -27,8 +27,8 @@ def digests(folder: Path, ignored: Sequence[str]) -> dict[str, str]:
 
 
 def faults(out: Path, before: Path | None, expected: Digests, changing: Sequence[str]) -> list[str]:
-    """What is half-written, lost, or neither the older one nor the new one."""
-    found = [f"{name}: {why}" for name, path in _files(out).items() if (why := _damage(path))]
+    """What is incomplete, lost, or neither the older nor the new file."""
+    problems = [f"{name}: {why}" for name, path in _files(out).items() if (why := _damage(path))]
     older = digests(before, [*changing, "*.jsonl"]) if before else {}
     now, new = digests(out, [*changing, "*.jsonl"]), dict(expected)
     for unit in {_unit(name, expected) for name in older | now}:
@@ -38,31 +38,31 @@ def faults(out: Path, before: Path | None, expected: Digests, changing: Sequence
         ]
         known = not states[0] or states[0].keys() & (older.keys() | new.keys())
         if known and states[0] not in states[1:]:
-            found.append(f"{unit}: neither the older one nor the new one")
+            problems.append(f"{unit}: neither the older one nor the new one")
     for name, path in _files(before).items() if before else ():
         if path.suffix == ".jsonl" and not (out / name).read_bytes().startswith(path.read_bytes()):
-            found.append(f"{name}: rows are lost")
-    return found
+            problems.append(f"{name}: rows are lost")
+    return problems
 
 
 def _files(folder: Path) -> dict[str, Path]:
-    """Those with their final names, by their paths in the folder."""
-    found = {path.relative_to(folder): path for path in sorted(folder.rglob("*"))}
+    """Files with their final names, by path in the folder."""
+    paths = {path.relative_to(folder): path for path in sorted(folder.rglob("*"))}
     return {
         str(name): path
-        for name, path in found.items()
+        for name, path in paths.items()
         if path.is_file() and path.suffix != ".part" and not any(p[0] == "." for p in name.parts)
     }
 
 
 def _unit(name: str, expected: Digests) -> str:
-    """What a file changes with: its bundle, or nothing."""
+    """What changes together with a file: its bundle, or only itself."""
     folder = str(Path(name).parent)
     return folder if f"{folder}/report.json" in expected else name
 
 
 def _damage(path: Path) -> str:
-    """Why a file is not whole, or nothing."""
+    """Why a file is incomplete, or nothing."""
     try:
         if path.suffix == ".safetensors":
             safetensors.numpy.load_file(path)

@@ -1,8 +1,8 @@
-"""Kills one of two machines of a training by force at random moments, and starts it again.
+"""Kills one of two machines of a training with SIGKILL at random moments, and starts it again.
 
-The other must notice, start again by itself and go on with it.  In the end everything that is
-learnt must be what two machines in peace learn, bit for bit; statistics of batch norms to rounding,
-as each machine has its own and both go on from the mean.  The machines are processes, on loopback.
+The other must notice, restart by itself and continue.  The weights must be those of an undisturbed
+training, bit for bit; the statistics of batch norms up to rounding, since each machine has its own
+and both continue from the mean.  The machines are processes on loopback.
 
 python drills/lost_worker.py --kills 10
 """
@@ -21,8 +21,8 @@ import numpy as np
 import safetensors.numpy
 from absl import app, flags
 
-flags.DEFINE_integer("kills", 10, "How many kills.", lower_bound=1)
-flags.DEFINE_integer("seed", 0, "Of the moments.")
+flags.DEFINE_integer("kills", 10, "Number of kills.", lower_bound=1)
+flags.DEFINE_integer("seed", 0, "Seed of the moments.")
 
 TRAINING = (
     "--config=configs/mobilenet_v1_cifar10.toml",
@@ -34,15 +34,15 @@ TRAINING = (
     "--set=training.batch=16",
     "--set=save_every_s=2",
 )
-LONGEST_S = 300  # from a kill to the end of a training that nobody disturbs any more
-OWN = ("moving_mean", "moving_variance")  # each machine's, of its own pictures
-ROUNDING = 1e-5  # of the largest
+LONGEST_S = 300  # from the last kill to the end of the training
+OWN = ("moving_mean", "moving_variance")  # of each machine's own pictures
+ROUNDING = 1e-5  # relative to the largest
 
 
 def main(argv: list[str]) -> int:
-    """Leaves with 1 where a training does not end, or learns something else."""
-    given = flags.FLAGS
-    rng = random.Random(given.seed)
+    """Returns 1 where a training does not end, or ends with other weights."""
+    arguments = flags.FLAGS
+    rng = random.Random(arguments.seed)
     with tempfile.TemporaryDirectory() as folder:
         start = time.monotonic()
         machines = Machines(Path(folder, "peace"))
@@ -51,7 +51,7 @@ def main(argv: list[str]) -> int:
         expected = machines.learnt()
         print(f"in peace: {in_peace:.1f} s", flush=True)
         kills = ended = 0
-        while kills < given.kills:
+        while kills < arguments.kills:
             ended += 1
             machines = Machines(Path(folder, str(ended)))
             for _ in range(rng.randint(1, 3)):
@@ -63,8 +63,8 @@ def main(argv: list[str]) -> int:
                 time.sleep(rng.uniform(0, 10))
                 machines.start(lost)
             machines.wait()
-            found = machines.learnt()
-            if others := [name for name in expected if not _same(name, expected, found)]:
+            weights = machines.learnt()
+            if others := [name for name in expected if not _same(name, expected, weights)]:
                 print(f"after {kills} kills these differ: {', '.join(others)}")
                 return 1
     print(f"{kills} kills, {ended} trainings to the end: as in peace")
@@ -86,7 +86,7 @@ class Machines:
             self.start(index)
 
     def start(self, index: int) -> None:
-        """As its user would, again by the same command."""
+        """Starts one, or restarts it by the same command."""
         task = {"cluster": {"worker": self.hosts}, "task": {"type": "worker", "index": index}}
         command = [sys.executable, "-m", "keras_models.train", *TRAINING, f"--set=out={self.out}"]
         with open(f"{self.out}_{index}.log", "ab") as log:
@@ -98,7 +98,7 @@ class Machines:
             )
 
     def kill(self, index: int, *, after: float) -> bool:
-        """Whether it was killed: not where the training came to its end before."""
+        """Returns whether it was killed: not if the training ended before."""
         try:
             self.processes[index].wait(after)
         except subprocess.TimeoutExpired:
@@ -108,11 +108,11 @@ class Machines:
         return False
 
     def wait(self) -> None:
-        """Waits for both to come to their end."""
+        """Waits for the end of both."""
         try:
             codes = [process.wait(LONGEST_S) for process in self.processes.values()]
         except subprocess.TimeoutExpired:
-            codes = ["none: it does not end"]
+            codes = ["none: the training hangs"]
         if any(codes):
             for index, process in self.processes.items():
                 process.kill()
@@ -124,11 +124,11 @@ class Machines:
         return safetensors.numpy.load_file(self.out / "weights.safetensors")
 
 
-def _same(name: str, expected: dict[str, np.ndarray], found: dict[str, np.ndarray]) -> bool:
-    wanted, got = expected[name], found[name]
+def _same(name: str, expected: dict[str, np.ndarray], actual: dict[str, np.ndarray]) -> bool:
     if name.endswith(OWN):
-        return bool(np.abs(got - wanted).max() <= ROUNDING * np.abs(wanted).max())
-    return bool(np.array_equal(got, wanted))
+        error = np.abs(actual[name] - expected[name]).max()
+        return bool(error <= ROUNDING * np.abs(expected[name]).max())
+    return bool(np.array_equal(actual[name], expected[name]))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Converts the same network again and again, as other machines would: the same bytes must come out.
+"""Converts the same network as on different machines: the bytes must be equal.
 
-Each variation is a difference between machines that can be simulated on one: the environment, the
-folder, the number of cores, the instructions that the CPU has.  Versions of packages are told in
-report.json: machines that differ in these may make other files.
+Each variation simulates a difference between machines: the environment, the folder, the number of
+cores, the instruction set.  Versions of packages are in report.json: machines that differ in these
+may make different files.
 
 python drills/reproduce.py
 python drills/reproduce.py --only one --only no --words "--qat_epochs=1 --qat_data=synthetic:256"
@@ -20,8 +20,8 @@ from pathlib import Path
 from absl import app, flags
 from leftovers import digests
 
-flags.DEFINE_string("words", "", "More words for convert.")
-flags.DEFINE_multi_string("only", [], "Variations whose names begin so.")
+flags.DEFINE_string("words", "", "Additional arguments of convert.")
+flags.DEFINE_multi_string("only", [], "Only variations whose names begin with this.")
 
 ROOT = Path(__file__).resolve().parent.parent
 CONVERT = (
@@ -34,7 +34,7 @@ INPUTS = {"pictures": "--calibration examples", "data-free": ""}
 
 @dataclass(frozen=True)
 class Variation:
-    """What another machine has otherwise; `prefix` are words before the command."""
+    """A difference of another machine; `prefix` stands before the command."""
 
     name: str
     env: Mapping[str, str] = field(default_factory=dict)
@@ -59,7 +59,7 @@ VARIATIONS = (
 
 
 def main(argv: list[str]) -> int:
-    """Prints a row for each variation and input; leaves with 1 where bytes differ."""
+    """Prints a row for each variation and input; returns 1 where bytes differ."""
     chosen = [
         one
         for one in VARIATIONS
@@ -70,17 +70,17 @@ def main(argv: list[str]) -> int:
         command = shlex.split(f"{CONVERT} {words} {flags.FLAGS.words}")
         expected = _convert(command, Variation("as it is"))
         for variation in chosen:
-            found = _convert(command, variation)
-            others = sorted(k for k in expected | found if expected.get(k) != found.get(k))
+            actual = _convert(command, variation)
+            others = sorted(k for k in expected | actual if expected.get(k) != actual.get(k))
             differ += bool(others)
-            told = f"{len(others)} of {len(expected)} files differ: {', '.join(others)}"
+            different = f"{len(others)} of {len(expected)} files differ: {', '.join(others)}"
             same = f"the same {len(expected)} files"
-            print(f"| {name} | {variation.name} | {told if others else same} |", flush=True)
+            print(f"| {name} | {variation.name} | {different if others else same} |", flush=True)
     return int(differ > 0)
 
 
 def _convert(words: Sequence[str], variation: Variation) -> Mapping[str, str]:
-    """SHA-256 of the files that come out."""
+    """SHA-256 of the files that it writes."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder, variation.folder)
         command = [sys.executable, *(word.replace("{out}", str(out)) for word in words)]
@@ -92,7 +92,7 @@ def _convert(words: Sequence[str], variation: Variation) -> Mapping[str, str]:
         env = {**os.environ, "PYTHONPATH": path, **variation.env}
         ran = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=env)
         if ran.returncode:
-            sys.exit(f"{variation.name}: left with {ran.returncode}: {ran.stderr[-2000:]}")
+            sys.exit(f"{variation.name}: exit status {ran.returncode}: {ran.stderr[-2000:]}")
         return digests(out, [])
 
 

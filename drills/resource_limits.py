@@ -1,11 +1,11 @@
-"""Runs commands on disks that are too small, and with too little memory.
+"""Runs commands on disks that are too small and with too little memory.
 
-A command must do its work, or give one line and leave with 1.  Nothing may be half-written, and
-what an older run wrote must be there, byte for byte, or what the new one writes.  Of memory, native
-libraries may end the process where Python cannot tell, or wait for a thread that has ended: those
-have "died" or "hung", and must leave as little.
+A command must finish, or end in one line and exit status 1.  No file may be incomplete: each is the
+older run's or the new one's, byte for byte.  Without memory, native libraries may end the process
+where Python cannot report it, or wait for a thread that has ended: those commands "died" or "hung",
+and must leave no incomplete files either.
 
-Needs Linux, and root for the disks, which are mounted where nobody else sees them.
+Needs Linux, and root for the disks, which are mounted in a namespace of their own.
 
 python drills/resource_limits.py
 python drills/resource_limits.py --only train --steps 20
@@ -26,14 +26,14 @@ from pathlib import Path
 from absl import app, flags
 from leftovers import Digests, digests, faults
 
-flags.DEFINE_integer("steps", 6, "How many sizes of disks and of memory, each.", lower_bound=1)
-flags.DEFINE_string("only", "", "The command of that name alone.")
+flags.DEFINE_integer("steps", 6, "Number of sizes of disk and of memory.", lower_bound=1)
+flags.DEFINE_string("only", "", "Only the command of that name.")
 
 CONVERT = (
     "python -m convert --model mobilenet_v1 --width 0.25 --resolution 32 --num_classes 10 "
     "--weights random --int8 --calibration examples --out {out}"
 )
-COMMANDS = {  # name: (command, words that the older run has more, files with times)
+COMMANDS = {  # name: (command, additional arguments of the older run, files with times)
     "convert": (f"{CONVERT} --android_app {{out}}/app", "--seed=1", ()),
     "qat": (f"{CONVERT} --qat_epochs 1 --qat_data synthetic:128", "--seed=1", ()),
     "train": (
@@ -55,8 +55,8 @@ COMMANDS = {  # name: (command, words that the older run has more, files with ti
         (),
     ),
 }
-# In a name space of its own: mounts a disk of $1 bytes, puts the older files there, runs the
-# command, and brings home what is there then.
+# In a namespace of its own: mounts a disk of $1 bytes, copies the older files to it, runs the
+# command, and copies the disk back.
 ON_A_DISK = """
 mount -t tmpfs -o size=$1 none "$2" && cp -a "$3"/. "$2" || exit 99
 out=$2 kept=$4; shift 4; "$@"; code=$?
@@ -68,17 +68,17 @@ TIMEOUT_S = 300.0
 
 
 def main(argv: list[str]) -> int:
-    """Prints a row for each command and kind of limit; leaves with 1 where there is a finding."""
-    given = flags.FLAGS
+    """Prints a row for each command and kind of limit; returns 1 if there is a finding."""
+    arguments = flags.FLAGS
     findings = 0
-    for name in [given.only] if given.only else COMMANDS:
+    for name in [arguments.only] if arguments.only else COMMANDS:
         with tempfile.TemporaryDirectory() as folder:
-            findings += _drill(name, Path(folder), steps=given.steps)
+            findings += _drill(name, Path(folder), steps=arguments.steps)
     return int(findings > 0)
 
 
 def _drill(name: str, folder: Path, *, steps: int) -> int:
-    """Meets all sizes; returns the number of findings."""
+    """Runs the command with all sizes; returns the number of findings."""
     command, older_words, ignored = COMMANDS[name]
     out, older, new = (folder / part for part in ("out", "older", "new"))
     words = shlex.split(command.replace("{out}", str(out)))[1:]
@@ -108,10 +108,10 @@ def _drill(name: str, folder: Path, *, steps: int) -> int:
 def _meet(
     kind: str, size: int, words: Sequence[str], folder: Path, expected: Digests, ignored: tuple
 ) -> tuple[str, list[str]]:
-    """Runs the command with that limit, where an older run has written.
+    """Runs the command with that limit in the folder of an older run.
 
     Returns:
-      Whether it has done its work, told why not, died or hung; and what is wrong with that.
+      "done", "told" (one line), "died", "hung" or "wrong"; and what is wrong.
     """
     out, older, kept = (folder / part for part in ("out", "older", "kept"))
     command = [sys.executable, *words]
@@ -143,11 +143,11 @@ def _meet(
         return "told", problems
     if kind == "memory" and (code < 0 or code in (127, 134, 139)):
         return "hung" if code == -signal.SIGKILL else "died", problems
-    return "wrong", [*problems, f"left with {code}: {lines[-1:]!s:.300}"]
+    return "wrong", [*problems, f"exit status {code}: {lines[-1:]!s:.300}"]
 
 
 def _peak(command: Sequence[str]) -> int:
-    """Runs it in peace; returns the most bytes of memory that one of its processes had reserved."""
+    """Runs it without limits; returns the most bytes that one of its processes reserved."""
     peak = 0
     with tempfile.TemporaryFile("w+") as said:
         process = subprocess.Popen(command, stdout=said, stderr=said)
@@ -156,12 +156,12 @@ def _peak(command: Sequence[str]) -> int:
             time.sleep(0.02)
         if process.returncode:
             said.seek(0)
-            sys.exit(f"left with {process.returncode}:\n{said.read()[-2000:]}")
+            sys.exit(f"exit status {process.returncode}:\n{said.read()[-2000:]}")
     return peak * os.sysconf("SC_PAGE_SIZE")
 
 
 def _reserved(process: int) -> int:
-    """The most pages that it or a descendant has reserved now."""
+    """The most pages that it or a descendant reserves now."""
     try:
         sizes = Path(f"/proc/{process}/statm").read_text().split()
         children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
@@ -171,7 +171,7 @@ def _reserved(process: int) -> int:
 
 
 def _size(folder: Path) -> int:
-    """What a tmpfs needs for its files, in bytes: whole pages."""
+    """The bytes that a tmpfs needs for its files: whole pages."""
     page = os.sysconf("SC_PAGE_SIZE")
     return sum(
         -(-path.stat().st_size // page) * page for path in folder.rglob("*") if path.is_file()

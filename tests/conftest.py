@@ -1,8 +1,12 @@
 """Fixtures of all tests, which are started as from a terminal."""
 
+import os
+import shutil
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
+import filelock
 import pytest
 
 from tests import traps
@@ -10,8 +14,33 @@ from tests import traps
 # A shell starts what runs in its background without Ctrl-C, and so would be all that tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# Workers share the cores: more threads in each only wait for one another.
+for variable in ("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(variable, "1")
+
+Once = Callable[[str, Callable[[Path], None]], Path]
+
 
 @pytest.fixture(scope="session")
 def trap(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder whose TensorFlow and LiteRT leave the program with 99."""
     return traps.write(tmp_path_factory.mktemp("trap"), *traps.TENSORFLOW, "ai_edge_litert")
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
+    """Fills a folder of that name, once for all workers of a run."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def folder(name: str, fill: Callable[[Path], None]) -> Path:
+        with filelock.FileLock(shared / f"{name}.lock"):
+            if not (shared / name).exists():
+                partial = shared / f"{name}.partial"
+                shutil.rmtree(partial, ignore_errors=True)
+                partial.mkdir()
+                fill(partial)
+                partial.rename(shared / name)
+        return shared / name
+
+    return folder

@@ -12,12 +12,15 @@ from pathlib import Path
 
 import pytest
 
+from android_bench import build_cache
 from android_bench.emulated import setup
 from android_bench.targets import adb, remote_target, temperatures
 from shufflelite.errors import InputError
+from tests import forkserver
 from tests.android_bench import fake_tool, phone, sweeps
 from tests.android_bench.adb_device import Device
 from tests.android_bench.sweeps import Bench
+from tests.conftest import Once
 
 ADBS = {  # both real: the one that adbutils brings, and the system's
     "adbutils": str(Path(util.find_spec("adbutils").origin).parent / "binaries/adb"),
@@ -59,12 +62,13 @@ for name, data in {
 
 
 @pytest.fixture(scope="session")
-def toys(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
+def toys(once: Once) -> Mapping[str, Path]:
     """A small convolutional network in float and in int8, and 16 MiB of weights in one layer."""
-    folder = tmp_path_factory.mktemp("toys")
-    command = [sys.executable, "-c", CONVERT, str(folder)]
-    subprocess.run(command, check=True, capture_output=True, timeout=300)
-    return {path.stem: path for path in folder.iterdir()}
+
+    def convert(folder: Path) -> None:
+        forkserver.run([sys.executable, "-c", CONVERT, str(folder)]).check_returncode()
+
+    return {path.stem: path for path in once("toys", convert).iterdir()}
 
 
 @pytest.fixture(scope="session")
@@ -160,10 +164,10 @@ def tool(tmp_path: Path) -> Path:
 @pytest.fixture
 def bench(toys: Mapping[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
     folder = tmp_path / "work"
-    (folder / "convert").mkdir(parents=True)
-    (folder / "convert" / "__init__.py").touch()
-    (folder / "convert" / "__main__.py").write_text(sweeps.CONVERT)
-    monkeypatch.chdir(folder)  # where `python -m convert` looks first
+    folder.mkdir()
+    (folder / "stand_in.py").write_text(sweeps.CONVERT)
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(build_cache, "CONVERT", (sys.executable, "stand_in.py"))
     monkeypatch.setenv("TOY", str(toys["int8"]))
     monkeypatch.setenv("LOG", str(folder / "log"))
     return Bench(folder)

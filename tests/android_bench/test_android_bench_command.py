@@ -15,6 +15,7 @@ import pytest
 
 from android_bench import results, sweep
 from tests.android_bench import rows as made
+from tests.forkserver import LIGHT, run
 
 ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "android_bench"]
@@ -22,7 +23,7 @@ COMMAND = [sys.executable, "-m", "android_bench"]
 
 def bench(*words: object) -> subprocess.CompletedProcess[str]:
     command = [*COMMAND, *map(str, words)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    return run(command, modules=LIGHT, cwd=ROOT, capture_output=True, text=True)
 
 
 def test_rows_hold_the_facts_of_files_and_run(toys: Mapping[str, Path], tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ BUILD = """
 import sys
 from pathlib import Path
 from android_bench import build_cache
+build_cache.CONVERT = (sys.executable, "stand_in.py")
 network = build_cache.NetworkSpec("net", 32, (("width", 2.0),))
 spec = build_cache.build_spec({"precision": "float32"})
 build_cache.build(network, spec, cache=Path(sys.argv[1]))
@@ -81,7 +82,7 @@ def test_our_sources_count_and_what_python_compiles_them_to_does_not(
     code = package / "code.py"
     code.write_text("x = 1")
     (package / "__init__.py").touch()
-    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(build_cache, "ROOT", tmp_path)
     monkeypatch.setattr(build_cache, "PACKAGES", (package.name,))
     digests = [build_cache.build_spec({}).sources]
     (package / "__pycache__" / "code.pyc").write_text("compiled")
@@ -170,7 +171,7 @@ def test_a_damaged_entry_is_made_again(bench: Bench, damage: str) -> None:
 
 
 def test_what_two_processes_want_is_converted_once(bench: Bench) -> None:
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(bench.folder), *sys.path])}
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-c", BUILD, str(bench.cache)]
     running = [subprocess.Popen(command, env=env) for _ in range(3)]
     assert [process.wait() for process in running] == [0] * 3

@@ -23,6 +23,8 @@ from keras_models.checkpoints.random_weights import randomize
 from keras_models.images import decode
 from keras_models.images.decode import Preprocessing
 from shufflelite.progress import Progress
+from tests import forkserver
+from tests.forkserver import LIGHT, TENSORFLOW
 
 pytestmark = pytest.mark.usefixtures("tensorflow_as_it_was")
 
@@ -87,14 +89,14 @@ def test_without_labels_classes_are_numbers(model_file: Path, folder: Path, tmp_
     assert {answer.label for answer in answers} <= {"0", "1", "2"}
 
 
-def run(*words: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
+def run(*words: str, trap: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return forkserver.run(
         [sys.executable, "-m", "convert.classify", *words],
+        modules=LIGHT if trap else TENSORFLOW,
         cwd=ROOT,
-        env=env,
+        env={"PYTHONPATH": str(trap)} if trap else None,
         capture_output=True,
         text=True,
-        timeout=300,
     )
 
 
@@ -104,7 +106,7 @@ def test_help_and_wrong_words_come_without_tensorflow(model_file: Path, trap: Pa
         ([], 2, "classify: expected a bundle's .tflite file, and pictures"),
         ([str(model_file)], 2, "classify: expected a bundle's .tflite file, and pictures"),
     ):
-        done = run(*words, env={"PYTHONPATH": str(trap)})
+        done = run(*words, trap=trap)
         assert (done.returncode, message in done.stderr) == (code, True), done.stderr
         assert len(done.stderr.splitlines()) == (code > 0)
 
@@ -123,13 +125,12 @@ def test_what_cannot_be_read_is_one_line(model_file: Path, tmp_path: Path) -> No
 @pytest.mark.slow
 @pytest.mark.skipif(not bundled.find("shufflenet_v2"), reason="no bundled ShuffleNet V2")
 def test_the_demo_knows_what_its_pictures_show_as_the_float_network_does(tmp_path: Path) -> None:
-    plan = ["make", "--dry-run", "demo", f"BIN={Path(sys.executable).parent}", f"OUT={tmp_path}"]
+    forkserver.proxy(tmp_path / "python")
+    plan = ["make", "--dry-run", "demo", f"BIN={tmp_path}", f"OUT={tmp_path}"]
     said = subprocess.run(plan, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     convert, classified = [line for line in said.splitlines() if " -m convert" in line]
     for command in (convert, f"{classified} --json"):
-        done = subprocess.run(
-            ["sh", "-c", command], cwd=ROOT, stdout=subprocess.PIPE, check=True, timeout=600
-        )
+        done = subprocess.run(["sh", "-c", command], cwd=ROOT, stdout=subprocess.PIPE, check=True)
     answers = {answer["picture"]: answer["label"] for answer in json.loads(done.stdout)}
     drawn = sorted((ROOT / "examples").glob("*.png"))
     assert answers == {f"examples/{path.name}": path.stem for path in drawn}

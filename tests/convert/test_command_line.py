@@ -2,7 +2,6 @@
 
 import json
 import shlex
-import subprocess
 import sys
 from dataclasses import replace
 
@@ -18,6 +17,7 @@ from convert.settings import (
     Verification,
 )
 from shufflelite import config
+from tests import forkserver
 
 ODD = 'it\'s a "folder", née $HOME/%s'
 CASES = [
@@ -68,12 +68,11 @@ for words in json.load(sys.stdin):
 def test_the_command_line_of_settings_has_those_settings() -> None:
     commands = [shlex.split(command_line.line(settings)) for settings in CASES]
     assert all(words[:3] == ["python", "-m", "convert"] for words in commands)
-    done = subprocess.run(
+    done = forkserver.run(
         [sys.executable, "-c", READ],
         input=json.dumps([words[2:] for words in commands]),
         capture_output=True,
         text=True,
-        timeout=600,
     )
     assert done.returncode == 0, done.stderr
     for settings, found in zip(CASES, done.stdout.splitlines(), strict=True):

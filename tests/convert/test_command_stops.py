@@ -3,12 +3,12 @@
 import contextlib
 import os
 import random
+import resource
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO
 
@@ -17,7 +17,8 @@ import pytest
 from PIL import Image
 
 from convert.bundle import writer
-from tests.convert.places import contents, two_at_a_time
+from tests.convert.places import contents
+from tests.forkserver import HANG_S, LIGHT, Popen, run
 
 ROOT = Path(__file__).parents[2]
 WORDS = (
@@ -32,7 +33,7 @@ HEARING = (
     "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL);"
     "os.execv(sys.argv[1], sys.argv[1:])",
 )
-COMMAND = (*HEARING, sys.executable, "-m", "convert")
+COMMAND = (sys.executable, "-m", "convert")
 STAGES = {  # stage: (how its beginning is known, the signal)
     "import of TensorFlow": ("libtensorflow", signal.SIGINT),
     "network": ("warning: random weights", signal.SIGINT),
@@ -133,17 +134,13 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
-def asked(request: pytest.FixtureRequest, test: Callable[..., None], argument: str) -> list[str]:
-    """The values of a parameter with which that test will be called."""
-    items = [i for i in request.session.items if getattr(i, "originalname", "") == test.__name__]
-    return [item.callspec.params[argument] for item in items]
-
-
 def stop_in(stage: str, place: Path) -> tuple[int, str, str]:
     """Starts the command, stops it in that stage, and returns its exit code and outputs."""
     sign, number = STAGES[stage]
-    with subprocess.Popen(
-        [*COMMAND, *WORDS, "--data=many.npz"],
+    importing = stage == "import of TensorFlow"
+    popen, command = (subprocess.Popen, (*HEARING, *COMMAND)) if importing else (Popen, COMMAND)
+    with popen(
+        [*command, *WORDS, "--data=many.npz"],
         cwd=place,
         env=environment(),
         stdout=subprocess.PIPE,
@@ -152,7 +149,7 @@ def stop_in(stage: str, place: Path) -> tuple[int, str, str]:
     ) as process:
         assert process.stderr is not None
         said = ""
-        if stage == "import of TensorFlow":
+        if importing:
             maps = Path(f"/proc/{process.pid}/maps")
             while sign not in maps.read_text():
                 assert process.poll() is None
@@ -162,44 +159,24 @@ def stop_in(stage: str, place: Path) -> tuple[int, str, str]:
                 said += process.stderr.readline()
                 assert process.poll() is None, said
         process.send_signal(number)
-        out, rest = process.communicate(timeout=300)
+        out, rest = process.communicate(timeout=HANG_S)
         return process.returncode, out, said + rest
 
 
-@pytest.fixture(scope="module")
-def stopped(
-    request: pytest.FixtureRequest, pictures: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Mapping[str, tuple[int, str, str, bool]]:
-    """Stage -> how the command ended in it, and whether the disk is as it was; two at a time."""
-
-    def stop(stage: str) -> tuple[int, str, str, bool]:
-        place = make_place(tmp_path_factory.mktemp("place"), pictures)
-        before = contents(place)
-        ended = stop_in(stage, place)
-        return *ended, contents(place) == before
-
-    test = test_a_command_that_is_stopped_says_so_and_writes_nothing
-    return two_at_a_time(stop, asked(request, test, "stage"))
-
-
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
-@pytest.mark.parametrize(
-    "stage",
-    [
-        pytest.param(stage, marks=[pytest.mark.slow] if stage in ("network", "quantize") else [])
-        for stage in STAGES
-    ],
-)
+@pytest.mark.parametrize("stage", STAGES)
 def test_a_command_that_is_stopped_says_so_and_writes_nothing(
-    stage: str, stopped: Mapping[str, tuple[int, str, str, bool]]
+    stage: str, pictures: Path, tmp_path: Path
 ) -> None:
-    code, out, err, unchanged = stopped[stage]
+    place = make_place(tmp_path, pictures)
+    before = contents(place)
+    code, out, err = stop_in(stage, place)
     number = STAGES[stage][1]
     how = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}[number]
     assert (code, out) == (128 + number, ""), err
     assert all(line.startswith("convert: ") for line in err.splitlines())
     assert err.splitlines()[-1] == f"convert: {how}; no file was left half-written"
-    assert unchanged
+    assert contents(place) == before
 
 
 def run_main(
@@ -220,7 +197,7 @@ def run_main(
         stdout=stdout,
         stderr=subprocess.PIPE,
         text=True,
-        timeout=120,
+        timeout=HANG_S,
     )
 
 
@@ -285,13 +262,13 @@ def test_a_folder_that_another_run_writes_is_refused_at_once(
     folder = {"out": place / "build" / NAME, "android_app": place / "app"}[flag]
     with writer.exclusive(folder, flag=flag):
         before = contents(place)
-        ran = subprocess.run(
+        ran = run(
             [*COMMAND, *WORDS, "--android_app=app"],
+            modules=LIGHT,
             cwd=place,
             env=environment(),
             capture_output=True,
             text=True,
-            timeout=300,
         )
         assert contents(place) == before
     line = f"{folder}: another process writes there: wait until it is done, or choose another"
@@ -299,29 +276,35 @@ def test_a_folder_that_another_run_writes_is_refused_at_once(
     assert ran.stderr == f"convert: {line} --{flag}.\n"
 
 
-def meet(disk: str, place: Path) -> subprocess.CompletedProcess[str]:
-    """Converts onto such a disk; then lists what is on it, and what is not as it was."""
-    command = [sys.executable, "-m", "convert", *WORDS]
+def meet(disk: str, place: Path) -> tuple[int, str, str]:
+    """Converts onto such a disk; lists what is on it and what is not as it was."""
     if disk == "limited":
-        limit = "import os, resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (200000,) * 2)"
-        prefix = [sys.executable, "-c", f"{limit};os.execv(sys.argv[1], sys.argv[1:])"]
-        script = 'cp -r build earlier && "$@"'
-        command = [*prefix, *command]
-    else:
-        options = {"full": "rw", "read-only": "ro"}[disk]
-        script = f"""
-            mv build earlier && mkdir build && mount -t tmpfs -o size=400k none build &&
-            cp -r earlier/. build && mount -o remount,bind,{options} build && "$@"
-        """
-    script += "\ncode=$?; ls -A build; diff -r earlier build; exit $code"
-    return subprocess.run(
-        [*(OWN_MOUNTS if disk != "limited" else ()), "sh", "-c", script, "sh", *command],
+        shutil.copytree(place / "build", place / "earlier")
+        with Popen(
+            [*COMMAND, *WORDS], cwd=place, env=environment(), stdout=-1, stderr=-1, text=True
+        ) as process:
+            resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (200_000, 200_000))
+            out, err = process.communicate(timeout=HANG_S)
+        listing = subprocess.run(
+            ["sh", "-c", "ls -A build; diff -r earlier build"],
+            cwd=place, capture_output=True, text=True,
+        )  # fmt: skip
+        return process.returncode, out + listing.stdout, err
+    options = {"full": "rw", "read-only": "ro"}[disk]
+    script = f"""
+        mv build earlier && mkdir build && mount -t tmpfs -o size=400k none build &&
+        cp -r earlier/. build && mount -o remount,bind,{options} build && "$@"
+        code=$?; ls -A build; diff -r earlier build; exit $code
+    """
+    ran = subprocess.run(
+        [*OWN_MOUNTS, "sh", "-c", script, "sh", *COMMAND, *WORDS],
         cwd=place,
         env=environment(),
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=HANG_S,
     )
+    return ran.returncode, ran.stdout, ran.stderr
 
 
 def may_mount() -> bool:
@@ -331,25 +314,13 @@ def may_mount() -> bool:
     return False
 
 
-@pytest.fixture(scope="module")
-def met(
-    request: pytest.FixtureRequest, pictures: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Mapping[str, subprocess.CompletedProcess[str]]:
-    """Disk -> what became of a conversion onto it; two at a time."""
-    disks = asked(request, test_a_disk_that_takes_no_bundle_keeps_the_earlier_one, "disk")
-    places = {d: make_place(tmp_path_factory.mktemp("place"), pictures) for d in disks}
-    if not may_mount():
-        places = {d: place for d, place in places.items() if d == "limited"}
-    return two_at_a_time(lambda disk: meet(disk, places[disk]), places)
-
-
 @pytest.mark.parametrize("disk", DISKS)
 def test_a_disk_that_takes_no_bundle_keeps_the_earlier_one(
-    disk: str, met: Mapping[str, subprocess.CompletedProcess[str]]
+    disk: str, pictures: Path, tmp_path: Path
 ) -> None:
-    if disk not in met:
+    if disk != "limited" and not may_mount():
         pytest.skip("mounting a disk of its own is not permitted here")
-    ran = met[disk]
-    assert (ran.returncode, ran.stdout) == (1, f"{NAME}\n"), ran.stderr
-    assert all(line.startswith("convert: ") for line in ran.stderr.splitlines())
-    assert DISKS[disk] in ran.stderr.splitlines()[-1]
+    code, out, err = meet(disk, make_place(tmp_path, pictures))
+    assert (code, out) == (1, f"{NAME}\n"), err
+    assert all(line.startswith("convert: ") for line in err.splitlines())
+    assert DISKS[disk] in err.splitlines()[-1]

@@ -1,8 +1,8 @@
-"""The commands that documents and headers of files tell their readers.
+"""The commands in documents and in the headers of files.
 
-In Markdown an indented block holds commands and nothing else; what a command prints, code and files
-stand between fences.  A workflow's `run:` in a yaml fence is a command too, and so is `code` in a
-sentence that begins with a program's name.
+In Markdown an indented block holds only commands; their output, code and files stand in fences.
+Other commands are a workflow's `run:` in a yaml fence, and `code` in a sentence that begins with
+the name of a program.
 """
 
 import ast
@@ -34,7 +34,7 @@ ASSIGNED = re.compile(r"[A-Z][A-Z0-9_]*=")
 
 @dataclass(frozen=True)
 class Command:
-    """A command: `text` is its only line, `place` where it stands."""
+    """A command: its only line, and where it stands."""
 
     place: str
     text: str
@@ -46,9 +46,9 @@ class Command:
 
     @property
     def program_and_words(self) -> list[str]:
-        """The module, the file or the other program that runs, and its words.
+        """The module, the file or the program that runs, and its arguments.
 
-        As a shell reads them, patterns of files aside, up to where it sends the output.
+        Split as a shell does, without expanding patterns, up to a redirection.
         """
         words = self._words[len(self.assigned) :]
         if ">" in words:
@@ -59,12 +59,12 @@ class Command:
 
     @property
     def assigned(self) -> dict[str, str]:
-        """The variables that it sets in its environment."""
-        found = {}
+        """The environment variables that it sets."""
+        variables = {}
         for word in itertools.takewhile(ASSIGNED.match, self._words):
             name, _, value = word.partition("=")
-            found[name] = value
-        return found
+            variables[name] = value
+        return variables
 
     @property
     def _words(self) -> list[str]:
@@ -72,15 +72,15 @@ class Command:
 
 
 def every() -> list[Command]:
-    """Those of all documents and headers."""
-    found = [command for path in DOCUMENTS for command in (*blocks(path), *spans(path))]
-    found += [command for path in HEADERS for command in of_header(path)]
-    nested = [(c.place, c.text.partition(" -- ")[2]) for c in found]  # what a drill starts
-    return found + [Command(place, text) for place, text in nested if text]
+    """The commands of all documents and headers."""
+    commands = [command for path in DOCUMENTS for command in (*blocks(path), *spans(path))]
+    commands += [command for path in HEADERS for command in of_header(path)]
+    nested = [(c.place, c.text.partition(" -- ")[2]) for c in commands]  # what a drill starts
+    return commands + [Command(place, text) for place, text in nested if text]
 
 
 def blocks(path: Path) -> list[Command]:
-    """Those that a Markdown file shows on lines of their own, in order."""
+    """The commands that a Markdown file shows on lines of their own, in order."""
     return [
         Command(f"{path.relative_to(ROOT)}:{number}", text)
         for number, language, lines in _parts(path)
@@ -90,7 +90,7 @@ def blocks(path: Path) -> list[Command]:
 
 
 def spans(path: Path) -> list[Command]:
-    """Those in its sentences, between backticks."""
+    """The commands in its sentences, in backticks."""
     prose = [(number, "\n".join(lines)) for number, language, lines in _parts(path) if not language]
     return [
         Command(f"{path.relative_to(ROOT)}:{number}", " ".join(code.split()))
@@ -101,27 +101,27 @@ def spans(path: Path) -> list[Command]:
 
 
 def files(path: Path) -> dict[str, str]:
-    """The TOML files that a Markdown file asks its reader to save: the first line names them."""
-    found = {}
+    """The TOML files that a Markdown file asks its reader to save; the first line has the name."""
+    texts = {}
     for _, language, lines in _parts(path):
         named = re.fullmatch(r"# (\S+\.toml)", lines[0]) if language == "toml" else None
         if named:
-            found[named[1]] = "\n".join(lines) + "\n"
-    return found
+            texts[named[1]] = "\n".join(lines) + "\n"
+    return texts
 
 
 def of_header(path: Path) -> list[Command]:
-    """Those at the head of a TOML file or a Python program."""
+    """The commands at the head of a TOML file or a Python program."""
     text = path.read_text(encoding="utf-8")
     if path.suffix == ".py":
         lines = (ast.get_docstring(ast.parse(text)) or "").splitlines()
     else:
         lines = [line[1:] for line in re.match(r"(?:#.*\n)*", text)[0].splitlines()]
-    found = (re.search(rf"({PYTHON} (?:-m )?\S.*)", line) for line in _joined(lines))
+    matches = (re.search(rf"({PYTHON} (?:-m )?\S.*)", line) for line in _joined(lines))
     return [
-        Command(str(path.relative_to(ROOT)), re.sub(r" {2,}\(.*", "", one[1]))
-        for one in found
-        if one
+        Command(str(path.relative_to(ROOT)), re.sub(r" {2,}\(.*", "", match[1]))
+        for match in matches
+        if match
     ]
 
 
@@ -154,14 +154,14 @@ def _is_fenced(language: str) -> bool:
 
 
 def _joined(lines: list[str]) -> list[str]:
-    """Lines, with those that a backslash continues in one."""
+    """The lines, joined where a backslash continues them."""
     text = re.sub(r"\\\n\s*", "", "\n".join(lines))
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def _runs(lines: list[str]) -> list[str]:
-    """What a workflow runs, each line of it."""
-    found = []
+    """The commands that a workflow runs."""
+    commands = []
     text = re.sub(r"\\\n\s*", "", "\n".join(lines))
     depth = None
     for line in text.splitlines():
@@ -169,9 +169,9 @@ def _runs(lines: list[str]) -> list[str]:
         run = re.match(r"\s*(?:- )?run: (.*)", line)
         if run:
             depth = indent if run[1] == "|" else None
-            found += [] if run[1] == "|" else [run[1]]
+            commands += [] if run[1] == "|" else [run[1]]
         elif depth is not None and line.strip() and indent > depth:
-            found.append(line.strip())
+            commands.append(line.strip())
         else:
             depth = None
-    return found
+    return commands

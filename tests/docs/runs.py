@@ -1,4 +1,4 @@
-"""How the commands of README and guides are run small, and what must come out.
+"""How the commands of README and guides are run at small scale, and what they must print.
 
 One entry for each command, in the order of the document.
 """

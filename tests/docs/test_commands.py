@@ -1,18 +1,18 @@
-"""Every command that a document or a file's header tells is one that the programs take.
+"""The programs accept every command in a document or a file's header.
 
-What they do when they run is test_guides.py's.
+test_guides.py runs them.
 """
 
 import json
 import os
 import re
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from tests import forkserver
 from tests.docs import commands
 from tests.docs.commands import DOCUMENTS, ROOT, Command
 
@@ -41,12 +41,11 @@ def found_wrong(folder: Path, asked: Sequence[Command]) -> list[str]:
             ours.append(command)
         elif not (ROOT / program).is_file():
             found.append(f"{command.place}: {command.text}: expected a command")
-    done = subprocess.run(
+    done = forkserver.run(
         [sys.executable, "-W", "ignore", "-m", "tests.docs.dry"],
         input=json.dumps([command.program_and_words for command in ours]),
         capture_output=True,
         text=True,
-        timeout=900,
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"},
     )

@@ -1,10 +1,9 @@
-"""README and guides, command after command, as their reader would type them, only smaller."""
+"""Runs README and guides, command after command, as a reader types them, at small scale."""
 
 import os
 import re
 import socket
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests import forkserver
 from tests.android_bench import fake_tool
 from tests.android_bench.adb_device import Device
 from tests.docs import commands
@@ -28,8 +28,7 @@ def folder(tmp_path: Path) -> Path:
     """What a reader has: this project, pictures, weights, and a benchmark tool."""
     python = tmp_path / ".venv/bin/python"
     python.parent.mkdir(parents=True)
-    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
-    python.chmod(0o755)
+    forkserver.proxy(python)
     for name in LINKED:
         (tmp_path / name).symlink_to(ROOT / name)
     rng = np.random.default_rng(0)
@@ -103,7 +102,7 @@ def start(command: Command, run: Run, folder: Path, ports: dict[str, int]) -> su
 
 def finish(run: Run, process: subprocess.Popen[str], folder: Path) -> None:
     try:
-        told, _ = process.communicate(timeout=900)
+        told, _ = process.communicate(timeout=forkserver.HANG_S)
     except subprocess.TimeoutExpired:
         process.kill()
         raise

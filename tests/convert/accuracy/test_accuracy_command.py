@@ -24,6 +24,7 @@ from keras_models.images.decode import Preprocessing
 from shufflelite.progress import Progress
 from tests import traps
 from tests.convert.accuracy.colours import NAMES, write_bundle
+from tests.forkserver import LIGHT, TENSORFLOW, run
 
 ROOT = Path(__file__).parents[3]
 Ran = subprocess.CompletedProcess[str]
@@ -34,7 +35,8 @@ def measure(*words: object, at: Path, without_tensorflow: bool = True) -> Ran:
     if without_tensorflow:
         env["PYTHONPATH"] = f"{traps.write(at / 'fakes', *traps.TENSORFLOW)}:{ROOT}"
     command = [sys.executable, "-m", "convert.accuracy", *map(str, words)]
-    return subprocess.run(command, cwd=at, env=env, capture_output=True, text=True, timeout=300)
+    modules = LIGHT if without_tensorflow else TENSORFLOW
+    return run(command, modules=modules, cwd=at, env=env, capture_output=True, text=True)
 
 
 def test_files_are_measured_without_tensorflow(

@@ -13,6 +13,7 @@ import pytest
 
 from keras_models.train import distribution
 from shufflelite.errors import InputError
+from tests import forkserver
 from tests.keras_models.train.cluster import environment, free_hosts
 
 SCRIPT = Path(__file__).with_name("replicas.py")
@@ -21,13 +22,13 @@ SCRIPT = Path(__file__).with_name("replicas.py")
 def start(strategy: str, **given: str) -> subprocess.Popen[str]:
     env = {**os.environ, **given, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": os.getcwd()}
     command = [sys.executable, str(SCRIPT), strategy]
-    return subprocess.Popen(
+    return forkserver.Popen(
         command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
 
 
 def result(process: subprocess.Popen[str]) -> dict[str, Any]:
-    out, err = process.communicate(timeout=300)
+    out, err = process.communicate(timeout=forkserver.HANG_S)
     assert process.returncode == 0, err[-2000:]
     return json.loads(out.splitlines()[-1])
 

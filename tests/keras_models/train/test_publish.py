@@ -1,7 +1,6 @@
 """Bundled weights, their card and the table of all, made of a finished training."""
 
 import dataclasses
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from keras_models.train.settings import TrainingSettings
 from shufflelite import config
 from shufflelite.errors import InputError
 from shufflelite.progress import Progress
+from tests import forkserver
 
 ROOT = Path(__file__).parents[3]
 CONFIG = """
@@ -144,12 +144,12 @@ def test_help_and_wrong_words_come_without_tensorflow(trap: Path) -> None:
         ([], 2, "ship: expected --config FILE"),
         (["--config=no.toml"], 1, "ship: no.toml: expected a TOML file"),
     ):
-        done = subprocess.run(
+        done = forkserver.run(
             [sys.executable, "-m", "keras_models.train.publish", *words],
+            modules=forkserver.LIGHT,
             cwd=ROOT,
             env={"PYTHONPATH": str(trap)},
             capture_output=True,
             text=True,
-            timeout=60,
         )
         assert (done.returncode, message in done.stderr) == (code, True), done.stderr

@@ -15,6 +15,7 @@ import safetensors.numpy
 
 from keras_models.train.settings import TrainingSettings
 from shufflelite import config
+from tests import forkserver
 from tests.keras_models.train.cluster import environment, free_hosts
 
 ROOT = Path(__file__).parents[3]
@@ -45,13 +46,13 @@ def words(folder: Path, **changed: str) -> list[str]:
 
 def train(folder: Path, **changed: str) -> subprocess.CompletedProcess[str]:
     command = words(folder, **changed)
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    return forkserver.run(command, cwd=ROOT, capture_output=True, text=True)
 
 
 def machine(folder: Path, hosts: list[str], index: int) -> subprocess.Popen[str]:
     """One of several that train together."""
     command = words(folder, distribution__strategy="multi_worker", save_every_s="0.2")
-    return subprocess.Popen(
+    return forkserver.Popen(
         command,
         cwd=ROOT,
         env=environment(hosts, index),
@@ -76,11 +77,13 @@ def test_a_machine_that_is_killed_is_waited_for_and_nothing_is_lost(tmp_path: Pa
             time.sleep(0.01)
         lost.kill()
         disturbed += [machine(killed, hosts[2:], 1)]
-        told = [process.communicate(timeout=300)[1] for process in (first, disturbed[-1])]
+        told = [
+            process.communicate(timeout=forkserver.HANG_S)[1] for process in (first, disturbed[-1])
+        ]
         assert "a worker is lost: starts again, and goes on when all are back" in told[0]
         assert all("goes on from step" in lines for lines in told), told
         for process in in_peace:
-            _, why = process.communicate(timeout=300)
+            _, why = process.communicate(timeout=forkserver.HANG_S)
             assert process.returncode == 0, why
         expected = safetensors.numpy.load_file(peace / "out" / "weights.safetensors")
         for name, array in safetensors.numpy.load_file(weights).items():
@@ -91,7 +94,7 @@ def test_a_machine_that_is_killed_is_waited_for_and_nothing_is_lost(tmp_path: Pa
         written = weights.read_bytes()
         weights.unlink()  # as where all are lost between the last step and its weights
         disturbed += [machine(killed, hosts[2:], 1)]
-        _, why = disturbed[-1].communicate(timeout=100)
+        _, why = disturbed[-1].communicate(timeout=forkserver.HANG_S)
         assert disturbed[-1].returncode == 0, why
         assert weights.read_bytes() == written
     finally:
@@ -107,10 +110,10 @@ def test_killed_by_force_it_ends_with_the_same_bits(tmp_path: Path) -> None:
     rng = random.Random(0)
     command = words(tmp_path / "killed", save_every_s="0.05")
     checkpoint = tmp_path / "killed" / "out" / "checkpoint.safetensors"
-    with subprocess.Popen(words(tmp_path / "whole"), cwd=ROOT, stderr=subprocess.DEVNULL) as whole:
+    with forkserver.Popen(words(tmp_path / "whole"), cwd=ROOT, stderr=subprocess.DEVNULL) as whole:
         for _ in range(2):
             seen = checkpoint.stat().st_mtime if checkpoint.exists() else 0.0
-            with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL) as process:
+            with forkserver.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL) as process:
                 while process.poll() is None and (
                     not checkpoint.exists() or checkpoint.stat().st_mtime == seen
                 ):
@@ -137,8 +140,8 @@ def test_help_and_wrong_settings_come_without_tensorflow(trap: Path, tmp_path: P
         (["--config=no.toml"], 1, "no.toml: expected a TOML file"),
     ):
         command = [sys.executable, "-m", "keras_models.train", *flags]
-        done = subprocess.run(
-            command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60
+        done = forkserver.run(
+            command, modules=forkserver.LIGHT, cwd=ROOT, env=env, capture_output=True, text=True
         )
         assert done.returncode == code, done.stderr
         assert message in done.stderr
