@@ -20,7 +20,7 @@ class Progress:
     def stage(self, title: str) -> Iterator[Step]:
         """Shows a stage while its block runs; yields a function of (steps done, steps in total)."""
         start = time.monotonic()
-        if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
+        if _in_terminal():
             with _bar(title) as step:
                 yield step
         else:
@@ -29,7 +29,7 @@ class Progress:
 
     def track(self, steps: range, title: str) -> Iterable[int]:
         """Yields the steps and shows how many are done, without disturbing what they measure."""
-        if not sys.stderr.isatty() or threading.current_thread() is not threading.main_thread():
+        if not _in_terminal() or threading.current_thread() is not threading.main_thread():
             self.tell(f"{title}: {len(steps)}")
             return steps
         from rich.console import Console
@@ -46,6 +46,10 @@ class Progress:
     def tell(self, message: str) -> None:
         """Prints a line."""
         print(f"{self._command}: {message}", file=sys.stderr)
+
+
+def _in_terminal() -> bool:
+    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
 
 
 @contextmanager
