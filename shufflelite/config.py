@@ -271,8 +271,9 @@ def _convert(value: Any, kind: Any, place: _Place) -> Any:
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if origin in _UNIONS:
         others = [arg for arg in args if arg is not type(None)]
-        if len(others) == 1 and value is not None:
-            return _convert(value, others[0], place)
+        for arg in others:
+            if arg is type(value) or (len(others) == 1 and value is not None):
+                return _convert(value, arg, place)
         for arg in args:
             with contextlib.suppress(InputError):
                 return _convert(value, arg, place)
