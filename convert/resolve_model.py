@@ -59,14 +59,7 @@ def _is_bundled(model: Model) -> bool:
 def _trained(model: Model) -> Trained | None:
     """What the weights' own file says of the network; None: nothing."""
     if model.weights == "bundled":
-        weights = bundled.find(model.name)
-        if weights is None:
-            names = ", ".join(sorted(bundled.every())) or "here none has"
-            raise InputError(
-                f"Expected a model with bundled weights ({names}), got {model.name}: pass "
-                "--weights FILE, imagenet or random."
-            )
-        return weights.trained
+        return bundled.require(model.name, setting="--weights").trained
     is_ours = model.source in (None, checkpoints.OURS)
     if not is_ours or model.weights in registry.NAMED_WEIGHTS:
         return None

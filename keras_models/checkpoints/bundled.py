@@ -5,6 +5,7 @@ from pathlib import Path
 
 from keras_models.checkpoints import native
 from keras_models.checkpoints.native import Trained
+from shufflelite.errors import InputError
 
 FOLDER = Path(__file__).parents[1] / "weights"
 LICENSE = "Apache-2.0"  # as their model cards say
@@ -30,3 +31,18 @@ def every() -> dict[str, Bundled]:
 def find(model: str) -> Bundled | None:
     """Returns the weights of that model, or None."""
     return every().get(model)
+
+
+def require(model: str, *, setting: str) -> Bundled:
+    """Returns the weights of that model.
+
+    Raises:
+      InputError: it has none; the message names the `setting` that asks for them.
+    """
+    bundled = every()
+    if model not in bundled:
+        raise InputError(
+            f"Expected a model with bundled weights ({', '.join(bundled) or 'here none has'}), "
+            f"got {model}: set {setting} to a file, imagenet or random."
+        )
+    return bundled[model]

@@ -59,12 +59,7 @@ def _find(
     if weights == "imagenet":
         return download.download(official.find(model, options=options, resolution=resolution))
     if weights == "bundled":
-        if match := bundled.find(model):
-            return match.path
-        raise InputError(
-            f"Expected {setting} to be another than bundled: {model} has no bundled weights; there "
-            f"are of {', '.join(bundled.every())}."
-        )
+        return bundled.require(model, setting=setting).path
     path = Path(weights)
     if not path.is_file():
         raise InputError(

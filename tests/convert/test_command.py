@@ -115,7 +115,7 @@ FOUND_AT_ONCE = {  # mistake: (words, exit code, what the line says)
     "bundled weights of a network without": (
         ["--model=alexnet", "--weights=bundled"],
         1,
-        "), got alexnet: pass --weights FILE, imagenet or random.",
+        "), got alexnet: set --weights to a file, imagenet or random.",
     ),
     "weights in a folder": ([*MOBILENET, "--weights=@good"], 1, "good', which is a folder"),
     "missing labels": ([*MOBILENET, "--labels=@no.txt"], 1, "--labels to be a file with a class"),

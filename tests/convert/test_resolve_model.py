@@ -93,12 +93,14 @@ def test_without_bundled_weights_all_are_random(
     for asked, _ in ASKED.values():
         if asked.weights is None:
             assert complete(asked).weights == "random"
-    with pytest.raises(InputError, match=r"\(here none has\), got mobilenet_v1: pass --weights"):
+    with pytest.raises(InputError, match=r"\(here none has\), got mobilenet_v1: set --weights to"):
         complete(Model(NET, weights="bundled"))
 
 
 def test_bundled_weights_of_a_model_that_has_none_are_refused(file: Path) -> None:
-    with pytest.raises(InputError, match=r"weights \(mobilenet_v1\), got alexnet: pass --weights"):
+    with pytest.raises(
+        InputError, match=r"weights \(mobilenet_v1\), got alexnet: set --weights to"
+    ):
         complete(Model("alexnet", weights="bundled"))
     with pytest.raises(InputError, match="Did you mean 'mobilenet_v1'"):
         complete(Model("mobilnet_v1"))

@@ -167,7 +167,10 @@ def test_bundled_weights_that_there_are_not_are_told_with_those_that_there_are()
     settings = TrainingSettings(
         NetworkSettings("mobilenet_v2", weights="bundled"), Data("synthetic:40"), "out"
     )
-    with pytest.raises(InputError, match=r"mobilenet_v2 has no bundled weights; .* mobilenet_v1"):
+    with pytest.raises(
+        InputError,
+        match=r"bundled weights \(.*mobilenet_v1.*\), got mobilenet_v2: set 'network.weights'",
+    ):
         initial_weights.read(settings, pytest.fail)
 
 
