@@ -18,6 +18,7 @@ from android_bench.measurement import Options, TargetError
 from android_bench.targets import remote_target
 from android_bench.targets.remote_shell import DroppedError, Output, last_line
 from android_bench.targets.remote_target import ShellTarget
+from shufflelite.display import one_line
 from shufflelite.errors import FlagError, InputError
 
 PACKAGE = "org.tensorflow.lite.benchmark"
@@ -169,7 +170,7 @@ class AdbShell:
         except InputError as error:
             return TargetError(str(error))
         if state == "device":
-            return DroppedError(f"{self.name}: the connection broke ({_line(reason)})")
+            return DroppedError(f"{self.name}: the connection broke ({one_line(reason)})")
         return DroppedError(
             f"{self.name}: it {_STATES.get(state or '', 'is not connected: connect it again')}"
         )
@@ -289,11 +290,12 @@ def _states() -> dict[str, str]:
     except (AdbError, OSError, subprocess.SubprocessError) as error:
         if isinstance(error, (FileNotFoundError, PermissionError)) or "No adb exe" in str(error):
             raise InputError(
-                f"the program adb cannot be run ({_line(error)}): install Android's platform-tools,"
-                " or `pip install adbutils`, which brings one"
+                f"the program adb cannot be run ({one_line(error)}): install Android's"
+                " platform-tools, or `pip install adbutils`, which brings one"
             ) from error
         raise InputError(
-            f"the adb server cannot be reached or started ({_line(error)}); try `adb start-server`"
+            f"the adb server cannot be reached or started ({one_line(error)}); try"
+            " `adb start-server`"
         ) from error
 
 
@@ -319,7 +321,3 @@ def _start(words: Sequence[str], *, timeout_s: float) -> tuple[int, str]:
     output = completed.stdout
     errors = [line for line in output.splitlines() if "error:" in line]  # a summary may follow
     return completed.returncode, last_line("\n".join(errors) or output)
-
-
-def _line(reason: object) -> str:
-    return " ".join(str(reason).split()) or type(reason).__name__
