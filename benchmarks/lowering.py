@@ -71,8 +71,8 @@ def _files(name: str) -> tuple[Path, Path]:
         network, options = NETWORKS[name]
         model = registry.create(network, **options)
         randomize(model, seed=0)
-        for path, form in zip(paths, (None, GENERIC), strict=True):
-            deployed = lower(model, integer=True, form=form)
+        for path, lowering in zip(paths, (None, GENERIC), strict=True):
+            deployed = lower(model, integer=True, options=lowering)
             path.write_bytes(stand_in(deployed, Quantization(precision=Precision.INT8)))
     return paths
 

@@ -34,9 +34,12 @@ def run(conversion: Conversion, progress: Progress) -> tuple[Path, ConversionRep
     with progress.stage("network and weights"):
         network = create(settings.model, seed=settings.seed, warn=progress.warn)
     labelled, calibration = _inputs(settings, network, progress)
-    tuned = autotune.form_for(network.model, settings, progress)
-    form = None if settings.lowering.way == "direct" else tuned.form
-    deployed = lower(network.model, integer=settings.quantization.precision.needs_inputs, form=form)
+    tuned = autotune.options_for(network.model, settings, progress)
+    deployed = lower(
+        network.model,
+        integer=settings.quantization.precision.needs_inputs,
+        options=None if settings.lowering.way == "direct" else tuned.options,
+    )
     wanted = settings.quantization
     chosen = mixed_precision.choose(deployed, {"float32": wanted.keep_float, "int16": wanted.int16})
     if calibration is None and wanted.precision.needs_inputs:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from convert.autotune import Gain
+from convert.autotune import TuningGain
 from convert.calibration_data import Inputs
 from convert.io_and_metadata import compatible_readers
 from convert.network import LoadedNetwork, WeightsOrigin
@@ -48,7 +48,7 @@ class ConversionReport:
     multiply_adds: int
     weights: WeightsOrigin
     preprocessing: Preprocessing
-    forms: tuple[Gain, ...]  # lowering choices made by measuring, with their gains
+    forms: tuple[TuningGain, ...]  # lowering choices made by measuring, with their gains
     calibration: InputsOrigin | None
     verified_on: InputsOrigin
     sha256: str
@@ -69,7 +69,7 @@ class ConversionReport:
 def make_report(
     settings: ConversionSettings,
     network: LoadedNetwork,
-    forms: tuple[Gain, ...],
+    forms: tuple[TuningGain, ...],
     calibration: Inputs | None,
     verification: Inputs,
     file: File,

@@ -1,41 +1,47 @@
-"""Training form -> deployment form: the same function, in the layers that TFLite runs best.
+"""Lowering: rewrites a network into the layers that TFLite runs fastest; the outputs stay the same.
 
-The training form's Keras graph is read as a program: which channels each step reads, and which it
-gives.  There a shuffle, a split and a concat are no steps, only numbers; each tensor's order of
-channels is free until the program becomes a Keras graph again, and weights follow that order.
+`from_keras` reads the training form into a graph of channel numbers (`ir`). In that graph a
+shuffle, a split and a concat are index arithmetic, not operations. Passes fold batch norms and
+rewrite grouped convolutions, `channel_layout` chooses the order of the channels in each tensor, and
+`to_keras` builds the deployment form, whose weights are permuted to match.
 """
 
 import tf_keras as keras
 
-from convert.lowering.copy_cost import copying
+from convert.lowering.copy_cost import copy_cost
 from convert.lowering.fold import fold
-from convert.lowering.from_keras import read
+from convert.lowering.from_keras import read_graph
 from convert.lowering.grouped import rewrite_grouped
-from convert.lowering.options import GENERIC, Form
+from convert.lowering.options import GENERIC, LoweringOptions
 from convert.lowering.split_outputs import split_outputs
-from convert.lowering.to_keras import emit
+from convert.lowering.to_keras import build_model
 
 
-def lower(model: keras.Model, *, integer: bool = False, form: Form | None = GENERIC) -> keras.Model:
-    """Returns the deployment form of a training-form model, weights included.
+def lower(
+    model: keras.Model, *, integer: bool = False, options: LoweringOptions | None = GENERIC
+) -> keras.Model:
+    """Returns the deployment form of a training-form model, with its weights.
 
-    Layers keep their names, parts of one get a number; a folded batch norm or ReLU disappears into
-    the layer before it, and what only training needs (dropout) disappears altogether.
+    Layers keep their names; the parts of a layer that is split get a number. A folded batch norm or
+    ReLU becomes part of the layer before it. Layers that only training needs (dropout) are dropped.
 
     Args:
       model: The training form.
       integer: Write hard-swish in layers that have fast integer kernels.
-      form: Which of several ways to take; None: translate layer by layer, as any converter does,
+      options: The alternatives to choose; None: translate layer by layer, as other converters do,
         with batch norms folded.
     """
-    if form is None:
-        return emit(fold(read(model, integer=integer, plain=True), plain=True), in_order=True)
-    deployed = _lower(model, integer=integer, form=form, shuffles=bool(form.shuffles))
-    if form.shuffles is None and 0 < copying(model) < copying(deployed):
-        return _lower(model, integer=integer, form=form, shuffles=True)
+    if options is None:
+        graph = read_graph(model, integer=integer, plain=True)
+        return build_model(fold(graph, plain=True), keep_order=True)
+    deployed = _lower(model, integer=integer, options=options, shuffles=bool(options.shuffles))
+    if options.shuffles is None and 0 < copy_cost(model) < copy_cost(deployed):
+        return _lower(model, integer=integer, options=options, shuffles=True)
     return deployed
 
 
-def _lower(model: keras.Model, *, integer: bool, form: Form, shuffles: bool) -> keras.Model:
-    program = fold(read(model, integer=integer, shuffles=shuffles))
-    return emit(split_outputs(rewrite_grouped(program, form), form))
+def _lower(
+    model: keras.Model, *, integer: bool, options: LoweringOptions, shuffles: bool
+) -> keras.Model:
+    graph = fold(read_graph(model, integer=integer, shuffles=shuffles))
+    return build_model(split_outputs(rewrite_grouped(graph, options), options))

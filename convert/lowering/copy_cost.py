@@ -1,16 +1,16 @@
-"""What moving channels costs: enough to tell which of two forms copies less."""
+"""What it costs to move channels: a rough figure to compare two deployment forms by."""
 
 import tf_keras as keras
 
 from keras_models.layers import ChannelShuffle, ChannelSlice
 
-# Instructions a pixel on emulated ARM cores, which differ by less than 1 %: of a slice, of each
-# tensor of a concat, and of each channel of a transpose (counted on 28x28 maps).
-SLICE, JOINED, TRANSPOSED = 41, 34, 10.4
+# Instructions per pixel on emulated ARM cores, which differ by less than 1 %: for a slice, for each
+# tensor of a concat, and for each channel of a transpose (counted on 28x28 maps).
+SLICE, CONCAT_INPUT, TRANSPOSED_CHANNEL = 41, 34, 10.4
 
 
-def copying(model: keras.Model) -> float:
-    """Instructions, roughly: enough to tell which of two forms copies less."""
+def copy_cost(model: keras.Model) -> float:
+    """The instructions, roughly, that a model spends on moving channels."""
     return sum(_cost(layer) for layer in model.layers)
 
 
@@ -21,8 +21,8 @@ def _cost(layer: keras.layers.Layer) -> float:
         case ChannelSlice():
             return area * SLICE
         case keras.layers.Concatenate():
-            return area * JOINED * len(layer.input)
+            return area * CONCAT_INPUT * len(layer.input)
         case ChannelShuffle():
-            return area * TRANSPOSED * channels
+            return area * TRANSPOSED_CHANNEL * channels
         case _:
             return 0.0

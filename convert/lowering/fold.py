@@ -1,4 +1,4 @@
-"""What a convolution can do beside its own work: paddings, batch norms and activations."""
+"""Folds padding, batch norms and activations into convolutions."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -6,136 +6,137 @@ from dataclasses import replace
 import numpy as np
 import tf_keras as keras
 
-from convert.lowering.ir import Affine, Channels, Convolution, Each, Node, Program
+from convert.lowering.ir import Channels, ChannelScaleShift, Convolution, Graph, Op, PerChannel
 from convert.lowering.layers import RowPadding
 
 
-def fold(program: Program, *, plain: bool = False) -> Program:
-    """Returns the same function in fewer nodes.
+def fold(graph: Graph, *, plain: bool = False) -> Graph:
+    """Returns a graph that computes the same with fewer operations.
 
     Args:
-      program: What `read` gives.
-      plain: Keep explicit paddings of poolings as they are.
+      graph: From `read_graph`.
+      plain: Keep the explicit padding of pooling layers.
     """
-    folding = _Folding(program, plain=plain)
-    for node in program.nodes:
-        folding.visit(node)
-    outputs = {name: folding.stands_for[c] for name, c in program.outputs.items()}
-    return replace(program, nodes=folding.nodes, outputs=outputs)
+    folding = _Folding(graph, plain=plain)
+    for op in graph.ops:
+        folding.visit(op)
+    outputs = {name: folding.alias[c] for name, c in graph.outputs.items()}
+    return replace(graph, ops=folding.ops, outputs=outputs)
 
 
 class _Folding:
-    def __init__(self, program: Program, *, plain: bool) -> None:
+    def __init__(self, graph: Graph, *, plain: bool) -> None:
         self.plain = plain
-        self.nodes: list[Node] = []
-        self.producer = np.full(program.size, -1)  # channel: index of its node in `nodes`
-        self.stands_for = np.arange(program.size)  # a channel that vanished: whose values it has
-        self.readers = program.readers()
+        self.ops: list[Op] = []
+        self.producer = np.full(graph.size, -1)  # channel: index of its operation in `ops`
+        self.alias = np.arange(graph.size)  # channel of a folded operation: the one that holds it
+        self.reader_counts = graph.reader_counts()
 
-    def visit(self, node: Node) -> None:
-        node = replace(node, reads=[self.stands_for[channels] for channels in node.reads])
-        match node:
-            case Affine():
-                self.affine(node)
-            case Each(layer=keras.layers.ReLU()):
-                self.relu(node)
-            case Convolution(kind=keras.layers.Dense):
-                self.keep(node)
+    def visit(self, op: Op) -> None:
+        op = replace(op, inputs=[self.alias[channels] for channels in op.inputs])
+        match op:
+            case ChannelScaleShift():
+                self.scale_shift(op)
+            case PerChannel(layer=keras.layers.ReLU()):
+                self.relu(op)
+            case Convolution(layer_type=keras.layers.Dense):
+                self.keep(op)
             case Convolution(config={"padding": "valid"}):
-                self.padded_convolution(node)
-            case Each(layer=keras.layers.MaxPooling2D(padding="valid")) if not self.plain:
-                self.padded_pooling(node)
+                self.padded_convolution(op)
+            case PerChannel(layer=keras.layers.MaxPooling2D(padding="valid")) if not self.plain:
+                self.padded_pooling(op)
             case _:
-                self.keep(node)
+                self.keep(op)
 
-    def keep(self, node: Node) -> None:
-        self.producer[node.gives] = len(self.nodes)
-        self.nodes.append(node)
+    def keep(self, op: Op) -> None:
+        self.producer[op.output] = len(self.ops)
+        self.ops.append(op)
 
-    def vanish(self, gone: Channels, values: Channels) -> None:
-        self.stands_for[gone] = values
-        self.readers[values] += self.readers[gone] - 1
+    def replace_channels(self, folded: Channels, values: Channels) -> None:
+        """Lets the readers of `folded` read `values`."""
+        self.alias[folded] = values
+        self.reader_counts[values] += self.reader_counts[folded] - 1
 
-    def affine(self, node: Affine) -> None:
-        (read,) = node.reads
-        parts = list(self.by_producer(read))
-        if not all(self.is_open(i, read[mask]) for i, mask in parts):
-            self.keep(node)
+    def scale_shift(self, op: ChannelScaleShift) -> None:
+        (channels,) = op.inputs
+        parts = list(self.by_producer(channels))
+        if not all(self.accepts(i, channels[mask]) for i, mask in parts):
+            self.keep(op)
             return
         for i, mask in parts:
-            convolution = self.nodes[i]
+            convolution = self.ops[i]
             assert isinstance(convolution, Convolution)
-            factor, offset = np.ones(len(convolution.gives)), np.zeros(len(convolution.gives))
-            places = read[mask] - convolution.gives[0]
-            factor[places], offset[places] = node.factor[mask], node.offset[mask]
-            self.nodes[i] = convolution.scaled(factor, offset)
-        self.vanish(node.gives, read)
+            factor, offset = np.ones(len(convolution.output)), np.zeros(len(convolution.output))
+            at = channels[mask] - convolution.output[0]
+            factor[at], offset[at] = op.factor[mask], op.offset[mask]
+            self.ops[i] = convolution.scaled(factor, offset)
+        self.replace_channels(op.output, channels)
 
-    def relu(self, node: Each) -> None:
-        """A ReLU of several nodes' channels is a ReLU of each."""
-        (read,) = node.reads
-        parts = list(self.by_producer(read))
+    def relu(self, op: PerChannel) -> None:
+        """Splits a ReLU on channels of several operations into one ReLU for each."""
+        (channels,) = op.inputs
+        parts = list(self.by_producer(channels))
         for number, (i, mask) in enumerate(parts):
-            if _is_clipped(self.nodes[i], node.layer):
-                self.vanish(node.gives[mask], read[mask])
+            if _is_clipped(self.ops[i], op.layer):
+                self.replace_channels(op.output[mask], channels[mask])
             elif (
-                _fuses(node.layer)
-                and self.is_open(i, read[mask])
-                and mask.sum() == len(self.nodes[i].gives)
+                _is_fusible(op.layer)
+                and self.accepts(i, channels[mask])
+                and mask.sum() == len(self.ops[i].output)
             ):
-                convolution = self.nodes[i]
+                convolution = self.ops[i]
                 assert isinstance(convolution, Convolution)
-                self.nodes[i] = convolution.activated(_fused_name(node.layer))
-                self.vanish(node.gives[mask], read[mask])
+                self.ops[i] = convolution.activated(_activation(op.layer))
+                self.replace_channels(op.output[mask], channels[mask])
             else:
-                name = node.name if len(parts) == 1 else f"{node.name}_{number}"
-                self.keep(replace(node, name=name, reads=[read[mask]], gives=node.gives[mask]))
+                name = op.name if len(parts) == 1 else f"{op.name}_{number}"
+                self.keep(replace(op, name=name, inputs=[channels[mask]], output=op.output[mask]))
 
-    def padded_convolution(self, node: Convolution) -> None:
-        size = node.config["kernel_size"]
-        dilation = node.config.get("dilation_rate", (1, 1))
-        found = self.padding(node.reads[0])
-        if found:
-            layer, read = found
-            if _is_same_padding(layer, size, node.config["strides"], dilation):
-                node = replace(node, reads=[read], config={**node.config, "padding": "same"})
-        self.keep(node)
+    def padded_convolution(self, op: Convolution) -> None:
+        kernel = op.config["kernel_size"]
+        dilation = op.config.get("dilation_rate", (1, 1))
+        if padding := self.padding(op.inputs[0]):
+            layer, unpadded = padding
+            if _is_same_padding(layer, kernel, op.config["strides"], dilation):
+                op = replace(op, inputs=[unpadded], config={**op.config, "padding": "same"})
+        self.keep(op)
 
-    def padded_pooling(self, node: Each) -> None:
-        found = self.padding(node.reads[0])
-        if found:
-            padding, read = found
-            layer = node.layer
-            if _is_same_padding(padding, layer.pool_size, layer.strides, (1, 1)):
-                layer = type(layer).from_config(layer.get_config() | {"padding": "same"})
-                node = replace(node, reads=[read], layer=layer)
+    def padded_pooling(self, op: PerChannel) -> None:
+        if padding := self.padding(op.inputs[0]):
+            pad, unpadded = padding
+            pool = op.layer
+            if _is_same_padding(pad, pool.pool_size, pool.strides, (1, 1)):
+                pool = type(pool).from_config(pool.get_config() | {"padding": "same"})
+                op = replace(op, inputs=[unpadded], layer=pool)
             else:
-                rows = RowPadding(padding.padding, name=padding.name)
-                side = padding.output.shape[1]
-                self.keep(Each(rows.name, [read], node.reads[0], side=side, layer=rows))
-        self.keep(node)
+                rows = RowPadding(pad.padding, name=pad.name)
+                height = pad.output.shape[1]
+                self.keep(
+                    PerChannel(rows.name, [unpadded], op.inputs[0], height=height, layer=rows)
+                )
+        self.keep(op)
 
-    def padding(self, read: Channels) -> tuple[keras.layers.ZeroPadding2D, Channels] | None:
-        """The layer that pads all of these channels, and the channels that it pads."""
-        i = self.producer[read[0]]
-        pad = self.nodes[i]
-        if not (isinstance(pad, Each) and isinstance(pad.layer, keras.layers.ZeroPadding2D)):
+    def padding(self, channels: Channels) -> tuple[keras.layers.ZeroPadding2D, Channels] | None:
+        """The layer that pads exactly these channels, and its input."""
+        pad = self.ops[self.producer[channels[0]]]
+        if not (isinstance(pad, PerChannel) and isinstance(pad.layer, keras.layers.ZeroPadding2D)):
             return None
-        if len(read) != len(pad.gives) or not np.array_equal(read, pad.gives):
+        if not np.array_equal(channels, pad.output):
             return None
-        return pad.layer, pad.reads[0]
+        return pad.layer, pad.inputs[0]
 
-    def by_producer(self, read: Channels) -> Iterator[tuple[int, np.ndarray]]:
-        """Indices of the nodes that give the channels, each with a mask of those it gives."""
-        producers = self.producer[read]
+    def by_producer(self, channels: Channels) -> Iterator[tuple[int, np.ndarray]]:
+        """Index of each operation that computes some of the channels, and a mask of those."""
+        producers = self.producer[channels]
         for i in np.unique(producers):
             yield int(i), producers == i
 
-    def is_open(self, i: int, read: Channels) -> bool:
-        """Whether what follows these channels of a node may become part of it."""
-        node = self.nodes[i]
-        once = len(np.unique(read)) == len(read) and bool(np.all(self.readers[read] == 1))
-        return once and isinstance(node, Convolution) and node.is_linear
+    def accepts(self, i: int, channels: Channels) -> bool:
+        """Whether an operation on these output channels can become part of operation `i`."""
+        op = self.ops[i]
+        unique = len(np.unique(channels)) == len(channels)
+        read_once = unique and bool(np.all(self.reader_counts[channels] == 1))
+        return read_once and isinstance(op, Convolution) and op.is_linear
 
 
 def _is_same_padding(
@@ -144,29 +145,31 @@ def _is_same_padding(
     strides: tuple[int, int],
     dilation: tuple[int, int],
 ) -> bool:
-    """Whether TensorFlow's own padding, which costs nothing, puts the same zeros there."""
-    sides = zip(layer.input_shape[1:3], layer.padding, kernel, strides, dilation, strict=True)
-    return all(_is_same_padding_of_side(*side) for side in sides)
+    """Whether TensorFlow's "same" padding, which costs nothing, adds the same zeros."""
+    axes = zip(layer.input_shape[1:3], layer.padding, kernel, strides, dilation, strict=True)
+    return all(_is_same_padding_of_axis(*axis) for axis in axes)
 
 
-def _is_same_padding_of_side(
-    side: int, zeros: tuple[int, int], kernel: int, stride: int, dilation: int
+def _is_same_padding_of_axis(
+    size: int, zeros: tuple[int, int], kernel: int, stride: int, dilation: int
 ) -> bool:
-    reach = dilation * (kernel - 1) + 1
-    outputs = -(-side // stride)
-    missing = max((outputs - 1) * stride + reach - side, 0)
-    return zeros[0] == missing // 2 and outputs == (side + sum(zeros) - reach) // stride + 1
+    window = dilation * (kernel - 1) + 1
+    outputs = -(-size // stride)
+    missing = max((outputs - 1) * stride + window - size, 0)
+    return zeros[0] == missing // 2 and outputs == (size + sum(zeros) - window) // stride + 1
 
 
-def _is_clipped(node: Node, relu: keras.layers.ReLU) -> bool:
-    """Whether what the node gives is so already, and a ReLU does nothing more to it."""
-    enough = ("relu6",) if relu.max_value else ("relu", "relu6")
-    return _fuses(relu) and isinstance(node, Convolution) and node.config["activation"] in enough
+def _is_clipped(op: Op, relu: keras.layers.ReLU) -> bool:
+    """Whether the operation's activation makes this ReLU redundant."""
+    sufficient = ("relu6",) if relu.max_value else ("relu", "relu6")
+    return (
+        _is_fusible(relu) and isinstance(op, Convolution) and op.config["activation"] in sufficient
+    )
 
 
-def _fuses(relu: keras.layers.ReLU) -> bool:
+def _is_fusible(relu: keras.layers.ReLU) -> bool:
     return relu.max_value in (None, 6.0) and not relu.negative_slope and not relu.threshold
 
 
-def _fused_name(relu: keras.layers.ReLU) -> str:
+def _activation(relu: keras.layers.ReLU) -> str:
     return "relu6" if relu.max_value else "relu"

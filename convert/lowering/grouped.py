@@ -1,4 +1,4 @@
-"""Grouped convolutions, each in the way that a form names."""
+"""Grouped convolutions, each computed in the way that the options choose."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -6,62 +6,62 @@ from dataclasses import replace
 import numpy as np
 import tf_keras as keras
 
-from convert.lowering.grouped_as_strided import along_groups
-from convert.lowering.ir import Convolution, Depthwise, Each, Node, Program
-from convert.lowering.keep_shuffle import shuffled
-from convert.lowering.options import Form, Grouped
+from convert.lowering.grouped_as_strided import as_strided
+from convert.lowering.ir import Convolution, Depthwise, Graph, Op, PerChannel
+from convert.lowering.keep_shuffle import keep_shuffle
+from convert.lowering.options import Grouped, LoweringOptions
 
 
-def rewrite_grouped(program: Program, form: Form) -> Program:
-    """Returns the same function with its grouped convolutions as `form` has them.
+def rewrite_grouped(graph: Graph, options: LoweringOptions) -> Graph:
+    """Returns the graph with its grouped convolutions computed as `options` choose.
 
-    What stands between the parts of two convolutions is split likewise, so that their tensors need
-    not be joined.
+    Where two grouped convolutions are split into parts, the layers between them are split too, so
+    that the parts need not be joined.
     """
-    rewrite = {Grouped.ALONG: along_groups, Grouped.SHUFFLED: shuffled}
-    for node in program.nodes:
-        if isinstance(node, Convolution) and (way := _way(node, form)) in rewrite:
-            program = rewrite[way](program, node)
-    nodes: list[Node] = []
-    apart: set[int] = set()  # indices of parts
-    for node in program.nodes:
-        parts = _parts(node, form) if isinstance(node, Convolution) else 0
-        if parts > 1:
-            apart |= set(range(len(nodes), len(nodes) + parts))
-        nodes += _dense(node, parts) if parts else [node]
-    program = replace(program, nodes=nodes)
-    return _split_between(program, apart) if apart else program
+    rewrite = {Grouped.ALONG: as_strided, Grouped.SHUFFLED: keep_shuffle}
+    for op in graph.ops:
+        if isinstance(op, Convolution) and (way := _way(op, options)) in rewrite:
+            graph = rewrite[way](graph, op)
+    ops: list[Op] = []
+    split: set[int] = set()  # indices of the parts
+    for op in graph.ops:
+        count = _part_count(op, options) if isinstance(op, Convolution) else 0
+        if count > 1:
+            split |= set(range(len(ops), len(ops) + count))
+        ops += _dense_parts(op, count) if count else [op]
+    graph = replace(graph, ops=ops)
+    return _split_between(graph, split) if split else graph
 
 
-def _way(node: Convolution, form: Form) -> Grouped | None:
-    """None: it has no groups, or is along groups already."""
-    if type(node) is not Convolution or node.groups == 1:
+def _way(op: Convolution, options: LoweringOptions) -> Grouped | None:
+    """None: the convolution has no groups, or is strided already."""
+    if type(op) is not Convolution or op.groups == 1:
         return None
-    return form.grouped.get(node.side, Grouped.ALONG)
+    return options.grouped.get(op.height, Grouped.ALONG)
 
 
-def _parts(node: Convolution, form: Form) -> int:
-    """In how many dense convolutions it is computed; 0: it stays as it is."""
-    parts = {Grouped.SPLIT: node.groups, Grouped.HALVES: 2, Grouped.DENSE: 1}
-    number = parts.get(_way(node, form) or Grouped.ALONG, 0)
-    return number if number and node.groups % number == 0 else 0
+def _part_count(op: Convolution, options: LoweringOptions) -> int:
+    """The number of dense convolutions to split into; 0: it stays as it is."""
+    counts = {Grouped.SPLIT: op.groups, Grouped.HALVES: 2, Grouped.DENSE: 1}
+    count = counts.get(_way(op, options) or Grouped.ALONG, 0)
+    return count if count and op.groups % count == 0 else 0
 
 
-def _dense(node: Node, parts: int) -> Iterator[Convolution]:
-    assert isinstance(node, Convolution)
-    together = node.groups // parts  # groups in one part
-    reads = node.reads[0].reshape(parts, -1)
-    gives = node.gives.reshape(parts, -1)
-    kernels = np.split(node.kernel, node.groups, axis=-1)
-    biases = node.bias.reshape(parts, -1)
-    for i in range(parts):
+def _dense_parts(op: Op, count: int) -> Iterator[Convolution]:
+    assert isinstance(op, Convolution)
+    per_part = op.groups // count  # groups
+    inputs = op.inputs[0].reshape(count, -1)
+    output = op.output.reshape(count, -1)
+    kernels = np.split(op.kernel, op.groups, axis=-1)
+    biases = op.bias.reshape(count, -1)
+    for i in range(count):
         yield replace(
-            node,
-            name=node.name if parts == 1 else f"{node.name}_{i}",
-            reads=[reads[i]],
-            gives=gives[i],
-            config={**node.config, "groups": 1},
-            kernel=_block_diagonal(kernels[i * together : (i + 1) * together]),
+            op,
+            name=op.name if count == 1 else f"{op.name}_{i}",
+            inputs=[inputs[i]],
+            output=output[i],
+            config={**op.config, "groups": 1},
+            kernel=_block_diagonal(kernels[i * per_part : (i + 1) * per_part]),
             bias=biases[i],
         )
 
@@ -74,56 +74,55 @@ def _block_diagonal(kernels: list[np.ndarray]) -> np.ndarray:
     return joined
 
 
-def _split_between(program: Program, apart: set[int]) -> Program:
-    reached = _reached(program, apart)
-    producer = np.full(program.size, -1)
-    nodes: list[Node] = []
-    for node in program.nodes:
-        for part in _pieces(node, _kinds(node, reached, producer)):
-            producer[part.gives] = len(nodes)
-            nodes.append(part)
-    return replace(program, nodes=nodes)
+def _split_between(graph: Graph, split: set[int]) -> Graph:
+    readers = _reading_parts(graph, split)
+    producer = np.full(graph.size, -1)
+    ops: list[Op] = []
+    for op in graph.ops:
+        for part in _split_by(op, _part_keys(op, readers, producer)):
+            producer[part.output] = len(ops)
+            ops.append(part)
+    return replace(graph, ops=ops)
 
 
-def _reached(program: Program, apart: set[int]) -> list[frozenset[int]]:
-    """For each channel, the parts that read it, also through layers that keep channels apart."""
-    reached: list[frozenset[int]] = [frozenset()] * program.size
-    for i in reversed(range(len(program.nodes))):
-        node = program.nodes[i]
-        if i in apart:
-            for c in node.reads[0]:
-                reached[c] |= {i}
-        elif isinstance(node, Each | Depthwise):
-            for read in node.reads:
-                for c, given in zip(read, node.gives, strict=True):
-                    reached[c] |= reached[given]
-    return reached
+def _reading_parts(graph: Graph, split: set[int]) -> list[frozenset[int]]:
+    """For each channel, the parts that read it, behind channelwise layers too."""
+    readers: list[frozenset[int]] = [frozenset()] * graph.size
+    for i in reversed(range(len(graph.ops))):
+        op = graph.ops[i]
+        if i in split:
+            for c in op.inputs[0]:
+                readers[c] |= {i}
+        elif isinstance(op, PerChannel | Depthwise):
+            for channels in op.inputs:
+                for c, output in zip(channels, op.output, strict=True):
+                    readers[c] |= readers[output]
+    return readers
 
 
-def _kinds(node: Node, reached: list[frozenset[int]], producer: np.ndarray) -> list[object]:
-    """For each channel that the node gives, what tells it from those of other tensors."""
-    kinds: list[object] = [0] * len(node.gives)
-    if not isinstance(node, Each | Depthwise):
-        return kinds
-    read = np.stack([producer[channels] for channels in node.reads])
-    pairs = np.unique(read, axis=1).shape[1]
-    alike = all(len(np.unique(row)) == pairs for row in read)  # inputs that are apart alike
-    if alike and (
-        len(read) > 1 or (isinstance(node, Each) and isinstance(node.layer, keras.layers.ReLU))
-    ):
-        kinds = [tuple(column) for column in read.T]
-    return [(kind, tuple(sorted(reached[c]))) for kind, c in zip(kinds, node.gives, strict=True)]
+def _part_keys(op: Op, readers: list[frozenset[int]], producer: np.ndarray) -> list[object]:
+    """For each output channel, a key that is equal for channels of the same part."""
+    keys: list[object] = [0] * len(op.output)
+    if not isinstance(op, PerChannel | Depthwise):
+        return keys
+    producers = np.stack([producer[channels] for channels in op.inputs])
+    combinations = np.unique(producers, axis=1).shape[1]
+    split_alike = all(len(np.unique(row)) == combinations for row in producers)
+    is_relu = isinstance(op, PerChannel) and isinstance(op.layer, keras.layers.ReLU)
+    if split_alike and (len(producers) > 1 or is_relu):
+        keys = [tuple(column) for column in producers.T]
+    return [(key, tuple(sorted(readers[c]))) for key, c in zip(keys, op.output, strict=True)]
 
 
-def _pieces(node: Node, kinds: list[object]) -> Iterator[Node]:
-    distinct = dict.fromkeys(kinds)  # in their order
+def _split_by(op: Op, keys: list[object]) -> Iterator[Op]:
+    distinct = dict.fromkeys(keys)  # keeps their order
     if len(distinct) == 1:
-        yield node
+        yield op
         return
-    for number, kind in enumerate(distinct):
-        mask = np.array([k == kind for k in kinds])
-        reads = [read[mask] for read in node.reads]
-        part = replace(node, name=f"{node.name}_{number}", reads=reads, gives=node.gives[mask])
+    for number, key in enumerate(distinct):
+        mask = np.array([k == key for k in keys])
+        inputs = [channels[mask] for channels in op.inputs]
+        part = replace(op, name=f"{op.name}_{number}", inputs=inputs, output=op.output[mask])
         if isinstance(part, Depthwise):
             part = replace(part, kernel=part.kernel[:, :, mask], bias=part.bias[mask])
         yield part

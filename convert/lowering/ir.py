@@ -1,7 +1,7 @@
-"""What a network computes, channel by channel: the form between training and deployment.
+"""The graph between the training form and the deployment form (intermediate representation).
 
-Every channel that a node gives has a number.  What a node reads is an array of such numbers, so
-that a shuffle, a split or a concat is no node at all: it is arithmetic on arrays.
+Every channel of every output has a number. An operation's input is an array of such numbers, so a
+shuffle, a split or a concat needs no operation: it is index arithmetic on arrays.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,82 +13,82 @@ import tf_keras as keras
 
 from keras_models.layers import ChannelShuffle, ChannelSlice
 
-Channels = np.ndarray  # (n,) int64: numbers of channels, in the order in which they are meant
+Channels = np.ndarray  # (n,) int64: channel numbers, in the order in which a layer reads them
 
 
 @dataclass(eq=False, frozen=True)
-class Node:
-    """A step: reads channels, gives others.
+class Op:
+    """An operation: reads channels and computes others.
 
     Attributes:
-      name: Name of its layer.
-      reads: What each of its inputs is made of.
-      gives: Numbers of the channels of its output.
-      side: Height of its output in pixels; 1 where it has none.
+      name: Name of its Keras layer.
+      inputs: The channels of each input tensor.
+      output: The channels that it computes.
+      height: Height of the output in pixels; 1 for a vector.
     """
 
     name: str
-    reads: Sequence[Channels]
-    gives: Channels
-    side: int = field(kw_only=True)
+    inputs: Sequence[Channels]
+    output: Channels
+    height: int = field(kw_only=True)
 
 
 @dataclass(eq=False, frozen=True)
-class Convolution(Node):
-    """A convolution or fully connected layer; absorbs any order of what it reads and gives."""
+class Convolution(Op):
+    """A convolution or fully connected layer; its weights can follow any order of channels."""
 
-    kind: type[keras.layers.Layer]
+    layer_type: type[keras.layers.Layer]
     config: Mapping[str, Any]
-    kernel: np.ndarray  # as Keras has it: (h, w, in / groups, out), (h, w, in, 1) or (in, out)
+    kernel: np.ndarray  # as in Keras: (h, w, in / groups, out), (h, w, in, 1) or (in, out)
     bias: np.ndarray
-    in_order: bool = False  # what it gives must stay in its order
+    fixed_order: bool = False  # the output's channels must keep their order
 
     @property
     def groups(self) -> int:
-        """Parts that see only their part of the channels read."""
+        """Number of groups; each reads only its part of the input channels."""
         return self.config.get("groups", 1)
 
     @property
     def is_linear(self) -> bool:
-        """Whether no activation is part of it."""
+        """Whether the convolution has no activation."""
         return self.config["activation"] == "linear"
 
     def scaled(self, factor: np.ndarray, offset: np.ndarray) -> "Convolution":
-        """Gives `factor` times as much, and `offset` more; each is (channels,)."""
+        """Scales the output by `factor`, then adds `offset`; each is (channels,)."""
         return replace(self, kernel=self.kernel * factor, bias=self.bias * factor + offset)
 
     def activated(self, activation: str) -> "Convolution":
-        """Ends in `activation`."""
+        """Adds an activation."""
         return replace(self, config={**self.config, "activation": activation})
 
 
 @dataclass(eq=False, frozen=True)
 class Depthwise(Convolution):
-    """A convolution of each channel with itself; its kernel is (h, w, channels, 1)."""
+    """A depthwise convolution; its kernel is (h, w, channels, 1)."""
 
     def scaled(self, factor: np.ndarray, offset: np.ndarray) -> "Depthwise":
-        """As for any convolution."""
+        """Scales the output by `factor`, then adds `offset`; each is (channels,)."""
         kernel = self.kernel * factor[:, None]
         return replace(self, kernel=kernel, bias=self.bias * factor + offset)
 
 
 @dataclass(eq=False, frozen=True)
-class ConvolutionAlongGroups(Convolution):
-    """A convolution whose window covers as many pixels side by side as there are groups.
+class StridedGroupConv(Convolution):
+    """A grouped convolution whose window and stride are one pixel of each group.
 
-    Each pixel of what it reads, channels in their order, is one pixel for every group.
+    Its input, (h, w, groups * c) in fixed order, is viewed as an image (h, w * groups, c).
     """
 
 
 @dataclass(eq=False, frozen=True)
-class Each(Node):
-    """A layer that does the same to each channel, whatever the others hold."""
+class PerChannel(Op):
+    """A layer that treats each channel alone (ReLU, pooling, Add, ...)."""
 
     layer: keras.layers.Layer
 
 
 @dataclass(eq=False, frozen=True)
-class Affine(Node):
+class ChannelScaleShift(Op):
     """Multiplies each channel by its factor and adds its offset; each is (channels,)."""
 
     factor: np.ndarray
@@ -96,62 +96,62 @@ class Affine(Node):
 
 
 @dataclass(eq=False, frozen=True)
-class Whole(Node):
-    """Any other layer: it needs its channels in their order, and is copied as it is."""
+class Opaque(Op):
+    """Any other layer: it is copied as it is, and its inputs keep their order of channels."""
 
     layer: keras.layers.Layer
 
 
 @dataclass(frozen=True)
-class Program:
-    """Nodes in an order in which they can be computed, and what leaves the network."""
+class Graph:
+    """Operations in an order in which they can be computed."""
 
-    nodes: Sequence[Node]
-    inputs: Sequence[str]  # names of nodes
+    ops: Sequence[Op]
+    inputs: Sequence[str]  # names of operations
     outputs: Mapping[str, Channels]  # name of the layer: its channels
     name: str
 
     @property
     def size(self) -> int:
-        """One more than the largest number of a channel."""
-        return 1 + max(int(node.gives.max()) for node in self.nodes)
+        """The largest channel number, plus one."""
+        return 1 + max(int(op.output.max()) for op in self.ops)
 
     def producers(self) -> np.ndarray:
-        """(size,) indices of the nodes that give each channel; -1 where none does."""
-        found = np.full(self.size, -1)
-        for i, node in enumerate(self.nodes):
-            found[node.gives] = i
-        return found
+        """(size,) index of the operation that computes each channel; -1: none."""
+        producers = np.full(self.size, -1)
+        for i, op in enumerate(self.ops):
+            producers[op.output] = i
+        return producers
 
-    def readers(self) -> np.ndarray:
-        """(size,) how many nodes and outputs read each channel."""
-        found = np.zeros(self.size, np.int64)
-        for node in self.nodes:
-            for channels in node.reads:
-                found[np.unique(channels)] += 1
+    def reader_counts(self) -> np.ndarray:
+        """(size,) how many operations and outputs read each channel."""
+        counts = np.zeros(self.size, np.int64)
+        for op in self.ops:
+            for channels in op.inputs:
+                counts[np.unique(channels)] += 1
         for channels in self.outputs.values():
-            found[np.unique(channels)] += 1
-        return found
+            counts[np.unique(channels)] += 1
+        return counts
 
 
-def places(of: Channels, *, among: Channels) -> np.ndarray:
-    """Where `among` has each of the channels `of`."""
+def positions(of: Channels, *, among: Channels) -> np.ndarray:
+    """The index in `among` of each of the channels `of`."""
     by_number = np.argsort(among, kind="stable")
     return by_number[np.searchsorted(among, of, sorter=by_number)]
 
 
-def keeps_apart(node: Node) -> bool:
-    """Whether each channel that the node gives comes of the one in its place in each input."""
-    return isinstance(node, Each | Affine | Depthwise)
+def is_channelwise(op: Op) -> bool:
+    """Whether output channel i depends only on channel i of each input."""
+    return isinstance(op, PerChannel | ChannelScaleShift | Depthwise)
 
 
-def moved(layer: keras.layers.Layer, read: Sequence[Channels]) -> Channels | None:
-    """What a layer gives that only moves channels; None for one that computes."""
+def permute(layer: keras.layers.Layer, inputs: Sequence[Channels]) -> Channels | None:
+    """The output of a layer that only moves channels; None for a layer that computes."""
     match layer:
         case ChannelSlice():
-            return read[0][layer.start : layer.stop]
+            return inputs[0][layer.start : layer.stop]
         case ChannelShuffle():
-            return read[0].reshape(layer.groups, -1).T.ravel()
+            return inputs[0].reshape(layer.groups, -1).T.ravel()
         case keras.layers.Concatenate(axis=-1 | 3):
-            return np.concatenate(read)
+            return np.concatenate(inputs)
     return None

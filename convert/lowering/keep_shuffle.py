@@ -1,4 +1,4 @@
-"""Grouped convolutions behind a channel shuffle that stays one: a transpose."""
+"""Grouped convolutions behind a channel shuffle that stays a layer: a transpose."""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -6,33 +6,33 @@ from itertools import pairwise
 import numpy as np
 
 from convert.lowering.grouped_as_strided import chain_before
-from convert.lowering.ir import Channels, Convolution, Program, Whole, places
+from convert.lowering.ir import Channels, Convolution, Graph, Opaque, positions
 from keras_models.layers import ChannelShuffle
 
 
-def shuffled(program: Program, node: Convolution) -> Program:
-    """Returns the same function with the shuffle before this grouped convolution as a layer.
+def keep_shuffle(graph: Graph, convolution: Convolution) -> Graph:
+    """Returns the graph with the shuffle before this grouped convolution as a layer.
 
-    Where its channels do not come of one grouped convolution alone, the program stays as it is.
+    The graph stays as it is if the convolution's input does not come from one grouped convolution.
     """
-    for step, reader in pairwise([*(chain_before(program, node) or []), node]):
-        given, read = step.gives, reader.reads[0]
-        groups = _groups(places(read, among=given))
+    chain = chain_before(graph, convolution) or []
+    for op, reader in pairwise([*chain, convolution]):
+        groups = _shuffle_groups(positions(reader.inputs[0], among=op.output))
         if not groups:
             continue
-        name = f"{node.name}_shuffle"
-        gives = np.arange(program.size, program.size + len(read))
+        name = f"{convolution.name}_shuffle"
+        output = np.arange(graph.size, graph.size + len(reader.inputs[0]))
         layer = ChannelShuffle(groups, name=name)
-        shuffle = Whole(name, [given], gives, side=step.side, layer=layer)
-        nodes = list(program.nodes)
-        i = nodes.index(reader)
-        nodes[i : i + 1] = [shuffle, replace(reader, reads=[gives])]
-        return replace(program, nodes=nodes)
-    return program
+        shuffle = Opaque(name, [op.output], output, height=op.height, layer=layer)
+        ops = list(graph.ops)
+        i = ops.index(reader)
+        ops[i : i + 1] = [shuffle, replace(reader, inputs=[output])]
+        return replace(graph, ops=ops)
+    return graph
 
 
-def _groups(order: Channels) -> int:
-    """How many groups a shuffle to that order has; 0: it is none."""
+def _shuffle_groups(order: Channels) -> int:
+    """The number of groups of the shuffle that makes this order; 0: no shuffle does."""
     length = int(order[1] - order[0])
     if length < 2 or len(order) % length:
         return 0

@@ -1,4 +1,4 @@
-"""Layers that only deployment forms have."""
+"""Layers that only the deployment form has."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,10 +10,10 @@ from keras_models.layers import Tensor
 
 
 class RowPadding(keras.layers.Layer):
-    """Zeros around a map, ((top, bottom), (left, right)), for readers that are no convolution.
+    """Zero padding, ((top, bottom), (left, right)), in front of a layer other than a convolution.
 
-    XNNPACK merges a PAD into a convolution, else it copies what lies behind the last dimension that
-    is padded: pixel by pixel, unless rows are one dimension.
+    XNNPACK folds a PAD into a convolution. Elsewhere it copies the elements behind the last padded
+    dimension one pixel at a time, unless a row is one dimension.
     """
 
     def __init__(self, padding: Sequence[Sequence[int]], **kwargs: Any) -> None:
@@ -21,7 +21,7 @@ class RowPadding(keras.layers.Layer):
         self.padding = padding
 
     def call(self, x: Tensor) -> Tensor:
-        """Gives (b, top + h + bottom, left + w + right, c)."""
+        """Returns (b, top + h + bottom, left + w + right, c)."""
         _, height, width, channels = x.shape
         vertical, (left, right) = self.padding
         rows = tf.reshape(x, (-1, height, width * channels))

@@ -1,4 +1,4 @@
-"""Forms: what can be computed in several ways, of which the core decides the fastest."""
+"""Lowering options: alternatives that compute the same; the target decides which is fastest."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -12,24 +12,24 @@ from keras_models.layers import ChannelShuffle, ChannelSlice
 class Grouped(str, Enum):
     """How a grouped convolution is computed."""
 
-    ALONG = "along"  # as one along the groups before it: no shuffle is left; see `along`
-    SHUFFLED = "shuffled"  # as it is, its channels transposed for it
-    SLICED = "sliced"  # as it is, its groups' channels sliced and joined for it
-    SPLIT = "split"  # one convolution a group
-    HALVES = "halves"  # two convolutions of half of the groups each, zeros between groups
-    DENSE = "dense"  # one convolution, zeros between groups
+    ALONG = "along"  # as a strided convolution, without a shuffle; see `grouped_as_strided`
+    SHUFFLED = "shuffled"  # unchanged, behind a transpose
+    SLICED = "sliced"  # unchanged, behind slices and a concat of each group's channels
+    SPLIT = "split"  # one convolution per group
+    HALVES = "halves"  # two convolutions, each with half of the groups and zeros between them
+    DENSE = "dense"  # one convolution with zeros between the groups
 
 
 @dataclass(frozen=True)
-class Form:
-    """The ways taken, by the side in pixels of what a convolution gives.
+class LoweringOptions:
+    """The alternatives chosen, by the height of the convolution's output in pixels.
 
     Attributes:
-      shuffles: Whether channels are shuffled, split and joined as the network says, or only
-        numbered anew; None: whatever copies less.
-      grouped: How grouped convolutions are computed; where nothing is said, along the groups.
-      whole_outputs: Where a convolution whose channels go separate ways stays one; elsewhere it is
-        split where that costs no arithmetic.
+      shuffles: Whether shuffles, splits and concats stay layers, or renumber channels; None:
+        whichever copies less.
+      grouped: How grouped convolutions are computed; default: ALONG.
+      whole_outputs: Heights at which a convolution with several consumers stays one; at others it
+        is split where that adds no arithmetic.
     """
 
     shuffles: bool | None = None
@@ -37,50 +37,50 @@ class Form:
     whole_outputs: frozenset[int] = frozenset()
 
 
-GENERIC = Form()  # the fastest, or as fast, on every core measured: see docs/lowering.md
+GENERIC = LoweringOptions()  # the fastest, or as fast, on every core measured: docs/lowering.md
 
 
 @dataclass(frozen=True)
 class Decision:
-    """Something to decide where maps have `side` pixels: grouped convolutions, or outputs."""
+    """A choice among alternatives, for all layers whose outputs are `height` pixels high."""
 
     about: str  # "grouped" or "outputs"
-    side: int
+    height: int
 
     @property
     def name(self) -> str:
-        """What a person reads."""
+        """The text in reports."""
         what = {"grouped": "grouped convolutions", "outputs": "outputs that go separate ways"}
-        return f"{what[self.about]} at {self.side}x{self.side}"
+        return f"{what[self.about]} at {self.height}x{self.height}"
 
-    def options(self, form: Form) -> dict[str, Form]:
-        """The ways, by name; the rest is that of `form`."""
+    def alternatives(self, options: LoweringOptions) -> dict[str, LoweringOptions]:
+        """`options` with each alternative in turn, by its name."""
         if self.about == "grouped":
             return {
-                way.value: replace(form, grouped={**form.grouped, self.side: way})
+                way.value: replace(options, grouped={**options.grouped, self.height: way})
                 for way in Grouped
                 if way is not Grouped.SPLIT  # never faster than SLICED, and slow to convert
             }
-        whole = form.whole_outputs
+        whole = options.whole_outputs
         return {
-            "split": replace(form, whole_outputs=whole - {self.side}),
-            "whole": replace(form, whole_outputs=whole | {self.side}),
+            "split": replace(options, whole_outputs=whole - {self.height}),
+            "whole": replace(options, whole_outputs=whole | {self.height}),
         }
 
-    def current(self, form: Form) -> str:
-        """The name of the way that `form` takes."""
+    def current(self, options: LoweringOptions) -> str:
+        """The name of the alternative that `options` chooses."""
         if self.about == "grouped":
-            return form.grouped.get(self.side, Grouped.ALONG).value
-        return "whole" if self.side in form.whole_outputs else "split"
+            return options.grouped.get(self.height, Grouped.ALONG).value
+        return "whole" if self.height in options.whole_outputs else "split"
 
 
 def decisions(model: keras.Model) -> Iterator[Decision]:
-    """What there is to decide about a training-form model."""
+    """The decisions that a training-form model leaves open."""
     grouped, outputs = set(), set()
     for layer in model.layers:
         if type(layer) is keras.layers.Conv2D and layer.groups > 1:
             grouped.add(layer.output.shape[1])
         if isinstance(layer, ChannelShuffle | ChannelSlice):
             outputs.add(layer.output.shape[1])
-    yield from (Decision("grouped", side) for side in sorted(grouped, reverse=True))
-    yield from (Decision("outputs", side) for side in sorted(outputs - grouped, reverse=True))
+    yield from (Decision("grouped", height) for height in sorted(grouped, reverse=True))
+    yield from (Decision("outputs", height) for height in sorted(outputs - grouped, reverse=True))

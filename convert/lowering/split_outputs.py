@@ -1,4 +1,4 @@
-"""Convolutions whose channels go separate ways, as one convolution for each way."""
+"""Splits a convolution whose channels have several consumers into one convolution for each."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -6,72 +6,76 @@ from itertools import groupby
 
 import numpy as np
 
-from convert.lowering.channel_layout import Order
-from convert.lowering.ir import Convolution, Node, Program, keeps_apart
-from convert.lowering.options import Form
+from convert.lowering.channel_layout import ChannelLayout
+from convert.lowering.ir import Convolution, Graph, Op, is_channelwise
+from convert.lowering.options import LoweringOptions
 
 TILE = 16  # channels that XNNPACK's kernels compute at once
 
 
-def split_outputs(program: Program, form: Form) -> Program:
-    """Returns the same function with less to slice, where that costs no arithmetic.
+def split_outputs(graph: Graph, options: LoweringOptions) -> Graph:
+    """Splits convolutions to avoid slices, where that adds no arithmetic.
 
-    Kernels compute whole tiles of channels: convolutions that need as many tiles together as one
-    did do the same work.
+    Kernels compute whole tiles of channels: the parts do the same work if they need as many tiles
+    as the convolution did.
     """
-    order = Order(program)
-    joined = _joined(program)
-    nodes: list[Node] = []
-    for node in program.nodes:
-        ways = [np.arange(len(node.gives))]
+    layout = ChannelLayout(graph)
+    read_whole = _read_whole(graph)
+    ops: list[Op] = []
+    for op in graph.ops:
+        parts = [np.arange(len(op.output))]
         if (
-            type(node) is Convolution
-            and node.groups == 1
-            and not node.in_order
-            and node.side not in form.whole_outputs
-            and node.name not in joined
+            type(op) is Convolution
+            and op.groups == 1
+            and not op.fixed_order
+            and op.height not in options.whole_outputs
+            and op.name not in read_whole
         ):
-            ways = list(_ways(node, order))
-        nodes += [node] if len(ways) == 1 else [_part(node, i, way) for i, way in enumerate(ways)]
-    return replace(program, nodes=nodes)
+            parts = list(_by_consumer(op, layout))
+        ops += [op] if len(parts) == 1 else [_part(op, i, part) for i, part in enumerate(parts)]
+    return replace(graph, ops=ops)
 
 
-def _joined(program: Program) -> set[str]:
-    """Names of the nodes whose channels a layer reads that would need the parts as one tensor."""
-    producers = program.producers()
-    found = set()
-    for node in program.nodes:
-        for read in node.reads if keeps_apart(node) else ():
-            numbers, counts = np.unique(producers[read], return_counts=True)
-            for i, count in zip(numbers.tolist(), counts.tolist(), strict=True):
-                if count == len(program.nodes[i].gives):
-                    found.add(program.nodes[i].name)
-    return found
+def _read_whole(graph: Graph) -> set[str]:
+    """Names of the operations of which a channelwise layer reads every channel.
+
+    If they were split, that layer would need the parts joined.
+    """
+    producers = graph.producers()
+    names = set()
+    for op in graph.ops:
+        for channels in op.inputs if is_channelwise(op) else ():
+            indices, counts = np.unique(producers[channels], return_counts=True)
+            for i, count in zip(indices.tolist(), counts.tolist(), strict=True):
+                if count == len(graph.ops[i].output):
+                    names.add(graph.ops[i].name)
+    return names
 
 
-def _part(node: Node, number: int, way: np.ndarray) -> Convolution:
-    assert isinstance(node, Convolution)
+def _part(op: Op, number: int, part: np.ndarray) -> Convolution:
+    assert isinstance(op, Convolution)
     return replace(
-        node,
-        name=f"{node.name}_{number}",
-        gives=node.gives[way],
-        kernel=node.kernel[..., way],
-        bias=node.bias[way],
+        op,
+        name=f"{op.name}_{number}",
+        output=op.output[part],
+        kernel=op.kernel[..., part],
+        bias=op.bias[part],
     )
 
 
-def _ways(node: Convolution, order: Order) -> Iterator[np.ndarray]:
-    """Indices of its channels, those for the same readers together."""
-    ordered = order.of(node.gives)
+def _by_consumer(op: Convolution, layout: ChannelLayout) -> Iterator[np.ndarray]:
+    """Indices of the output channels, in parts; channels with the same readers stay together."""
+    ordered = layout.argsort(op.output)
     rest = len(ordered)
-    way: list[int] = []
-    for _, alike in groupby(ordered.tolist(), key=lambda i: int(order.kind[node.gives[i]])):
-        way += alike
-        if _tiles(len(way)) + _tiles(rest - len(way)) == _tiles(rest):
-            yield np.array(way)
-            rest, way = rest - len(way), []
-    if way:
-        yield np.array(way)
+    part: list[int] = []
+    keys = layout.reader_key[op.output]
+    for _, same_readers in groupby(ordered.tolist(), key=lambda i: int(keys[i])):
+        part += same_readers
+        if _tiles(len(part)) + _tiles(rest - len(part)) == _tiles(rest):
+            yield np.array(part)
+            rest, part = rest - len(part), []
+    if part:
+        yield np.array(part)
 
 
 def _tiles(channels: int) -> int:

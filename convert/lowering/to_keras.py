@@ -1,4 +1,4 @@
-"""Program -> deployment form: a Keras model, whose weights follow the order of channels."""
+"""Graph -> deployment form: a Keras model whose weights follow the channel layout."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -6,178 +6,178 @@ from dataclasses import dataclass
 import numpy as np
 import tf_keras as keras
 
-from convert.lowering.channel_layout import Order
+from convert.lowering.channel_layout import ChannelLayout
 from convert.lowering.ir import (
-    Affine,
     Channels,
+    ChannelScaleShift,
     Convolution,
-    ConvolutionAlongGroups,
     Depthwise,
-    Each,
-    Node,
-    Program,
-    Whole,
-    places,
+    Graph,
+    Op,
+    Opaque,
+    PerChannel,
+    StridedGroupConv,
+    positions,
 )
 from keras_models.layers import ChannelSlice, Tensor
 
-JOINED = 5  # tensors that XNNPACK can concatenate at once
+MAX_CONCAT = 5  # tensors that XNNPACK can concatenate at once
 
 
-def emit(program: Program, *, in_order: bool = False) -> keras.Model:
-    """Builds the deployment form; nodes that nothing reads are left out.
+def build_model(graph: Graph, *, keep_order: bool = False) -> keras.Model:
+    """Builds the deployment form; leaves out operations that nothing reads.
 
     Args:
-      program: What to build.
-      in_order: Keep the channels of every tensor in the order in which the program gives them.
+      graph: What to build.
+      keep_order: Keep the order of channels of every tensor as it is in the graph.
     """
-    emission = _Emission(program, in_order=in_order)
-    for node in _needed(program):
-        emission.node(node)
-    outputs = [emission.ordered(channels, name) for name, channels in program.outputs.items()]
-    return keras.Model(emission.inputs, outputs, name=program.name)
+    builder = _Builder(graph, keep_order=keep_order)
+    for op in _needed(graph):
+        builder.build(op)
+    outputs = [builder.ordered(channels, name) for name, channels in graph.outputs.items()]
+    return keras.Model(builder.inputs, outputs, name=graph.name)
 
 
 @dataclass(frozen=True, eq=False)
-class _Held:
+class _Stored:
     tensor: Tensor
     channels: Channels  # in the order in which the tensor holds them
 
 
-class _Emission:
-    def __init__(self, program: Program, *, in_order: bool) -> None:
-        self.order = None if in_order else Order(program)
+class _Builder:
+    def __init__(self, graph: Graph, *, keep_order: bool) -> None:
+        self.layout = None if keep_order else ChannelLayout(graph)
         self.inputs: list[Tensor] = []
-        self.tensors: list[_Held] = []
-        self.home = np.full(program.size, -1)  # channel: index of the tensor that holds it
-        self.place = np.full(program.size, -1)  # and its place there
-        self.gathers: dict[tuple[int, ...], _Held] = {}  # by their channels, sorted
+        self.tensors: list[_Stored] = []
+        self.tensor_of = np.full(graph.size, -1)  # channel: index of the tensor that holds it
+        self.index_in = np.full(graph.size, -1)  # channel: its index in that tensor
+        self.gathers: dict[tuple[int, ...], _Stored] = {}  # by their channels, sorted
         self.slices: dict[tuple[int, int, int], Tensor] = {}
         self.names: set[str] = set()
 
-    def node(self, node: Node) -> None:
-        match node:
+    def build(self, op: Op) -> None:
+        match op:
             case Depthwise():
-                self.depthwise(node)
-            case ConvolutionAlongGroups():
-                read = self.ordered(node.reads[0], node.name)
-                _, height, width, channels = read.shape
-                shape = (height, width * node.groups, channels // node.groups)
-                view = keras.layers.Reshape(shape, name=self.unique(f"{node.name}_view"))(read)
-                self.mixed(node, view, node.kernel)
+                self.depthwise(op)
+            case StridedGroupConv():
+                x = self.ordered(op.inputs[0], op.name)
+                _, height, width, channels = x.shape
+                shape = (height, width * op.groups, channels // op.groups)
+                view = keras.layers.Reshape(shape, name=self.unique(f"{op.name}_view"))(x)
+                self.mixing(op, view, op.kernel)
             case Convolution(groups=1):
-                read = self.gathered(node.reads[0], node.name)
-                rows = node.kernel.shape[:-2]
-                kernel = np.zeros((*rows, len(read.channels), len(node.gives)))
-                for row, to in enumerate(places(node.reads[0], among=read.channels)):
-                    kernel[..., to, :] += node.kernel[..., row, :]
-                self.mixed(node, read.tensor, kernel)
+                x = self.gathered(op.inputs[0], op.name)
+                window = op.kernel.shape[:-2]
+                kernel = np.zeros((*window, len(x.channels), len(op.output)))
+                for row, to in enumerate(positions(op.inputs[0], among=x.channels)):
+                    kernel[..., to, :] += op.kernel[..., row, :]
+                self.mixing(op, x.tensor, kernel)
             case Convolution():
-                self.grouped(node)
-            case Each():
-                self.each(node)
-            case Affine():
-                self.affine(node)
-            case Whole():
-                read = [self.ordered(c, f"{node.name}_{i}") for i, c in enumerate(node.reads)]
-                self.hold(self.copy(node, read), node.gives)
+                self.grouped(op)
+            case PerChannel():
+                self.per_channel(op)
+            case ChannelScaleShift():
+                self.scale_shift(op)
+            case Opaque():
+                inputs = [self.ordered(c, f"{op.name}_{i}") for i, c in enumerate(op.inputs)]
+                self.store(self.copy(op, inputs), op.output)
 
-    def depthwise(self, node: Depthwise) -> None:
-        read = self.gathered(node.reads[0], node.name)
-        kept = places(read.channels, among=node.reads[0])
-        tensor = self.convolution(node, read.tensor, node.kernel[:, :, kept], node.bias[kept])
-        self.hold(tensor, node.gives[kept])
+    def depthwise(self, op: Depthwise) -> None:
+        x = self.gathered(op.inputs[0], op.name)
+        order = positions(x.channels, among=op.inputs[0])
+        tensor = self.convolution(op, x.tensor, op.kernel[:, :, order], op.bias[order])
+        self.store(tensor, op.output[order])
 
-    def grouped(self, node: Convolution) -> None:
-        blocks = node.reads[0].reshape(node.groups, -1)
-        kernels = np.split(node.kernel, node.groups, axis=-1)
-        inner = [self.easiest(block) for block in blocks]
-        wanted = np.concatenate([block[i] for block, i in zip(blocks, inner, strict=True)])
-        read = self.ordered(wanted, node.name)
-        self.gathers.setdefault(_key(wanted), _Held(read, wanted))  # which others may read too
-        ordered = [kernel[..., i, :] for kernel, i in zip(kernels, inner, strict=True)]
-        self.mixed(node, read, np.concatenate(ordered, axis=-1))
+    def grouped(self, op: Convolution) -> None:
+        blocks = op.inputs[0].reshape(op.groups, -1)
+        kernels = np.split(op.kernel, op.groups, axis=-1)
+        orders = [self.cheapest_order(block) for block in blocks]
+        channels = np.concatenate([block[i] for block, i in zip(blocks, orders, strict=True)])
+        x = self.ordered(channels, op.name)
+        self.gathers.setdefault(_key(channels), _Stored(x, channels))  # others may read it too
+        kernel = [kernel[..., i, :] for kernel, i in zip(kernels, orders, strict=True)]
+        self.mixing(op, x, np.concatenate(kernel, axis=-1))
 
-    def mixed(self, node: Convolution, read: Tensor, kernel: np.ndarray) -> None:
-        """A convolution that mixes channels, and so may give its own in any order."""
-        given = np.arange(len(node.gives))
-        if self.order and not node.in_order:
-            blocks = given.reshape(node.groups, -1)
-            given = np.concatenate([b[self.order.of(node.gives[b])] for b in blocks])
-        tensor = self.convolution(node, read, kernel[..., given], node.bias[given])
-        self.hold(tensor, node.gives[given])
+    def mixing(self, op: Convolution, x: Tensor, kernel: np.ndarray) -> None:
+        """A convolution that mixes channels, so its output can have any order."""
+        order = np.arange(len(op.output))
+        if self.layout and not op.fixed_order:
+            blocks = order.reshape(op.groups, -1)
+            order = np.concatenate([b[self.layout.argsort(op.output[b])] for b in blocks])
+        tensor = self.convolution(op, x, kernel[..., order], op.bias[order])
+        self.store(tensor, op.output[order])
 
-    def each(self, node: Each) -> None:
-        first, *others = node.reads
-        read = self.gathered(first, node.name)
-        kept = places(read.channels, among=first)
-        more = [self.ordered(c[kept], f"{node.name}_{i}") for i, c in enumerate(others, start=1)]
-        self.hold(self.copy(node, [read.tensor, *more]), node.gives[kept])
+    def per_channel(self, op: PerChannel) -> None:
+        first, *others = op.inputs
+        x = self.gathered(first, op.name)
+        order = positions(x.channels, among=first)
+        more = [self.ordered(c[order], f"{op.name}_{i}") for i, c in enumerate(others, start=1)]
+        self.store(self.copy(op, [x.tensor, *more]), op.output[order])
 
-    def affine(self, node: Affine) -> None:
-        """A depthwise convolution of one pixel."""
-        read = self.gathered(node.reads[0], node.name)
-        kept = places(read.channels, among=node.reads[0])
-        x = read.tensor
+    def scale_shift(self, op: ChannelScaleShift) -> None:
+        """As a 1x1 depthwise convolution."""
+        gathered = self.gathered(op.inputs[0], op.name)
+        order = positions(gathered.channels, among=op.inputs[0])
+        x = gathered.tensor
         *_, channels = shape = x.shape[1:]
         if len(shape) == 1:
-            x = keras.layers.Reshape((1, 1, channels), name=self.unique(f"{node.name}_pixel"))(x)
-        layer = keras.layers.DepthwiseConv2D(1, name=self.unique(node.name))
+            x = keras.layers.Reshape((1, 1, channels), name=self.unique(f"{op.name}_pixel"))(x)
+        layer = keras.layers.DepthwiseConv2D(1, name=self.unique(op.name))
         x = layer(x)
-        layer.set_weights([node.factor[kept].reshape(1, 1, -1, 1), node.offset[kept]])
+        layer.set_weights([op.factor[order].reshape(1, 1, -1, 1), op.offset[order]])
         if len(shape) == 1:
-            x = keras.layers.Reshape((channels,), name=self.unique(f"{node.name}_vector"))(x)
-        self.hold(x, node.gives[kept])
+            x = keras.layers.Reshape((channels,), name=self.unique(f"{op.name}_vector"))(x)
+        self.store(x, op.output[order])
 
     def convolution(
-        self, node: Convolution, read: Tensor, kernel: np.ndarray, bias: np.ndarray
+        self, op: Convolution, x: Tensor, kernel: np.ndarray, bias: np.ndarray
     ) -> Tensor:
-        config = {**node.config, "use_bias": True, "name": self.unique(node.name)}
-        if not isinstance(node, Depthwise):
-            config["units" if node.kind is keras.layers.Dense else "filters"] = len(bias)
-        layer = node.kind.from_config(config)
-        tensor = layer(read)
+        config = {**op.config, "use_bias": True, "name": self.unique(op.name)}
+        if not isinstance(op, Depthwise):
+            config["units" if op.layer_type is keras.layers.Dense else "filters"] = len(bias)
+        layer = op.layer_type.from_config(config)
+        tensor = layer(x)
         layer.set_weights([kernel, bias])
         return tensor
 
-    def copy(self, node: Each | Whole, inputs: Sequence[Tensor]) -> Tensor:
-        """The node's layer, on other tensors."""
-        layer = node.layer
+    def copy(self, op: PerChannel | Opaque, inputs: Sequence[Tensor]) -> Tensor:
+        """The operation's layer, applied to other tensors."""
+        layer = op.layer
         if isinstance(layer, keras.layers.InputLayer):
-            self.inputs.append(keras.Input(layer.input_shape[0][1:], name=self.unique(node.name)))
+            self.inputs.append(keras.Input(layer.input_shape[0][1:], name=self.unique(op.name)))
             return self.inputs[-1]
-        clone = type(layer).from_config(layer.get_config() | {"name": self.unique(node.name)})
+        clone = type(layer).from_config(layer.get_config() | {"name": self.unique(op.name)})
         tensor = clone(inputs if len(inputs) > 1 else inputs[0])
         clone.set_weights(layer.get_weights())
         return tensor
 
-    def hold(self, tensor: Tensor, channels: Channels) -> None:
-        self.home[channels] = len(self.tensors)
-        self.place[channels] = np.arange(len(channels))
-        self.tensors.append(_Held(tensor, channels))
+    def store(self, tensor: Tensor, channels: Channels) -> None:
+        self.tensor_of[channels] = len(self.tensors)
+        self.index_in[channels] = np.arange(len(channels))
+        self.tensors.append(_Stored(tensor, channels))
 
-    def gathered(self, channels: Channels, reader: str) -> _Held:
-        """A tensor of these channels, in whichever order costs least."""
-        wanted = np.unique(channels)
-        if _key(wanted) not in self.gathers:
-            wanted = wanted[self.easiest(wanted)]
-            self.gathers[_key(wanted)] = _Held(self.ordered(wanted, reader), wanted)
-        return self.gathers[_key(wanted)]
+    def gathered(self, channels: Channels, reader: str) -> _Stored:
+        """A tensor of these channels, in the order that costs least."""
+        channels = np.unique(channels)
+        if _key(channels) not in self.gathers:
+            channels = channels[self.cheapest_order(channels)]
+            self.gathers[_key(channels)] = _Stored(self.ordered(channels, reader), channels)
+        return self.gathers[_key(channels)]
 
-    def easiest(self, channels: Channels) -> np.ndarray:
-        """Indices that put the channels of each tensor together, as they stand there."""
-        homes, which = np.unique(self.home[channels], return_inverse=True)
-        first = homes  # the tensors' own order, or that of the first channel that each has
-        if self.order:
-            first = np.full(len(homes), np.iinfo(np.int64).max)
-            np.minimum.at(first, which, self.order.rank[channels])
-        return np.lexsort((self.place[channels], first[which]))
+    def cheapest_order(self, channels: Channels) -> np.ndarray:
+        """Indices that group channels by the tensor that holds them, in its order."""
+        tensors, which = np.unique(self.tensor_of[channels], return_inverse=True)
+        first = tensors  # tensors in the order built, or by the rank of their first channel
+        if self.layout:
+            first = np.full(len(tensors), np.iinfo(np.int64).max)
+            np.minimum.at(first, which, self.layout.rank[channels])
+        return np.lexsort((self.index_in[channels], first[which]))
 
     def ordered(self, channels: Channels, reader: str) -> Tensor:
-        """A tensor of these channels in this order; what no tensor holds so is copied together."""
+        """A tensor of these channels in this order: an existing one, or slices and a concat."""
         pieces = [self.slice(*run) for run in self.runs(channels)]
-        while len(pieces) > JOINED:
-            number = min(JOINED, len(pieces) - JOINED + 1)
+        while len(pieces) > MAX_CONCAT:
+            number = min(MAX_CONCAT, len(pieces) - MAX_CONCAT + 1)
             starts = range(len(pieces) - number + 1)
             sizes = [sum(p.shape[-1] for p in pieces[i : i + number]) for i in starts]
             i = int(np.argmin(sizes))  # these are copied twice
@@ -185,20 +185,20 @@ class _Emission:
         return self.concat(pieces, reader) if len(pieces) > 1 else pieces[0]
 
     def runs(self, channels: Channels) -> Iterator[tuple[int, int, int]]:
-        """(tensor, start, stop) of the longest pieces that channels can be copied in."""
-        home, place = self.home[channels], self.place[channels]
-        breaks = np.flatnonzero((np.diff(home) != 0) | (np.diff(place) != 1)) + 1
+        """(tensor, start, stop) of the longest contiguous runs that make up `channels`."""
+        tensor, index = self.tensor_of[channels], self.index_in[channels]
+        breaks = np.flatnonzero((np.diff(tensor) != 0) | (np.diff(index) != 1)) + 1
         for run in np.split(np.arange(len(channels)), breaks):
-            yield int(home[run[0]]), int(place[run[0]]), int(place[run[-1]]) + 1
+            yield int(tensor[run[0]]), int(index[run[0]]), int(index[run[-1]]) + 1
 
-    def slice(self, held: int, start: int, stop: int) -> Tensor:
-        tensor = self.tensors[held].tensor
+    def slice(self, number: int, start: int, stop: int) -> Tensor:
+        tensor = self.tensors[number].tensor
         if (start, stop) == (0, tensor.shape[-1]):
             return tensor
-        if (held, start, stop) not in self.slices:
+        if (number, start, stop) not in self.slices:
             name = self.unique(f"{tensor.node.layer.name}_{start}_{stop}")
-            self.slices[held, start, stop] = ChannelSlice(start, stop, name=name)(tensor)
-        return self.slices[held, start, stop]
+            self.slices[number, start, stop] = ChannelSlice(start, stop, name=name)(tensor)
+        return self.slices[number, start, stop]
 
     def concat(self, pieces: Sequence[Tensor], reader: str) -> Tensor:
         return keras.layers.Concatenate(name=self.unique(f"{reader}_concat"))(pieces)
@@ -215,15 +215,15 @@ def _key(channels: Channels) -> tuple[int, ...]:
     return tuple(np.sort(channels).tolist())
 
 
-def _needed(program: Program) -> Iterator[Node]:
-    producers = program.producers()
+def _needed(graph: Graph) -> Iterator[Op]:
+    producers = graph.producers()
     needed: set[int] = set()
-    waiting = list(program.outputs.values())
-    while waiting:
-        for i in np.unique(producers[waiting.pop()]).tolist():
+    pending = list(graph.outputs.values())
+    while pending:
+        for i in np.unique(producers[pending.pop()]).tolist():
             if i not in needed:
                 needed.add(i)
-                waiting += program.nodes[i].reads
-    for i, node in enumerate(program.nodes):
-        if i in needed or node.name in program.inputs:
-            yield node
+                pending += graph.ops[i].inputs
+    for i, op in enumerate(graph.ops):
+        if i in needed or op.name in graph.inputs:
+            yield op

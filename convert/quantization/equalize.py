@@ -19,7 +19,7 @@ import tf_keras as keras
 from convert import keras_graph
 from convert.calibration_data import Inputs
 from convert.lowering.channel_layout import connected
-from convert.lowering.ir import Channels, moved
+from convert.lowering.ir import Channels, permute
 from convert.lowering.layers import RowPadding
 
 ROUNDS = 500
@@ -106,8 +106,8 @@ class _Tracing:
 
     def visit(self, layer: keras.layers.Layer, read: list[Channels]) -> Channels:
         """Returns the channels that a layer gives."""
-        if (found := moved(layer, read)) is not None:
-            return found
+        if (channels := permute(layer, read)) is not None:
+            return channels
         channels = layer.output.shape[-1]
         match layer:
             case keras.layers.Conv2D() | keras.layers.DepthwiseConv2D() | keras.layers.Dense():

@@ -1,4 +1,4 @@
-"""The form that a scripted target runs fastest is the one that is chosen."""
+"""The options that a scripted target runs fastest are the ones that are chosen."""
 
 import json
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ import tf_keras as keras
 
 from convert import autotune
 from convert.lowering import lower
-from convert.lowering.options import GENERIC, Form, Grouped, decisions
+from convert.lowering.options import GENERIC, Grouped, LoweringOptions, decisions
 from convert.settings import ConversionSettings, Lowering, Model, Precision, Quantization
 from keras_models.layers import ChannelShuffle
 from shufflelite.errors import InputError
@@ -47,16 +47,16 @@ def progress() -> Progress:
 
 
 def scripted(monkeypatch: pytest.MonkeyPatch, costs: dict[str, float]) -> list[list[str]]:
-    """Measures by the form that each file was made of; returns what was measured, in turn."""
+    """Measures by the options that each file was made with; returns what was measured, in turn."""
     lowered_last = ""
     made: list[str] = []
-    asked: list[list[str]] = []
+    measured: list[list[str]] = []
 
-    def lowered(model: Any, *, integer: bool, form: Form) -> Any:
+    def lowered(model: Any, *, integer: bool, options: LoweringOptions) -> Any:
         nonlocal lowered_last
         assert integer
-        lowered_last = json.dumps([d.current(form) for d in decisions(model)])
-        return lower(model, form=form)
+        lowered_last = json.dumps([d.current(options) for d in decisions(model)])
+        return lower(model, options=options)
 
     def stand_in(deployed: Any, quantization: Quantization) -> bytes:
         made.append(lowered_last)
@@ -64,14 +64,14 @@ def scripted(monkeypatch: pytest.MonkeyPatch, costs: dict[str, float]) -> list[l
 
     def measure(files: Sequence[Path], target: str) -> list[float]:
         assert target == "emulated:a53"
-        forms = made[-len(files) :]
-        asked.append(forms)
-        return [costs.get(form, 1.0) / costs.get(forms[0], 1.0) for form in forms]
+        options = made[-len(files) :]
+        measured.append(options)
+        return [costs.get(one, 1.0) / costs.get(options[0], 1.0) for one in options]
 
     monkeypatch.setattr(autotune, "lower", lowered)
     monkeypatch.setattr(autotune, "measure", measure)
     monkeypatch.setattr(autotune, "stand_in", stand_in)
-    return asked
+    return measured
 
 
 def test_each_decision_keeps_the_fastest_way_beside_the_others_so_far(
@@ -81,26 +81,28 @@ def test_each_decision_keeps_the_fastest_way_beside_the_others_so_far(
         '["sliced", "split"]': 0.8,
         '["dense", "split"]': 0.7,
         '["dense", "whole"]': 0.6,
-        '["along", "whole"]': 0.1,  # a way that a decision in turn never meets
+        '["along", "whole"]': 0.1,  # an alternative that no decision, one after the other, meets
     }
-    asked = scripted(monkeypatch, costs)
+    measured = scripted(monkeypatch, costs)
     tuned = autotune.tune(network, settings, progress)
-    assert tuned.form == Form(grouped={8: Grouped.DENSE}, whole_outputs=frozenset({4}))
+    assert tuned.options == LoweringOptions(
+        grouped={8: Grouped.DENSE}, whole_outputs=frozenset({4})
+    )
     assert [(gain.chosen, gain.ratio) for gain in tuned.gains] == [
         ("dense", 0.7),
         ("whole", 0.8571),
     ]
-    assert asked[1] == ['["dense", "split"]', '["dense", "whole"]']
+    assert measured[1] == ['["dense", "split"]', '["dense", "whole"]']
 
 
 def test_what_gains_next_to_nothing_stays_as_it_was(
     network: Any, settings: ConversionSettings, progress: Progress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scripted(monkeypatch, {'["sliced", "split"]': 0.997})
-    assert autotune.tune(network, settings, progress).form == GENERIC
+    assert autotune.tune(network, settings, progress).options == GENERIC
 
 
-def test_a_form_that_makes_the_file_too_large_is_not_measured(
+def test_an_alternative_that_makes_the_file_too_large_is_not_measured(
     network: Any, settings: ConversionSettings, progress: Progress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Dense, the two grouped convolutions have 64 weights more, of 139."""
@@ -108,25 +110,26 @@ def test_a_form_that_makes_the_file_too_large_is_not_measured(
     for limit, fastest in ((40.0, Grouped.SLICED), (50.0, Grouped.DENSE)):
         scripted(monkeypatch, costs)
         limited = replace(settings, lowering=replace(settings.lowering, max_size_growth=limit))
-        assert autotune.tune(network, limited, progress).form.grouped == {8: fastest}
+        assert autotune.tune(network, limited, progress).options.grouped == {8: fastest}
 
 
 def test_what_was_measured_is_kept_for_that_network_and_target(
     network: Any, settings: ConversionSettings, progress: Progress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scripted(monkeypatch, {'["sliced", "split"]': 0.8})
-    found = autotune.form_for(network, settings, progress)
-    assert found.form.grouped == {8: Grouped.SLICED}
+    tuned = autotune.options_for(network, settings, progress)
+    assert tuned.options.grouped == {8: Grouped.SLICED}
     later = replace(settings, lowering=Lowering(target="emulated:a53"))
-    assert autotune.form_for(network, later, progress) == found
+    assert autotune.options_for(network, later, progress) == tuned
     elsewhere = replace(settings, lowering=Lowering(target="emulated:a76"))
-    assert autotune.form_for(network, elsewhere, progress) == autotune.Tuned(GENERIC)
+    assert autotune.options_for(network, elsewhere, progress) == autotune.Tuned(GENERIC)
     assert (
-        autotune.form_for(network, replace(settings, lowering=Lowering()), progress).form == GENERIC
+        autotune.options_for(network, replace(settings, lowering=Lowering()), progress).options
+        == GENERIC
     )
 
 
-def test_a_target_that_cannot_measure_is_told_before_forms_are_made(
+def test_a_target_that_cannot_measure_is_refused_before_any_file_is_made(
     network: Any, settings: ConversionSettings, progress: Progress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def measure(files: Sequence[Path], target: str) -> list[float]:
@@ -134,16 +137,16 @@ def test_a_target_that_cannot_measure_is_told_before_forms_are_made(
         raise InputError(f"--target {target}: is not there")
 
     monkeypatch.setattr(autotune, "measure", measure)
-    monkeypatch.setattr(autotune, "lower", lambda *_, **__: pytest.fail("a form was made"))
+    monkeypatch.setattr(autotune, "lower", lambda *_, **__: pytest.fail("a network was lowered"))
     with pytest.raises(InputError, match="--target emulated:a53: is not there"):
-        autotune.form_for(network, settings, progress)
+        autotune.options_for(network, settings, progress)
 
 
 @pytest.mark.slow
 def test_files_are_measured_by_the_benchmark_command(network: Any, tmp_path: Path) -> None:
     files = [tmp_path / "one.tflite", tmp_path / "other.tflite"]
     for path, way in zip(files, (Grouped.ALONG, Grouped.DENSE), strict=True):
-        deployed = lower(network, integer=True, form=Form(grouped={8: way}))
+        deployed = lower(network, integer=True, options=LoweringOptions(grouped={8: way}))
         path.write_bytes(autotune.stand_in(deployed, INT8))
     first, other = autotune.measure(files, "host")
     assert first == 1

@@ -8,8 +8,8 @@ import pytest
 import tf_keras as keras
 
 from convert.lowering import lower
-from convert.lowering.copy_cost import copying
-from convert.lowering.options import Form, Grouped
+from convert.lowering.copy_cost import copy_cost
+from convert.lowering.options import Grouped, LoweringOptions
 from keras_models import registry
 from keras_models.checkpoints.random_weights import randomize
 from keras_models.layers import (
@@ -75,7 +75,7 @@ def test_a_networks_deployment_forms_are_the_same_function(
     name, options = network
     model = registry.create(name, input_shape=(64, 64, 3), num_classes=10, **options)
     randomize(model, seed=0)
-    assert_same_function(lower(model, form=None), model)
+    assert_same_function(lower(model, options=None), model)
     for integer in (False, True):
         deployed = lower(model, integer=integer)
         assert_same_function(deployed, model)
@@ -360,9 +360,9 @@ def test_every_way_of_a_grouped_convolution_is_the_same_function(
         "shufflenet_v1", input_shape=(64, 64, 3), num_classes=10, groups=groups, variant=variant
     )
     randomize(model, seed=0)
-    sides = (2, 4, 8, 16)
-    form = Form(shuffles=False, grouped=dict.fromkeys(sides, way), whole_outputs=frozenset(sides))
-    deployed = lower(model, form=form)
+    heights = (2, 4, 8, 16)
+    lowering = LoweringOptions(False, dict.fromkeys(heights, way), frozenset(heights))
+    deployed = lower(model, options=lowering)
     assert_same_function(deployed, model)
     grouped = [layer for layer in deployed.layers if getattr(layer, "groups", 1) > 1]
     moves = [layer for layer in deployed.layers if isinstance(layer, ChannelSlice)]
@@ -381,10 +381,10 @@ def test_channels_are_numbered_anew_only_where_that_copies_less() -> None:
     """In ShuffleNet V2 with residuals each sum mixes the orders of the units before it."""
     for residual in (False, True):
         model = registry.create("shufflenet_v2", input_shape=(64, 64, 3), residual=residual)
-        forms = [lower(model, form=Form(shuffles=shuffles)) for shuffles in (False, True)]
-        costs = [copying(form) for form in forms]
+        options = [LoweringOptions(shuffles=shuffles) for shuffles in (False, True)]
+        costs = [copy_cost(lower(model, options=one)) for one in options]
         assert (costs[0] > costs[1]) == residual
-        assert copying(lower(model)) == min(costs)
+        assert copy_cost(lower(model)) == min(costs)
 
 
 def test_what_dies_first_is_a_tensor_of_its_own() -> None:

@@ -19,7 +19,7 @@ from keras_models import registry
 from keras_models.images.decode import Preprocessing
 from keras_models.layers import ChannelShuffle, ChannelSlice
 
-NETWORKS = {  # name: options, form
+NETWORKS = {  # name: options of the builder, of lowering
     "mobilenet_v3_small": ({}, GENERIC),  # sums, gates, and activations that are layers
     "shufflenet_v1": ({"groups": 3, "width": 0.25}, GENERIC),  # channels along groups
     "augshufflenet": ({"width": 0.5}, None),  # shuffles and slices
@@ -72,9 +72,9 @@ def spread(model: Any) -> Any:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_an_equalized_network_computes_the_same(name: str, inputs: Inputs) -> None:
-    options, form = NETWORKS[name]
+    options, lowering = NETWORKS[name]
     model = registry.create(name, input_shape=(32, 32, 3), num_classes=10, **options)
-    deployed = drawn(lower(model, integer=True, form=form))
+    deployed = drawn(lower(model, integer=True, options=lowering))
     equalized, changed = equalize(deployed, inputs)
     expected = outputs(deployed, inputs)
     np.testing.assert_allclose(
