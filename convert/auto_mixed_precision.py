@@ -1,7 +1,7 @@
-"""Which layers of an int8 file to compute in float32, so that it reaches the user's limits.
+"""Automatic mixed precision: finds layers to compute in float32 until the file passes its gates.
 
-A layer's own signal to noise does not tell what it costs the logits: noise from the first layers
-grows on its way, that of the last does not.  So each layer is tried, in the file itself.
+The quantization noise of a layer does not predict its effect on the logits: noise of the first
+layers grows on its way, that of the last does not. So each layer is tried in the file itself.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -13,48 +13,48 @@ import tf_keras as keras
 from convert import keras_graph
 from convert.calibration_data import Inputs
 from convert.quantization import mixed_precision
-from convert.quantization.mixed_precision import Mixed, Precise
+from convert.quantization.mixed_precision import LayerOverride, MixedPrecision
 from convert.settings import ConversionSettings, Verification
 from convert.verification import gates, runner, verify
 
 SAMPLES = 64  # inputs that a layer is tried on
-FIRST = 100  # layers tried in the first round, from the network's input on
-PROMISING = 8  # of them, that are tried again; beside the neighbours of those that are float32
-MOST = 8  # layers
+FIRST_ROUND = 100  # layers tried in the first round, starting at the network's input
+PROMISING = 8  # best layers of the first round, tried again with the neighbours of float32 layers
+MAX_LAYERS = 8
 
 
 def apply(
     data: bytes,
     model: keras.Model,
     deployed: keras.Model,
-    chosen: Mapping[str, str],
+    overrides: Mapping[str, str],
     inputs: Inputs,
     settings: ConversionSettings,
     on_step: Callable[[int, int], None],
-) -> tuple[bytes, Mixed]:
-    """Returns an int8 file with layers at higher precision: those chosen, and those found.
+) -> tuple[bytes, MixedPrecision]:
+    """Returns an int8 file with some layers at higher precision: those chosen and those found.
 
     Args:
-      data: The file, int8 throughout.
+      data: The full-int8 file.
       model: The float network.
-      deployed: Its deployment form, with the weights that float32 is to have.
-      chosen: The user's layers -> their dtypes.
-      inputs: What the file is verified on.
-      settings: The limits, and whether to look for layers.
-      on_step: Called with the number of layers found and the most that may be.
+      deployed: Its deployment form, with the weights to use in float32.
+      overrides: The layers that the user chose -> their dtypes.
+      inputs: Inputs that the file is verified on.
+      settings: The limits, and whether to search for layers.
+      on_step: Called with the number of layers found and the maximum.
     """
     operators = mixed_precision.operators_of(data, deployed, mixed_precision.layers(deployed))
-    layers = dict(chosen)
+    layers = dict(overrides)
     gains: dict[str, float] = {}
     if settings.quantization.auto_precision:
         expected = verify.logits(model, inputs)
-        gains = find(data, deployed, chosen, expected, inputs, settings.verification, on_step)
+        gains = find(data, deployed, overrides, expected, inputs, settings.verification, on_step)
         layers |= dict.fromkeys(gains, "float32")
     changed = mixed_precision.apply(data, deployed, layers)
     before, after = verify.audit(data), verify.audit(changed)
-    return changed, Mixed(
+    return changed, MixedPrecision(
         tuple(
-            Precise(name, operators[name].type, dtype, gains.get(name))
+            LayerOverride(name, operators[name].type, dtype, gains.get(name))
             for name, dtype in layers.items()
         ),
         sum(after.operators.values()) - sum(before.operators.values()),
@@ -65,73 +65,74 @@ def apply(
 def find(
     data: bytes,
     deployed: keras.Model,
-    chosen: Mapping[str, str],
+    overrides: Mapping[str, str],
     expected: np.ndarray,
     inputs: Inputs,
-    wanted: Verification,
+    limits: Verification,
     on_step: Callable[[int, int], None],
 ) -> dict[str, float]:
-    """Finds layers, the one that gains most first, until every limit is reached.
+    """Finds layers, the one with the largest gain first, until every limit is reached.
 
-    Returns what each gains of the logits' signal to noise, in decibels, on top of those before it:
-    some gain only together.  Where the limits cannot be reached, as many as come nearest to them.
+    Returns layer -> its gain in signal to quantization noise of the logits, in decibels, beyond the
+    layers before it: some layers gain only together. If the limits cannot be reached, returns the
+    layers that come closest.
 
     Args:
-      data: The file, int8 throughout.
+      data: The full-int8 file.
       deployed: Its deployment form.
-      chosen: Layers that are at higher precision already -> their dtypes.
-      expected: The float network's logits of `inputs`, (inputs, classes).
-      inputs: What the file is verified on.
-      wanted: The limits.
-      on_step: Called with the number of layers found and the most that may be.
+      overrides: Layers that are at higher precision already -> their dtypes.
+      expected: The float network's logits for `inputs`, (inputs, classes).
+      inputs: Inputs that the file is verified on.
+      limits: The limits.
+      on_step: Called with the number of layers found and the maximum.
     """
     sample = replace(inputs, values=inputs.values[:SAMPLES], labels=None)
-    beside = _neighbours(
+    neighbours = _neighbours(
         deployed, mixed_precision.operators_of(data, deployed, mixed_precision.layers(deployed))
     )
     found: list[str] = []
-    kept = dict(chosen)
+    layers = dict(overrides)
     promising: list[str] = []
 
-    def level(layers: Mapping[str, str]) -> float:
+    def sqnr_db(layers: Mapping[str, str]) -> float:
         file = mixed_precision.apply(data, deployed, layers)
         return verify.sqnr_db(expected[:SAMPLES], np.stack(list(runner.run(file, sample))))
 
-    levels = [level(kept)]
-    candidates = [name for name in beside if name not in kept][:FIRST]
-    while candidates and len(found) < MOST:
-        on_step(len(found), MOST)
-        file = mixed_precision.apply(data, deployed, kept)
+    levels = [sqnr_db(layers)]
+    candidates = [name for name in neighbours if name not in layers][:FIRST_ROUND]
+    while candidates and len(found) < MAX_LAYERS:
+        on_step(len(found), MAX_LAYERS)
+        file = mixed_precision.apply(data, deployed, layers)
         logits = np.stack(list(runner.run(file, inputs)))
         fidelity = verify.compare_logits(expected, logits, inputs.labels)
-        if all(gate.passed for gate in gates.check(fidelity, wanted)):
+        if all(gate.passed for gate in gates.check(fidelity, limits)):
             break
-        tried = {name: level({**kept, name: "float32"}) for name in candidates}
+        tried = {name: sqnr_db({**layers, name: "float32"}) for name in candidates}
         best = max(tried, key=lambda name: tried[name])
         if not promising:
             promising = sorted(tried, key=lambda name: -tried[name])[:PROMISING]
-        kept[best] = "float32"
+        layers[best] = "float32"
         found.append(best)
         levels.append(tried[best])
-        nearby = {*promising, *(n for name in kept for n in beside[name])}
-        candidates = [name for name in beside if name in nearby and name not in kept]
+        nearby = {*promising, *(n for name in layers for n in neighbours[name])}
+        candidates = [name for name in neighbours if name in nearby and name not in layers]
     else:
         found = found[: int(np.argmax(levels))]
     return dict(zip(found, np.diff(levels).tolist(), strict=False))
 
 
 def _neighbours(deployed: keras.Model, names: Collection[str]) -> dict[str, set[str]]:
-    """Each of some layers, in the network's order -> those of them before and behind it."""
-    beside: dict[str, set[str]] = {}
+    """Each of these layers, in the network's order -> those directly before and behind it."""
+    neighbours: dict[str, set[str]] = {}
 
-    def visit(layer: keras.layers.Layer, read: list[set[str]]) -> set[str]:
-        before = set().union(*read)
+    def visit(layer: keras.layers.Layer, inputs: list[set[str]]) -> set[str]:
+        before = set().union(*inputs)
         if layer.name not in names:
             return before
-        beside[layer.name] = before
+        neighbours[layer.name] = before
         for name in before:
-            beside[name].add(layer.name)
+            neighbours[name].add(layer.name)
         return {layer.name}
 
     keras_graph.interpret(deployed, visit)
-    return beside
+    return neighbours

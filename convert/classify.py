@@ -24,7 +24,7 @@ from shufflelite import cli, flags
 from shufflelite.config import setting
 
 if TYPE_CHECKING:
-    from convert.accuracy.models import Form
+    from convert.accuracy.models import EvaluatedModel
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,8 @@ def main(argv: list[str]) -> int:
         raise app.UsageError("expected a bundle's .tflite file, and pictures or folders of them")
     from convert.accuracy import models  # slow: not for --help
 
-    (form,) = models.read_all(argv[1:2], preprocessing=None, labels=None)
-    answers = classify(form, find(argv[2:]))
+    (model,) = models.read_all(argv[1:2], preprocessing=None, labels=None)
+    answers = classify(model, find(argv[2:]))
     if flags.read(ClassifyFlags).json:
         print(json.dumps([vars(answer) for answer in answers], indent=2))
     else:
@@ -70,14 +70,14 @@ def find(words: Sequence[str]) -> list[Path]:
     return files
 
 
-def classify(form: "Form", files: Sequence[Path]) -> list[Answer]:
-    """Asks a form for the classes of pictures; numbers are the names of classes that have none."""
-    side, names = form.resolution, form.class_names or tuple(map(str, range(form.classes)))
-    pixels = [decode.load_picture(f, size=side, preprocessing=form.preprocessing) for f in files]
+def classify(model: "EvaluatedModel", files: Sequence[Path]) -> list[Answer]:
+    """Classifies pictures; a class without a name is called by its number."""
+    side, names = model.resolution, model.class_names or tuple(map(str, range(model.classes)))
+    pixels = [decode.load_picture(f, size=side, preprocessing=model.preprocessing) for f in files]
     answers = []
-    for file, logits in zip(files, form.make()(np.stack(pixels)), strict=True):
+    for file, logits in zip(files, model.make()(np.stack(pixels)), strict=True):
         # A file's own scores come as their logarithms; rounded ones do not add up to 1.
-        scores = np.exp(logits) if form.gives_scores else probabilities(logits)
+        scores = np.exp(logits) if model.gives_scores else probabilities(logits)
         best = int(logits.argmax())
         answers.append(Answer(str(file), names[best], 100 * float(scores[best])))
     return answers

@@ -1,4 +1,4 @@
-"""Deployment form -> the bytes of a .tflite file."""
+"""Export: deployment form -> the bytes of a .tflite file."""
 
 import tensorflow as tf
 import tf_keras as keras
@@ -18,8 +18,8 @@ class _Variables(tf.Module):
 def to_tflite(model: keras.Model, settings: Quantization, calibration: Inputs | None) -> bytes:
     """Converts a deployment form at batch 1.
 
-    INT8 expects the fake-quantized form, which carries its ranges.  INT16X8 takes its ranges, the
-    smallest and largest values, from `calibration`.
+    INT8 expects the fake-quantized network, which contains its ranges. INT16X8 takes its ranges,
+    the smallest and largest values, from `calibration`.
     """
     shape = (1, *model.inputs[0].shape[1:])
     signature = tf.TensorSpec(shape, tf.float32, name="image")

@@ -5,7 +5,7 @@ from dataclasses import replace
 from convert.network import LoadedNetwork, WeightsOrigin
 from convert.resolve_model import describe
 from convert.settings import ConversionSettings
-from convert.tflite_model import File
+from convert.tflite_model import TfliteModel
 from keras_models import registry
 from keras_models.checkpoints.bundled import LICENSE
 from keras_models.images.decode import Preprocessing
@@ -17,13 +17,13 @@ READERS = "MediaPipe Tasks and the TFLite Task Library"
 
 
 def add_io_and_metadata(
-    file: File,
+    tflite: TfliteModel,
     network: LoadedNetwork,
     class_names: tuple[str, ...] | None,
     settings: ConversionSettings,
-) -> File:
+) -> TfliteModel:
     """Adds input normalization and softmax (with --scores), and metadata."""
-    data, preprocessing = file.data, file.preprocessing
+    data, preprocessing = tflite.data, tflite.preprocessing
     if settings.quantization.scores:
         data = io_ops.append_softmax(data)
         if not _is_uniform_rgb(preprocessing):
@@ -37,7 +37,7 @@ def add_io_and_metadata(
                 preprocessing, mean=(0.0,) * 3, std=(1.0,) * 3, channel_order="rgb"
             )
     data = metadata.add(data, _metadata(network, preprocessing, class_names, settings))
-    return replace(file, data=data, preprocessing=preprocessing)
+    return replace(tflite, data=data, preprocessing=preprocessing)
 
 
 def compatible_readers(

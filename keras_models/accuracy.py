@@ -1,6 +1,6 @@
-"""How often a network is right, how sure that is, and how it differs from another.
+"""Top-1, top-5 and loss with confidence intervals, and paired comparisons of two networks.
 
-Of equal logits the first class is the best; where one is NaN there is none, and the network wrong.
+Ties go to the first class. If a logit is NaN, the picture has no best class and counts as wrong.
 """
 
 import collections
@@ -16,8 +16,8 @@ from shufflelite.errors import InputError
 from shufflelite.progress import Step
 
 BATCH = 250
-NONE = -1  # in place of a best class
-Z_95 = 1.959964  # of the normal distribution: 95 % lie within so many standard deviations
+NONE = -1  # no best class
+Z_95 = 1.959964  # standard deviations of a normal distribution that contain 95 %
 
 Classifier = Callable[[np.ndarray], np.ndarray]  # uint8 pictures (b, h, w, 3) -> (b, classes)
 Interval = tuple[float, float]
@@ -36,23 +36,23 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class Difference:
-    """How a network differs from a reference on the same pictures."""
+    """A network compared with a reference on the same pictures."""
 
-    points: float  # its top-1 less the reference's
+    points: float  # top-1 minus that of the reference
     interval: Interval  # of `points`, at 95 % confidence; see `paired_interval`
-    agreement: float  # percent of the pictures that both give the same best class
-    only_reference: int  # pictures that the reference alone gets right
-    only_this: int
+    agreement: float  # percent of pictures with the same best class
+    only_reference: int  # pictures that only the reference classifies correctly
+    only_this: int  # pictures that only this network classifies correctly
 
 
 @dataclass(frozen=True, eq=False)
-class Answers:
-    """What a network says to labelled pictures, (n,) each."""
+class Predictions:
+    """The predictions of a network for labelled pictures, (n,) each."""
 
     classes: int
     labels: np.ndarray  # int64
-    best: np.ndarray  # int64, class or NONE
-    ranks: np.ndarray  # int64, how many classes it puts before the right one
+    best: np.ndarray  # int64, the best class or NONE
+    ranks: np.ndarray  # int64, number of classes ranked above the label
     losses: np.ndarray  # float64, cross-entropy
 
     def __len__(self) -> int:
@@ -60,7 +60,7 @@ class Answers:
 
     @property
     def accuracy(self) -> Accuracy:
-        """The figures of all pictures together."""
+        """The figures over all pictures."""
         total = len(self)
         top1, top5 = (int(np.count_nonzero(self.ranks < k)) for k in (1, 5))
         return Accuracy(
@@ -73,7 +73,7 @@ class Answers:
 
     @property
     def confusion(self) -> np.ndarray:
-        """How many pictures of each class (row) have which best class (column), where any."""
+        """(class, best class): number of pictures; those without a best class are left out."""
         decided = self.best != NONE
         pairs = self.labels[decided] * self.classes + self.best[decided]
         counts = np.bincount(pairs, minlength=self.classes**2)
@@ -88,10 +88,10 @@ def probabilities(logits: np.ndarray) -> np.ndarray:
 
 def accuracy(
     classifier: Classifier, split: Split, on_step: Step = lambda done, total: None
-) -> Answers:
-    """Asks a classifier for all pictures of `split`."""
-    (answers,) = measure([classifier], split, on_step=on_step)
-    return answers
+) -> Predictions:
+    """Classifies all pictures of `split`."""
+    (predictions,) = measure([classifier], split, on_step=on_step)
+    return predictions
 
 
 def measure(
@@ -101,62 +101,62 @@ def measure(
     batch: int = BATCH,
     threads: int = 1,
     on_step: Step = lambda done, total: None,
-) -> list[Answers]:
-    """Asks several classifiers for the same pictures, which are read once.
+) -> list[Predictions]:
+    """Classifies the same pictures, which are read once, with several classifiers.
 
     Args:
-      classifiers: Functions of a batch; with several threads they are called from all of them.
+      classifiers: Functions of a batch; several threads call them at the same time.
       split: The pictures.
-      batch: How many a call is given.
-      threads: How many batches are worked on at the same time; the answers do not depend on it.
-      on_step: Is told batches done and in all.
+      batch: Size of a batch.
+      threads: Batches processed at the same time; the predictions do not depend on it.
+      on_step: Called with the number of batches done and the total.
 
     Raises:
-      InputError: a label that a classifier has no class for, or a picture that cannot be read.
+      InputError: a label is not a class of a classifier, or a picture cannot be read.
     """
     total = len(split)
-    parts = [np.arange(start, min(start + batch, total)) for start in range(0, total, batch)]
+    batches = [np.arange(start, min(start + batch, total)) for start in range(0, total, batch)]
 
-    def ask(pictures: np.ndarray, labels: np.ndarray) -> list[Answers]:
+    def predict(pictures: np.ndarray, labels: np.ndarray) -> list[Predictions]:
         return [judge(classifier(pictures), labels) for classifier in classifiers]
 
-    answers: list[list[Answers]] = []
-    pending: collections.deque[Future[list[Answers]]] = collections.deque()
+    predictions: list[list[Predictions]] = []
+    pending: collections.deque[Future[list[Predictions]]] = collections.deque()
 
     def collect() -> None:
-        answers.append(pending.popleft().result())
-        on_step(len(answers), len(parts))
+        predictions.append(pending.popleft().result())
+        on_step(len(predictions), len(batches))
 
     with ThreadPoolExecutor(threads) as pool:
         try:
-            for pictures, labels in split.read(parts):
-                pending.append(pool.submit(ask, pictures, labels))
-                if len(pending) > threads:  # one waits, so that no thread does
+            for pictures, labels in split.read(batches):
+                pending.append(pool.submit(predict, pictures, labels))
+                if len(pending) > threads:  # one more, so that no thread waits
                     collect()
             while pending:
                 collect()
         finally:
             pool.shutdown(cancel_futures=True)
-    return [_joined(of_one) for of_one in zip(*answers, strict=True)]
+    return [_concatenate(batches) for batches in zip(*predictions, strict=True)]
 
 
-def judge(logits: np.ndarray, labels: np.ndarray) -> Answers:
-    """Compares logits, (n, classes), with the right classes, (n,).
+def judge(logits: np.ndarray, labels: np.ndarray) -> Predictions:
+    """Compares logits, (n, classes), with the labels, (n,).
 
     Raises:
-      InputError: a label that there is no logit for.
+      InputError: a label has no logit.
     """
     count, classes = logits.shape
     if labels.max() >= classes:
         raise InputError(
             f"Expected labels below {classes}, the network's number of classes, got {labels.max()}."
         )
-    right = logits[np.arange(count), labels][:, None]
-    behind = (logits < right) | ((logits == right) & (np.arange(classes) >= labels[:, None]))
-    with np.errstate(invalid="ignore", over="ignore"):  # of logits that are no numbers
+    target = logits[np.arange(count), labels][:, None]
+    behind = (logits < target) | ((logits == target) & (np.arange(classes) >= labels[:, None]))
+    with np.errstate(invalid="ignore", over="ignore"):  # logits may be NaN or infinite
         shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
         losses = np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(count), labels]
-    return Answers(
+    return Predictions(
         classes=classes,
         labels=labels,
         best=best_classes(logits),
@@ -166,7 +166,7 @@ def judge(logits: np.ndarray, labels: np.ndarray) -> Answers:
 
 
 def best_classes(logits: np.ndarray) -> np.ndarray:
-    """The best class of each row, or NONE."""
+    """The best class of each row; NONE if a logit is NaN."""
     return np.where(np.isnan(logits).any(axis=1), NONE, logits.argmax(axis=1))
 
 
@@ -175,24 +175,24 @@ def agreement(one: np.ndarray, other: np.ndarray) -> float:
     return 100 * float(np.mean((one == other) & (one != NONE)))
 
 
-def compare(answers: Answers, reference: Answers) -> Difference:
-    """Holds a network against a reference that was asked for the same pictures."""
-    right, wanted = answers.ranks == 0, reference.ranks == 0
-    both, this, that = (
-        int(np.count_nonzero(where)) for where in (right & wanted, right & ~wanted, ~right & wanted)
-    )
-    total = len(answers)
+def compare(predictions: Predictions, reference: Predictions) -> Difference:
+    """Compares the predictions of a network with those of a reference for the same pictures."""
+    right, right_before = predictions.ranks == 0, reference.ranks == 0
+    both = int(np.count_nonzero(right & right_before))
+    this = int(np.count_nonzero(right & ~right_before))
+    that = int(np.count_nonzero(~right & right_before))
+    total = len(predictions)
     return Difference(
         points=100 * (this - that) / total,
         interval=paired_interval(both, this, that, total - both - this - that),
-        agreement=agreement(answers.best, reference.best),
+        agreement=agreement(predictions.best, reference.best),
         only_reference=that,
         only_this=this,
     )
 
 
 def interval(right: int, total: int) -> Interval:
-    """Wilson's score interval of a rate, in percent."""
+    """Wilson score interval of a rate, in percent."""
     rate, z2 = right / total, Z_95**2 / total
     center = (rate + z2 / 2) / (1 + z2)
     half = Z_95 / (1 + z2) * math.sqrt(rate * (1 - rate) / total + z2 / (4 * total))
@@ -200,16 +200,16 @@ def interval(right: int, total: int) -> Interval:
 
 
 def paired_interval(both: int, one: int, other: int, neither: int) -> Interval:
-    """Interval of the difference of two rates over the same n cases, in points.
+    """Confidence interval of the difference of two rates over the same n cases, in points.
 
-    Method 10 of R. Newcombe, Statistics in Medicine 17 (1998) 2635: Wilson's intervals of the two
-    rates, put together by how they correlate.  It holds for few cases and for rates near 0 and 1.
+    Method 10 of R. Newcombe, Statistics in Medicine 17 (1998) 2635: combines the Wilson intervals
+    of the two rates by their correlation. It is valid for few cases and for rates near 0 and 1.
 
     Args:
       both: Cases in which both are right.
-      one: In which the first alone is right.
-      other: In which the second alone is right.
-      neither: In which both are wrong.
+      one: Cases in which only the first is right.
+      other: Cases in which only the second is right.
+      neither: Cases in which both are wrong.
     """
     total = both + one + other + neither
     rates = [100 * (both + alone) / total for alone in (one, other)]
@@ -218,7 +218,7 @@ def paired_interval(both: int, one: int, other: int, neither: int) -> Interval:
         (rate - low, high - rate) for rate, (low, high) in zip(rates, limits, strict=True)
     )
     covariance = float(both * neither - one * other)
-    if covariance > 0:  # continuity: half a case less
+    if covariance > 0:  # continuity correction: half a case
         covariance = max(covariance - total / 2, 0.0)
     variances = (both + one) * (other + neither) * (both + other) * (one + neither)
     phi = covariance / math.sqrt(variances) if variances else 0.0
@@ -230,10 +230,9 @@ def paired_interval(both: int, one: int, other: int, neither: int) -> Interval:
     return points - width(below, other_above), points + width(above, other_below)
 
 
-def _joined(parts: Sequence[Answers]) -> Answers:
-    def all_of(name: str) -> np.ndarray:
-        return np.concatenate([getattr(part, name) for part in parts])
-
-    return Answers(
-        parts[0].classes, all_of("labels"), all_of("best"), all_of("ranks"), all_of("losses")
-    )
+def _concatenate(batches: Sequence[Predictions]) -> Predictions:
+    arrays = {
+        name: np.concatenate([getattr(batch, name) for batch in batches])
+        for name in ("labels", "best", "ranks", "losses")
+    }
+    return Predictions(batches[0].classes, **arrays)

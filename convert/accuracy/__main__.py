@@ -33,7 +33,7 @@ from shufflelite.config import Bounded, setting
 from shufflelite.progress import Progress
 
 if TYPE_CHECKING:
-    from convert.accuracy.models import Form
+    from convert.accuracy.models import EvaluatedModel
 
 _WITHOUT_REPORT = ", for .tflite files without report.json."
 
@@ -189,9 +189,9 @@ def preprocessing_of(command: AccuracyFlags) -> Preprocessing | None:
     return Preprocessing(**fields)
 
 
-def _prepare_keras(evaluated: Sequence["Form"], threads: int) -> None:
+def _prepare_keras(evaluated: Sequence["EvaluatedModel"], threads: int) -> None:
     """Makes TensorFlow compute each batch on one thread: the same bits however many batches."""
-    if any(form.runtime == "Keras" for form in evaluated):
+    if any(model.runtime == "Keras" for model in evaluated):
         import tensorflow as tf
 
         tf.config.threading.set_intra_op_parallelism_threads(1)

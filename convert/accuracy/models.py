@@ -1,4 +1,4 @@
-"""Reads the forms of a network: what each is, and what it needs to see a picture."""
+"""The models to evaluate: .tflite files and weights, with the preprocessing that each needs."""
 
 import contextlib
 import hashlib
@@ -27,72 +27,71 @@ REPORT, LABELS = "report.json", "labels.txt"
 
 
 @dataclass(frozen=True, eq=False)
-class Form:
-    """A network that can be asked for pictures."""
+class EvaluatedModel:
+    """A model that classifies pictures."""
 
-    name: str  # tells it from the other forms of the run
+    name: str  # unique in the run
     path: Path
     size_bytes: int
     sha256: str
     runtime: str  # "Keras" or "LiteRT"
-    precision: str | None  # None: nobody says
+    precision: str | None  # None: unknown
     input_dtype: str
     output_dtype: str
     resolution: int
     classes: int
     class_names: tuple[str, ...] | None
     preprocessing: Preprocessing
-    make: Callable[[], Classifier]  # of logits; of a file that gives scores, their logarithms
+    make: Callable[[], Classifier]  # returns logits; for a file with scores, their logarithms
     gives_scores: bool = False
 
 
 def read_all(
-    words: Sequence[str], *, preprocessing: Preprocessing | None, labels: str | None
-) -> list[Form]:
-    """Reads the files that `words` name: paths, comma-separated paths, and patterns.
+    arguments: Sequence[str], *, preprocessing: Preprocessing | None, labels: str | None
+) -> list[EvaluatedModel]:
+    """Reads the files that `arguments` name: paths, comma-separated paths, and patterns.
 
     Args:
-      words: Of --models.
-      preprocessing: Of .tflite files without a report.
-      labels: A file of class names, in place of those that the files have.
+      arguments: The values of --models.
+      preprocessing: Preprocessing of .tflite files without a report.
+      labels: A file of class names that replaces those of the files.
 
     Raises:
-      InputError: a file that is none of ours, that is damaged, or that does not say enough; or
-        forms of several networks, whose classes are not the same.
+      InputError: a file is damaged or lacks information, or the files have different classes.
     """
-    paths = model_paths.expand(words)
-    forms = [
+    paths = model_paths.expand(arguments)
+    models = [
         _read(path, name=name, preprocessing=preprocessing, labels=labels)
         for path, name in zip(paths, model_paths.names(paths), strict=True)
     ]
-    if preprocessing is not None and all(form.preprocessing is not preprocessing for form in forms):
+    if preprocessing is not None and all(m.preprocessing is not preprocessing for m in models):
         raise InputError(
             f"--mean and --std are for .tflite files without {REPORT}, of which there is none: "
             "leave them out."
         )
-    _check_classes(forms)
-    return forms
+    _check_classes(models)
+    return models
 
 
-def _check_classes(forms: Sequence[Form]) -> None:
-    first = forms[0]
-    for form in forms[1:]:
-        if form.classes != first.classes:
+def _check_classes(models: Sequence[EvaluatedModel]) -> None:
+    first = models[0]
+    for model in models[1:]:
+        if model.classes != first.classes:
             raise InputError(
-                f"{form.path}: expected the {first.classes} classes of {first.name}, got "
-                f"{form.classes}."
+                f"{model.path}: expected the {first.classes} classes of {first.name}, got "
+                f"{model.classes}."
             )
-        named = [one for one in forms if one.class_names is not None]
-        if form.class_names and form.class_names != named[0].class_names:
+        named = [other for other in models if other.class_names is not None]
+        if model.class_names and model.class_names != named[0].class_names:
             raise InputError(
-                f"{form.path}: expected the class names of {named[0].name}, got others: pass "
+                f"{model.path}: expected the class names of {named[0].name}, got others: pass "
                 "--labels where they mean the same."
             )
 
 
 def _read(
     path: Path, *, name: str, preprocessing: Preprocessing | None, labels: str | None
-) -> Form:
+) -> EvaluatedModel:
     if path.is_dir():
         inside = path / "model.tflite"
         hint = f"; it holds {inside}" if inside.exists() else ""
@@ -109,10 +108,10 @@ def _read(
     )
 
 
-def _read_weights(path: Path, *, name: str, labels: str | None) -> Form:
+def _read_weights(path: Path, *, name: str, labels: str | None) -> EvaluatedModel:
     arrays = read_weights(path).arrays
-    told = native.describe(path)
-    if told is None:
+    description = native.describe(path)
+    if description is None:
         raise InputError(
             f"{path}: expected weights that say which network they are of, as those that python -m "
             "keras_models.train writes; convert these first, and measure the .tflite file."
@@ -121,18 +120,18 @@ def _read_weights(path: Path, *, name: str, labels: str | None) -> Form:
     def make() -> Classifier:
         from keras_models.classifier import classifier_of  # brings in TensorFlow
 
-        side = told.resolution
+        resolution = description.resolution
         model = registry.create(
-            told.model,
-            input_shape=(side, side, 3),
-            num_classes=told.num_classes,
-            **told.options,
+            description.model,
+            input_shape=(resolution, resolution, 3),
+            num_classes=description.num_classes,
+            **description.options,
         )
         load_weights(model, arrays, origin=str(path))
-        return classifier_of(model, told.preprocessing)
+        return classifier_of(model, description.preprocessing)
 
     content = path.read_bytes()
-    return Form(
+    return EvaluatedModel(
         name=name,
         path=path,
         size_bytes=len(content),
@@ -141,24 +140,25 @@ def _read_weights(path: Path, *, name: str, labels: str | None) -> Form:
         precision="float32",
         input_dtype="float32",
         output_dtype="float32",
-        resolution=told.resolution,
-        classes=told.num_classes,
-        class_names=_class_names(labels, classes=told.num_classes) or told.class_names,
-        preprocessing=told.preprocessing,
+        resolution=description.resolution,
+        classes=description.num_classes,
+        class_names=_class_names(labels, classes=description.num_classes)
+        or description.class_names,
+        preprocessing=description.preprocessing,
         make=make,
     )
 
 
 def _read_tflite(
     path: Path, *, name: str, preprocessing: Preprocessing | None, labels: str | None
-) -> Form:
+) -> EvaluatedModel:
     content = path.read_bytes()
     sha256 = hashlib.sha256(content).hexdigest()
     precision, report, beside = None, path.with_name(REPORT), path.with_name(LABELS)
     with _naming(path):
         read_operators(content)  # a damaged file may crash the runtime
     if is_ours := report.is_file():
-        preprocessing, precision = _told(path, report, sha256=sha256)
+        preprocessing, precision = _read_report(path, report, sha256=sha256)
     elif preprocessing is None:
         raise InputError(
             f"{path}: expected {REPORT} beside it, which says how pictures become its input, found "
@@ -167,14 +167,14 @@ def _read_tflite(
     with _naming(path):
         if not is_ours:
             sandbox.check(content)
-        told = metadata.read(content)
+        described = metadata.read(content)
         interpreter = runner.load(content)
-    source, result = _ends(path, interpreter)
+    source, result = _io_tensors(path, interpreter)
     names = _class_names(labels, classes=result.shape[1])
     if is_ours and names is None and beside.is_file():
         names = class_names.read(beside, classes=result.shape[1])
-    gives_scores = told is not None and told.output == metadata.PROBABILITY
-    return Form(
+    gives_scores = described is not None and described.output == metadata.PROBABILITY
+    return EvaluatedModel(
         name=name,
         path=path,
         size_bytes=len(content),
@@ -193,29 +193,29 @@ def _read_tflite(
 
 
 def _classifier(
-    content: bytes, preprocessing: Preprocessing, result: runner.Tensor, gives_scores: bool
+    content: bytes, preprocessing: Preprocessing, result: runner.IoTensor, gives_scores: bool
 ) -> Classifier:
     classifier = runner.classifier_of(content, preprocessing)
-    least = result.scale / 2 or np.finfo(np.float32).tiny  # the least score whose logarithm is told
+    lowest = result.scale / 2 or np.finfo(np.float32).tiny  # replaces scores of 0
 
     def of_scores(pictures: np.ndarray) -> np.ndarray:
-        return np.log(np.maximum(classifier(pictures), np.float32(least)))
+        return np.log(np.maximum(classifier(pictures), np.float32(lowest)))
 
     return of_scores if gives_scores else classifier
 
 
 @contextlib.contextmanager
 def _naming(path: Path) -> Iterator[None]:
-    """Makes one line, which names the file, of what refuses it."""
+    """Turns errors into one line that names the file."""
     try:
         yield
     except (ValueError, RuntimeError) as error:
         raise InputError(f"{path}: {one_line(error)}") from error
 
 
-def _ends(path: Path, interpreter: Any) -> tuple[runner.Tensor, runner.Tensor]:
-    """Its input and output, which must be a picture and its classes."""
-    source, result = runner.ends(interpreter)
+def _io_tensors(path: Path, interpreter: Any) -> tuple[runner.IoTensor, runner.IoTensor]:
+    """The input and the output, which must be a picture and its classes."""
+    source, result = runner.io_tensors(interpreter)
     single = len(interpreter.get_input_details()) == len(interpreter.get_output_details()) == 1
     square = len(source.shape) == 4 and source.shape == (1, source.shape[1], source.shape[1], 3)
     if not (single and square and len(result.shape) == 2):
@@ -226,17 +226,17 @@ def _ends(path: Path, interpreter: Any) -> tuple[runner.Tensor, runner.Tensor]:
     return source, result
 
 
-def _told(path: Path, report: Path, *, sha256: str) -> tuple[Preprocessing, str]:
-    """What the bundle's report says of its file."""
+def _read_report(path: Path, report: Path, *, sha256: str) -> tuple[Preprocessing, str]:
+    """The preprocessing and the precision in the bundle's report."""
     try:
-        told: dict[str, Any] = json.loads(report.read_text(encoding="utf-8"))
-        preprocessing = config.build(told["preprocessing"], Preprocessing)
-        precision = str(told["settings"]["quantization"]["precision"])
-        expected = told["sha256"]
+        fields: dict[str, Any] = json.loads(report.read_text(encoding="utf-8"))
+        preprocessing = config.build(fields["preprocessing"], Preprocessing)
+        precision = str(fields["settings"]["quantization"]["precision"])
+        expected = fields["sha256"]
     except (ValueError, LookupError, TypeError, RecursionError) as error:
-        why = one_line(f"{type(error).__name__}: {error}")
+        reason = one_line(f"{type(error).__name__}: {error}")
         raise InputError(
-            f"{report}: expected the report of a conversion ({why}): convert again, or move it "
+            f"{report}: expected the report of a conversion ({reason}): convert again, or move it "
             "away and pass --mean and --std."
         ) from error
     if expected != sha256:

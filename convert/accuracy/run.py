@@ -1,4 +1,4 @@
-"""The order of a measurement of accuracy, from pictures and forms to the report."""
+"""The order of an accuracy measurement, from pictures and models to the report."""
 
 import math
 import os
@@ -7,81 +7,82 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from convert.accuracy.models import Form
-from convert.accuracy.report import Report, make_report
+from convert.accuracy.models import EvaluatedModel
+from convert.accuracy.report import AccuracyReport, make_report
 from keras_models import accuracy
-from keras_models.accuracy import Answers
+from keras_models.accuracy import Predictions
 from keras_models.images import datasets
 from keras_models.images.datasets import Split
 from shufflelite.progress import Progress
 
-PIXELS = 32 * 224 * 224  # of pictures that a thread works on
+PIXELS = 32 * 224 * 224  # of the pictures in one batch
 
 
 def run(
-    forms: Sequence[Form],
+    models: Sequence[EvaluatedModel],
     source: str,
     *,
     threads: int,
     in_memory_gb: float,
     seed: int,
     progress: Progress,
-) -> Report:
-    """Asks all forms for the same pictures, which forms that crop and resize alike read together.
+) -> AccuracyReport:
+    """Evaluates all models on the same pictures; those with the same crop and size read them once.
 
     Args:
-      forms: The first is what others are compared with.
-      source: Of the pictures, as `datasets.load` takes it.
-      threads: How many batches are worked on at the same time.
+      models: The others are compared with the first.
+      source: Source of the pictures, as for `datasets.load`.
+      threads: Batches processed at the same time.
       in_memory_gb: Decoded pictures beyond this are read when needed.
-      seed: Of synthetic pictures.
-      progress: Is told how far it is.
+      seed: Seed of synthetic pictures.
+      progress: Reports the progress.
 
     Raises:
-      InputError: pictures or labels that cannot be read, or that are not of these classes.
+      InputError: pictures or labels cannot be read, or have other classes.
     """
-    alike: defaultdict[tuple[object, ...], list[int]] = defaultdict(list)
-    for index, form in enumerate(forms):
-        seen = form.preprocessing
-        alike[form.resolution, seen.crop_fraction, seen.interpolation].append(index)
-    answers: dict[int, Answers] = {}
+    by_resizing: defaultdict[tuple[object, ...], list[int]] = defaultdict(list)
+    for index, model in enumerate(models):
+        preprocessing = model.preprocessing
+        resizing = model.resolution, preprocessing.crop_fraction, preprocessing.interpolation
+        by_resizing[resizing].append(index)
+    predictions: dict[int, Predictions] = {}
     sha256: dict[int, str] = {}
-    for indices in alike.values():
-        group = [forms[index] for index in indices]
+    for indices in by_resizing.values():
+        group = [models[index] for index in indices]
         with progress.stage(f"pictures from {source}"):
-            split = _pictures(forms, group[0], source, in_memory_gb, seed, progress)
-        names = [form.name for form in group]
-        title = ", ".join(names) if len(names) <= 3 else f"{len(names)} forms"
+            split = _pictures(models, group[0], source, in_memory_gb, seed, progress)
+        names = [model.name for model in group]
+        title = ", ".join(names) if len(names) <= 3 else f"{len(names)} models"
         with progress.stage(title) as on_step:
-            found = accuracy.measure(
-                [form.make() for form in group],
+            measured = accuracy.measure(
+                [model.make() for model in group],
                 split,
                 batch=min(accuracy.BATCH, max(1, PIXELS // group[0].resolution ** 2)),
                 threads=threads,
                 on_step=on_step,
             )
-        answers.update(zip(indices, found, strict=True))
+        predictions.update(zip(indices, measured, strict=True))
         sha256.update(dict.fromkeys(indices, split.sha256))
-    assert all(np.array_equal(one.labels, answers[0].labels) for one in answers.values())
+    assert all(np.array_equal(p.labels, predictions[0].labels) for p in predictions.values())
     return make_report(
-        forms,
-        [answers[index] for index in range(len(forms))],
-        [sha256[index] for index in range(len(forms))],
+        models,
+        [predictions[index] for index in range(len(models))],
+        [sha256[index] for index in range(len(models))],
         data=source,
         class_names=split.class_names,
     )
 
 
-def default_threads(forms: Sequence[Form]) -> int:
-    """All cores, or as many as half of the memory has room for the weights of."""
-    each = 2 * sum(form.size_bytes for form in forms)  # the file's, and as XNNPACK arranges them
+def default_threads(models: Sequence[EvaluatedModel]) -> int:
+    """All cores, or as many threads as copies of the weights fit into half of the memory."""
+    per_thread = 2 * sum(model.size_bytes for model in models)  # the file, and XNNPACK's packing
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return max(1, min(os.cpu_count() or 1, math.floor(memory / 2 / each)))
+    return max(1, min(os.cpu_count() or 1, math.floor(memory / 2 / per_thread)))
 
 
 def _pictures(
-    forms: Sequence[Form],
-    form: Form,
+    models: Sequence[EvaluatedModel],
+    model: EvaluatedModel,
     source: str,
     in_memory_gb: float,
     seed: int,
@@ -89,11 +90,11 @@ def _pictures(
 ) -> Split:
     split = datasets.load(
         source,
-        size=form.resolution,
-        preprocessing=form.preprocessing,
+        size=model.resolution,
+        preprocessing=model.preprocessing,
         in_memory_gb=in_memory_gb,
         seed=seed,
         warn=progress.warn,
     )
-    named = next((one for one in forms if one.class_names is not None), form)
-    return datasets.numbered(split, named.class_names, form.classes, named.name)
+    named = next((other for other in models if other.class_names is not None), model)
+    return datasets.numbered(split, named.class_names, model.classes, named.name)

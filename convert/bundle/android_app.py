@@ -21,8 +21,8 @@ from shufflelite.errors import InputError
 if TYPE_CHECKING:
     from ai_edge_litert.interpreter import Interpreter
 
-    from convert.accuracy.models import Form
-    from convert.verification.runner import Tensor
+    from convert.accuracy.models import EvaluatedModel
+    from convert.verification.runner import IoTensor
 
 PROJECT = Path(__file__).parents[2] / "android_bench" / "app"
 ASSETS = "app/src/main/assets/bundle"  # in the app's folder
@@ -83,7 +83,7 @@ def write(app: Path, bundle_folder: Path) -> None:
     (form,) = models.read_all([str(model)], preprocessing=None, labels=None)
     data = model.read_bytes()
     interpreter = runner.load(data)
-    network = _network(bundle_folder.name, form, runner.ends(interpreter))
+    network = _network(bundle_folder.name, form, runner.io_tensors(interpreter))
     assets = {NETWORK: network, model.name: data}
     labels = bundle_folder / models.LABELS
     if labels.is_file():
@@ -108,7 +108,9 @@ def _is_app(app: Path) -> bool:
     return (app / ASSETS / NETWORK).is_file()
 
 
-def _network(bundle: str, form: "Form", io_tensors: tuple["Tensor", "Tensor"]) -> bytes:
+def _network(
+    bundle: str, form: "EvaluatedModel", io_tensors: tuple["IoTensor", "IoTensor"]
+) -> bytes:
     """What the app knows about the network."""
     preprocessing = form.preprocessing
     properties = {
@@ -130,11 +132,11 @@ def _network(bundle: str, form: "Form", io_tensors: tuple["Tensor", "Tensor"]) -
     return _to_properties(properties)
 
 
-def _vectors(form: "Form", interpreter: "Interpreter") -> dict[str, bytes]:
+def _vectors(form: "EvaluatedModel", interpreter: "Interpreter") -> dict[str, bytes]:
     """Path -> content of the files of all vectors."""
     from convert.verification import runner
 
-    source, result = runner.ends(interpreter)
+    source, result = runner.io_tensors(interpreter)
     rng = np.random.default_rng(0)
     files = {}
     for name, picture in PICTURES.items():
@@ -174,7 +176,7 @@ def _draw(picture: Picture, resolution: int, rng: np.random.Generator) -> np.nda
     return rgba
 
 
-def _as_loaded(rgba: np.ndarray, picture: Picture, form: "Form") -> np.ndarray:
+def _as_loaded(rgba: np.ndarray, picture: Picture, form: "EvaluatedModel") -> np.ndarray:
     """The pixels that the network sees of a file with these pixels."""
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = picture.orientation

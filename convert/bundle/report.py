@@ -11,12 +11,12 @@ from convert.autotune import TuningGain
 from convert.calibration_data import Inputs
 from convert.io_and_metadata import compatible_readers
 from convert.network import LoadedNetwork, WeightsOrigin
-from convert.quantization.mixed_precision import Mixed
-from convert.quantization.qat import Epoch
+from convert.quantization.mixed_precision import MixedPrecision
+from convert.quantization.qat import QatEpoch
 from convert.settings import ConversionSettings
-from convert.tflite_model import File
+from convert.tflite_model import TfliteModel
 from convert.verification import gates
-from convert.verification.runner import Tensor
+from convert.verification.runner import IoTensor
 from convert.verification.verify import Audit, Fidelity
 from keras_models.accuracy import Interval
 from keras_models.images.decode import Preprocessing
@@ -56,8 +56,8 @@ class ConversionReport:
     fidelity: Fidelity
     gates: tuple[gates.Gate, ...]
     versions: dict[str, str]
-    training: tuple[Epoch, ...] = ()  # quantization-aware
-    mixed: Mixed | None = None  # layers of an int8 file that do not compute in int8
+    training: tuple[QatEpoch, ...] = ()  # quantization-aware
+    mixed: MixedPrecision | None = None  # layers of an int8 file that do not compute in int8
     schema: int = SCHEMA
 
     @property
@@ -72,7 +72,7 @@ def make_report(
     forms: tuple[TuningGain, ...],
     calibration: Inputs | None,
     verification: Inputs,
-    file: File,
+    tflite: TfliteModel,
     audit: Audit,
     fidelity: Fidelity,
 ) -> ConversionReport:
@@ -84,17 +84,17 @@ def make_report(
         params=network.params,
         multiply_adds=network.multiply_adds,
         weights=network.weights,
-        preprocessing=file.preprocessing,
+        preprocessing=tflite.preprocessing,
         forms=forms,
         calibration=_origin(calibration) if calibration and needs_inputs else None,
-        training=file.epochs,
+        training=tflite.epochs,
         verified_on=_origin(verification),
-        sha256=hashlib.sha256(file.data).hexdigest(),
+        sha256=hashlib.sha256(tflite.data).hexdigest(),
         audit=audit,
         fidelity=fidelity,
         gates=gates.check(fidelity, settings.verification),
         versions={name: v for name in PACKAGES if (v := version(name))},
-        mixed=file.mixed,
+        mixed=tflite.mixed,
     )
 
 
@@ -189,7 +189,7 @@ def _origin(inputs: Inputs) -> InputsOrigin:
     return InputsOrigin(inputs.origin, len(inputs), inputs.sha256, inputs.skipped)
 
 
-def _tensor(tensor: Tensor) -> str:
+def _tensor(tensor: IoTensor) -> str:
     shape = " x ".join(map(str, tensor.shape))
     if not tensor.scale:
         return f"{tensor.dtype} {shape}"
@@ -213,7 +213,7 @@ def _delegation(audit: Audit) -> str:
     return f"{partitions} partition{'s' * (partitions != 1)}, outside: {outside or 'none'}"
 
 
-def _mixed(mixed: Mixed) -> str:
+def _mixed(mixed: MixedPrecision) -> str:
     layers = (
         f"{x.layer} {x.dtype}" + ("" if x.gain_db is None else f" ({x.gain_db:+.1f} dB)")
         for x in mixed.layers

@@ -1,1 +1,1 @@
-"""Float deployment form -> the form that an int8 file rounds to, trained in it or not."""
+"""Quantization of the deployment form: calibration, fake quantization, training in int8."""

@@ -1,6 +1,6 @@
-"""Bias correction: rounding weights moves the mean of what a layer gives; the bias moves it back.
+"""Bias correction: compensates for the shift that rounded weights cause in a layer's mean output.
 
-https://arxiv.org/abs/1906.04721, Section 4.2.  The mean is measured on calibration inputs, so no
+https://arxiv.org/abs/1906.04721, Section 4.2. The mean is measured on calibration inputs, so no
 distribution is assumed.
 """
 
@@ -10,20 +10,20 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
+from convert import keras_graph
 from convert.calibration_data import Inputs
-from convert.quantization.tfmot_config import rounded
+from convert.quantization.tfmot_config import quantized_kernel
 
 
 def correct_biases(model: keras.Model, inputs: Inputs, *, per_channel: bool) -> keras.Model:
-    """Returns a deployment form whose biases make up for int8 weights, measured on `inputs`."""
+    """Returns a deployment form whose biases compensate for int8 weights, measured on `inputs`."""
     layers = [layer for layer in model.layers if layer.get_weights()]
     means = _mean_inputs(model, layers, inputs)
 
-    corrected = keras.models.clone_model(model)
-    corrected.set_weights(model.get_weights())
+    corrected = keras_graph.copy_model(model)
     for layer in layers:
         kernel, bias = layer.get_weights()
-        error = kernel - rounded(kernel, layer, per_channel=per_channel)
+        error = kernel - quantized_kernel(kernel, layer, per_channel=per_channel)
         corrected.get_layer(layer.name).set_weights(
             [kernel, bias + _mean_output(layer, means[layer.name], error)]
         )
@@ -33,12 +33,12 @@ def correct_biases(model: keras.Model, inputs: Inputs, *, per_channel: bool) -> 
 def _mean_inputs(
     model: keras.Model, layers: Sequence[keras.layers.Layer], inputs: Inputs
 ) -> dict[str, np.ndarray]:
-    """Layer name -> the mean over `inputs` of what the layer reads, (1, ...) float32."""
+    """Layer name -> the mean over `inputs` of the layer's input, (1, ...) float32."""
     probe = keras.Model(model.inputs, [layer.input for layer in layers])
     sums = [np.zeros(layer.input.shape[1:], np.float64) for layer in layers]
     for batch in inputs.batches():
-        for total, read in zip(sums, probe(batch, training=False), strict=True):
-            total += read.numpy().sum(axis=0, dtype=np.float64)
+        for total, values in zip(sums, probe(batch, training=False), strict=True):
+            total += values.numpy().sum(axis=0, dtype=np.float64)
     return {
         layer.name: (total / len(inputs)).astype(np.float32)[None]
         for layer, total in zip(layers, sums, strict=True)
@@ -46,9 +46,10 @@ def _mean_inputs(
 
 
 def _mean_output(layer: keras.layers.Layer, x: np.ndarray, kernel: np.ndarray) -> np.ndarray:
-    """What `kernel` makes of the mean input, averaged over positions: a mean for each channel.
+    """The layer's output with another kernel, without bias, averaged over positions: (channels,).
 
-    Exact, paddings included: a convolution is linear, so the mean may be taken before it.
+    `x` is the mean input. The result is exact, padding included: a convolution is linear, so the
+    mean can be taken before it.
     """
     kernel = kernel.astype(np.float32)
     if isinstance(layer, keras.layers.Dense):

@@ -1,13 +1,12 @@
-"""Cross-layer equalization: the same function, in weights and values that one scale can hold.
+"""Cross-layer weight equalization: evens out the channels' magnitudes; the outputs stay the same.
 
-https://arxiv.org/abs/1906.04721, Section 4.1.  Where nothing but ReLUs and moves stand between two
-layers, a channel may leave the first s times as small when the second takes it s times as large.
-The factor of a channel is the one that makes it as large in what gives it as in what reads it: the
-weights that read it on one side; on the other the weights that give it and, unlike in the paper,
-its values, each in the geometric mean.  Values of one tensor share a scale even where weights have
-one for each channel, and weights alone would let them drift apart.  Channels that meet in a sum
-have one factor; a channel that ReLU6 clips, or that anything else than weights reads, stays as it
-is.
+https://arxiv.org/abs/1906.04721, Section 4.1. If only ReLUs and layers that move channels stand
+between two layers, a channel can be divided by s in the first and multiplied by s in the second.
+The factor s makes the channel's magnitude the same on both sides: on one side the weights that read
+it; on the other the geometric mean of the weights that compute it and, unlike in the paper, its
+values. The values of a tensor share one scale even if weights have one for each channel, so weights
+alone would let the values drift apart. Channels that are added to each other share a factor. A
+channel that ReLU6 clips, or that a layer without weights reads, keeps its magnitude.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,9 +22,9 @@ from convert.lowering.ir import Channels, permute
 from convert.lowering.layers import RowPadding
 
 ROUNDS = 500
-CLOSE = 1e-4  # logarithm of a factor that changes no more
-STEP = 2 / 3  # of the way: all channels go at once, and neighbours would overshoot together
-SCALES_EACH = (  # a channel read s times as large is given s times as large
+CONVERGED = 1e-4  # largest change of a logarithm of a factor
+STEP = 2 / 3  # damping: all channels change at once, and neighbours would overshoot together
+HOMOGENEOUS = (  # layers whose output scales with their input, channel by channel
     keras.layers.AveragePooling2D,
     keras.layers.GlobalAveragePooling2D,
     keras.layers.MaxPooling2D,
@@ -35,114 +34,113 @@ SCALES_EACH = (  # a channel read s times as large is given s times as large
 
 
 def equalize(model: keras.Model, inputs: Inputs) -> tuple[keras.Model, int]:
-    """Returns a deployment form that computes the same, and how many channels have other sizes.
+    """Returns an equalized deployment form, and the number of channels that changed.
 
     Args:
       model: The deployment form.
-      inputs: What the sizes of values are found on.
+      inputs: Inputs to measure the magnitude of values on.
     """
     tracing = _Tracing(model)
     factors = tracing.factors(_largest_values(model, list(tracing.weights), inputs))
-    equalized = keras.models.clone_model(model)
-    equalized.set_weights(model.get_weights())
+    equalized = keras_graph.copy_model(model)
     for name, weights in tracing.weights.items():
         kernel, bias = model.get_layer(name).get_weights()
-        given = np.exp(factors[weights.gives])
-        between = np.exp(weights.between(factors)).reshape(weights.sizes.shape)
+        scale = np.exp(weights.log_scale(factors)).reshape(weights.magnitudes.shape)
         if isinstance(model.get_layer(name), keras.layers.DepthwiseConv2D):
-            between = between.T
-        equalized.get_layer(name).set_weights([kernel * between, bias / given])
+            scale = scale.T
+        bias = bias / np.exp(factors[weights.outputs])
+        equalized.get_layer(name).set_weights([kernel * scale, bias])
     return equalized, np.count_nonzero(factors)
 
 
 def _largest_values(
     model: keras.Model, names: Sequence[str], inputs: Inputs
 ) -> dict[str, np.ndarray]:
-    """Layer -> (channels,): logarithms of the largest magnitudes that it gives."""
+    """Layer -> (channels,): logarithms of the largest magnitudes of its output."""
     probe = keras.Model(model.inputs, [[model.get_layer(name).output for name in names]])
     largest = [np.zeros(model.get_layer(name).output.shape[-1]) for name in names]
     for batch in inputs.batches():
-        for found, values in zip(largest, probe(batch, training=False)[0], strict=True):
-            each = np.abs(values.numpy()).reshape(-1, len(found)).max(axis=0)
-            np.maximum(found, each, out=found)
-    for name, found in zip(names, largest, strict=True):
+        for maxima, values in zip(largest, probe(batch, training=False)[0], strict=True):
+            in_batch = np.abs(values.numpy()).reshape(-1, len(maxima)).max(axis=0)
+            np.maximum(maxima, in_batch, out=maxima)
+    for name, maxima in zip(names, largest, strict=True):
         bias = model.get_layer(name).get_weights()[1]
-        found[found == 0] = np.abs(bias[found == 0])  # what keeps it behind its ReLU
+        maxima[maxima == 0] = np.abs(bias[maxima == 0])  # which keeps the ReLU closed
     with np.errstate(divide="ignore"):
-        return {name: np.log(found) for name, found in zip(names, largest, strict=True)}
+        return {name: np.log(maxima) for name, maxima in zip(names, largest, strict=True)}
 
 
 @dataclass(frozen=True, eq=False)
 class _Weights:
-    """The weights of a layer, and between which channels they stand."""
+    """The magnitudes of a layer's weights, and the channels that they connect."""
 
-    sizes: np.ndarray  # (inputs of a group, outputs): logarithms of the largest magnitudes
-    reads: Channels  # (inputs,), one group after the other
-    gives: Channels  # (outputs,)
+    magnitudes: np.ndarray  # (inputs of a group, outputs): logarithms of the largest weights
+    inputs: Channels  # (inputs,), group by group
+    outputs: Channels  # (outputs,)
 
-    def between(self, factors: np.ndarray) -> np.ndarray:
-        """(inputs of a group, groups, outputs of a group): what the factors do to the sizes."""
-        groups = len(self.reads) // len(self.sizes)
-        reads = factors[self.reads].reshape(groups, -1).T
-        return reads[:, :, None] - factors[self.gives].reshape(groups, -1)
+    def log_scale(self, factors: np.ndarray) -> np.ndarray:
+        """(inputs of a group, groups, outputs of a group): logarithms of the weights' factors."""
+        groups = len(self.inputs) // len(self.magnitudes)
+        inputs = factors[self.inputs].reshape(groups, -1).T
+        return inputs[:, :, None] - factors[self.outputs].reshape(groups, -1)
 
     def largest(self, factors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(inputs,) and (outputs,): the size of the largest weight of each, under the factors."""
-        between = self.between(factors)
-        sizes = self.sizes.reshape(between.shape) + between
-        return sizes.max(axis=2).T.ravel(), sizes.max(axis=0).ravel()
+        """(inputs,) and (outputs,): logarithm of the largest scaled weight of each channel."""
+        scale = self.log_scale(factors)
+        magnitudes = self.magnitudes.reshape(scale.shape) + scale
+        return magnitudes.max(axis=2).T.ravel(), magnitudes.max(axis=0).ravel()
 
 
 class _Tracing:
-    """Numbers the channels, and follows them from the weights that give to those that read them."""
+    """Numbers the channels, and follows them from the weights that compute to those that read."""
 
     def __init__(self, model: keras.Model) -> None:
         self.size = 0
         self.weights: dict[str, _Weights] = {}
-        self.kept: list[Channels] = []
-        self.alike: list[np.ndarray] = []  # (2, n) each: channels of one factor
+        self.fixed: list[Channels] = []  # channels that must keep their magnitude
+        self.tied: list[np.ndarray] = []  # (2, n) each: channels that share a factor
         values = keras_graph.interpret(model, self.visit)
-        self.kept += [values[name] for name in model.output_names]
+        self.fixed += [values[name] for name in model.output_names]
 
-    def visit(self, layer: keras.layers.Layer, read: list[Channels]) -> Channels:
-        """Returns the channels that a layer gives."""
-        if (channels := permute(layer, read)) is not None:
-            return channels
+    def visit(self, layer: keras.layers.Layer, inputs: list[Channels]) -> Channels:
+        """Returns the channels of a layer's output."""
+        if (moved := permute(layer, inputs)) is not None:
+            return moved
         channels = layer.output.shape[-1]
         match layer:
             case keras.layers.Conv2D() | keras.layers.DepthwiseConv2D() | keras.layers.Dense():
-                return self.weighted(layer, read[0])
-            case keras.layers.Reshape() if len(read[0]) % channels == 0:
-                return self.met(list(read[0].reshape(-1, channels)))
-            case keras.layers.Reshape() | keras.layers.Flatten() if channels % len(read[0]) == 0:
-                return np.tile(read[0], channels // len(read[0]))
+                return self.weighted(layer, inputs[0])
+            case keras.layers.Reshape() if len(inputs[0]) % channels == 0:
+                return self.tie(list(inputs[0].reshape(-1, channels)))
+            case keras.layers.Reshape() | keras.layers.Flatten() if channels % len(inputs[0]) == 0:
+                return np.tile(inputs[0], channels // len(inputs[0]))
             case keras.layers.ReLU(max_value=None, threshold=0):
-                return read[0]
+                return inputs[0]
             case keras.layers.Add():
-                return self.met(read)
-            case keras.layers.Multiply() if all(len(r) == channels for r in read):
-                self.kept += read[1:]  # gates
-                return read[0]
-            case _ if isinstance(layer, SCALES_EACH):
-                return read[0]
-        self.kept += [*read, self.new(channels)]
-        return self.kept[-1]
+                return self.tie(inputs)
+            case keras.layers.Multiply() if all(len(x) == channels for x in inputs):
+                self.fixed += inputs[1:]  # gates
+                return inputs[0]
+            case _ if isinstance(layer, HOMOGENEOUS):
+                return inputs[0]
+        self.fixed += [*inputs, self.new(channels)]
+        return self.fixed[-1]
 
-    def weighted(self, layer: keras.layers.Layer, read: Channels) -> Channels:
+    def weighted(self, layer: keras.layers.Layer, inputs: Channels) -> Channels:
         kernel = layer.get_weights()[0].astype(np.float64)
         if isinstance(layer, keras.layers.DepthwiseConv2D):
             kernel = kernel.swapaxes(2, 3)  # each channel is a group
-        given = self.new(kernel.shape[-1])
+        outputs = self.new(kernel.shape[-1])
         if layer.activation not in (keras.activations.linear, keras.activations.relu):
-            self.kept.append(given)
+            self.fixed.append(outputs)
         with np.errstate(divide="ignore"):
-            sizes = np.log(np.abs(kernel).max(axis=tuple(range(kernel.ndim - 2))))
-        self.weights[layer.name] = _Weights(sizes, read, given)
-        return given
+            magnitudes = np.log(np.abs(kernel).max(axis=tuple(range(kernel.ndim - 2))))
+        self.weights[layer.name] = _Weights(magnitudes, inputs, outputs)
+        return outputs
 
-    def met(self, read: list[Channels]) -> Channels:
-        first, *others = read
-        self.alike += [np.stack([first, other]) for other in others]
+    def tie(self, tensors: list[Channels]) -> Channels:
+        first, *others = tensors
+        self.tied += [np.stack([first, other]) for other in others]
         return first
 
     def new(self, number: int) -> Channels:
@@ -150,37 +148,41 @@ class _Tracing:
         return np.arange(self.size - number, self.size)
 
     def factors(self, values: Mapping[str, np.ndarray]) -> np.ndarray:
-        """(size,): the logarithm of each channel's factor; `values` are the sizes of values."""
-        least = connected(self.alike, size=self.size)
-        kept = np.zeros(self.size, bool)
-        kept[least[np.concatenate(self.kept)]] = True
+        """(size,): the logarithm of each channel's factor.
+
+        Args:
+          values: Layer -> logarithms of the magnitudes of its output.
+        """
+        tied_to = connected(self.tied, size=self.size)
+        fixed = np.zeros(self.size, bool)
+        fixed[tied_to[np.concatenate(self.fixed)]] = True
         factors = np.zeros(self.size)
         for _ in range(ROUNDS):
-            given, read = _Mean(self.size), _Mean(self.size)
+            written, read = _Mean(self.size), _Mean(self.size)
             for name, weights in self.weights.items():
                 inputs, outputs = weights.largest(factors)
-                read.add(least[weights.reads], inputs)
-                sizes = outputs + values[name] - factors[weights.gives]
-                given.add(least[weights.gives], sizes / 2)
-            free = ~kept & (given.number > 0) & (read.number > 0)
+                read.add(tied_to[weights.inputs], inputs)
+                magnitudes = outputs + values[name] - factors[weights.outputs]
+                written.add(tied_to[weights.outputs], magnitudes / 2)
+            free = ~fixed & (written.number > 0) & (read.number > 0)
             change = np.zeros(self.size)
-            change[free] = STEP * (given.mean(free) - read.mean(free)) / 2
-            factors = (factors + change)[least]
-            if np.abs(change).max() < CLOSE:
+            change[free] = STEP * (written.mean(free) - read.mean(free)) / 2
+            factors = (factors + change)[tied_to]
+            if np.abs(change).max() < CONVERGED:
                 break
         return factors
 
 
 class _Mean:
-    """Means of the sizes added for each channel; those of zero weights or values do not count."""
+    """The mean of the magnitudes added for each channel; those of zeros, -inf, do not count."""
 
     def __init__(self, size: int) -> None:
         self.sum = np.zeros(size)
         self.number = np.zeros(size)
 
-    def add(self, channels: Channels, sizes: np.ndarray) -> None:
-        finite = np.isfinite(sizes)
-        np.add.at(self.sum, channels[finite], sizes[finite])
+    def add(self, channels: Channels, magnitudes: np.ndarray) -> None:
+        finite = np.isfinite(magnitudes)
+        np.add.at(self.sum, channels[finite], magnitudes[finite])
         np.add.at(self.number, channels[finite], 1)
 
     def mean(self, which: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Post-training ranges: what values each tensor takes, and which of them int8 should cover."""
+"""Observers: record the values of each tensor, and choose the range that int8 covers."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ from convert.quantization.int8_range import Range
 from convert.settings import Estimator
 from shufflelite.errors import InputError
 
-BINS = 4096  # sixteen to one step of int8
+BINS = 4096  # sixteen for each step of int8
 
 
 @dataclass(frozen=True)
 class Histogram:
-    """Counts of values in equal bins from `low` to `high`; zeros, exact in int8, are apart."""
+    """Counts of values in equal bins from `low` to `high`; zeros are counted apart: int8 has 0."""
 
     low: float
     high: float
@@ -24,12 +24,16 @@ class Histogram:
     zeros: int
 
 
-def collect(model: keras.Model, groups: Sequence[Sequence[str]], inputs: Inputs) -> list[Histogram]:
-    """Runs `inputs` through a model; one histogram for each group of layers."""
+def observe(model: keras.Model, groups: Sequence[Sequence[str]], inputs: Inputs) -> list[Histogram]:
+    """Runs `inputs` through a model; returns one histogram for each group of layers.
+
+    Raises:
+      InputError: a value is not finite.
+    """
     layers = [name for group in groups for name in group]
     probe = keras.Model(model.inputs, [model.get_layer(name).output for name in layers])
     limits = [(0.0, 0.0)] * len(groups)
-    for tensors in _grouped(probe, groups, inputs):
+    for tensors in _by_group(probe, groups, inputs):
         limits = [
             (np.min([low, *(t.min() for t in ts)]), np.max([high, *(t.max() for t in ts)]))
             for (low, high), ts in zip(limits, tensors, strict=True)
@@ -42,7 +46,7 @@ def collect(model: keras.Model, groups: Sequence[Sequence[str]], inputs: Inputs)
             )
     counts = np.zeros((len(groups), BINS), np.int64)
     zeros = np.zeros(len(groups), np.int64)
-    for tensors in _grouped(probe, groups, inputs):
+    for tensors in _by_group(probe, groups, inputs):
         for i, ((low, high), ts) in enumerate(zip(limits, tensors, strict=True)):
             for t in ts:
                 values = t[t != 0]
@@ -56,7 +60,7 @@ def collect(model: keras.Model, groups: Sequence[Sequence[str]], inputs: Inputs)
     ]
 
 
-def _grouped(
+def _by_group(
     probe: keras.Model, groups: Sequence[Sequence[str]], inputs: Inputs
 ) -> Iterator[list[list[np.ndarray]]]:
     for batch in inputs.batches():
@@ -65,11 +69,11 @@ def _grouped(
         yield [[next(flat).numpy().ravel() for _ in group] for group in groups]
 
 
-def estimate(histogram: Histogram, estimator: Estimator) -> Range:
+def choose_range(histogram: Histogram, estimator: Estimator) -> Range:
     """Chooses the range for one histogram."""
     h = histogram
     if h.high - h.low <= 0:
-        return Range(0.0, 1.0)  # the tensor is zero throughout: any scale holds it
+        return Range(0.0, 1.0)  # every value is zero: any scale holds it
     if estimator is Estimator.MINMAX:
         return Range(h.low, h.high)
     if estimator is Estimator.PERCENTILE:
@@ -83,21 +87,21 @@ def _percentile(h: Histogram, tail: float) -> Range:
     below = np.searchsorted(np.cumsum(h.counts), tail * total)
     above = np.searchsorted(np.cumsum(h.counts[::-1]), tail * total)
     low, high = min(edges[below], 0.0), max(edges[BINS - above], 0.0)
-    if low == high:  # nearly all values are zero
+    if low == high:  # nearly every value is zero
         return Range(h.low, h.high)
     return Range(float(low), float(high))
 
 
 def _least_squares(h: Histogram) -> Range:
-    """Tries pairs of clipping points on a grid: step^2 / 12 inside, squared distance outside."""
+    """Minimizes the squared error over a grid of limits: step^2 / 12 inside, clipping outside."""
     width = (h.high - h.low) / BINS
     centers = h.low + width * (np.arange(BINS) + 0.5)
     shrink = np.linspace(0.02, 1.0, 99)
     lows = h.low * shrink if h.low < 0 else np.zeros(1)
     highs = h.high * shrink if h.high > 0 else np.zeros(1)
-    # moments of all values below each candidate low, and above each candidate high
-    clipped_low = [_outside(centers, h.counts, low, -1) for low in lows]
-    clipped_high = [_outside(centers, h.counts, high, +1) for high in highs]
+    # count and squared error of the values below each candidate low, and above each high
+    clipped_low = [_clipped(centers, h.counts, low, -1) for low in lows]
+    clipped_high = [_clipped(centers, h.counts, high, +1) for high in highs]
     mass_low, error_low = np.array(clipped_low).T[:, :, None]
     mass_high, error_high = np.array(clipped_high).T[:, None, :]
     step = (highs[None, :] - lows[:, None]) / 255
@@ -107,9 +111,9 @@ def _least_squares(h: Histogram) -> Range:
     return Range(float(lows[i]), float(highs[j]))
 
 
-def _outside(
+def _clipped(
     centers: np.ndarray, counts: np.ndarray, limit: float, sign: int
 ) -> tuple[float, float]:
     distance = sign * (centers - limit)
-    out = distance > 0
-    return counts[out].sum(), (counts[out] * distance[out] ** 2).sum()
+    outside = distance > 0
+    return counts[outside].sum(), (counts[outside] * distance[outside] ** 2).sum()

@@ -1,8 +1,8 @@
-"""Quantization-aware training: the deployment form goes on learning, rounded as its file will be.
+"""Quantization-aware training (QAT): trains the deployment form, fake-quantized as in its file.
 
-Ranges stay those that calibration found.  Kernels are rounded in each step, and learn as if they
-were not (the straight-through estimator, arXiv:1712.05877, Section 3).  There are no batch norms to
-fold: the deployment form has none.
+The ranges stay those of calibration. Kernels are rounded in each step, and gradients pass through
+the rounding (the straight-through estimator, arXiv:1712.05877, Section 3). There are no batch norms
+to fold: the deployment form has none.
 """
 
 import contextlib
@@ -15,6 +15,7 @@ from pathlib import Path
 
 import tf_keras as keras
 
+from convert.context import Context
 from convert.network import LoadedNetwork
 from convert.quantization.int8_range import Range
 from convert.quantization.quantize import fake_quantize
@@ -31,49 +32,46 @@ from keras_models.train.loop import Loop
 from keras_models.train.run import read_pictures
 from keras_models.train.trainer import Teacher, Trainer
 from shufflelite.errors import InputError
-from shufflelite.progress import Progress
 
 
 @dataclass(frozen=True)
-class Epoch:
-    """What was seen of an epoch: mean loss, and percent of its pictures that were right."""
+class QatEpoch:
+    """Mean loss and training accuracy (percent) of an epoch."""
 
     loss: float
     top1: float
 
 
 def folder(bundle: Path) -> Path:
-    """Where a training is kept until its bundle is written."""
+    """The folder that holds a training until its bundle is written."""
     return bundle.with_name(f"{bundle.name}_training")
 
 
 def train(
+    context: Context,
     calibrated: keras.Model,
     ranges: Mapping[str, Range],
     teacher: keras.Model,
-    network: LoadedNetwork,
-    settings: ConversionSettings,
     out: Path,
-    progress: Progress,
-) -> tuple[keras.Model, tuple[Epoch, ...]]:
-    """Trains, or goes on where an interrupted run of the same settings stopped.
+) -> tuple[keras.Model, tuple[QatEpoch, ...]]:
+    """Trains, or resumes an interrupted run with the same settings.
 
     Args:
-      calibrated: The deployment form to begin with; it stays as it is.
-      ranges: As `quantize.ranges` gives them.
-      teacher: The float network, of whose answers it learns too.
-      network: What all this is a form of.
-      settings: Of the conversion.
-      out: Folder of checkpoint and log; see `clear`.
-      progress: Is told of the epochs.
+      context: The conversion.
+      calibrated: The deployment form to start from; it is not changed.
+      ranges: From `quantize.choose_ranges`.
+      teacher: The float network, whose logits are learned too.
+      out: Folder for the checkpoint and the log; see `clear`.
 
     Returns:
-      A deployment form with the trained weights, for `ranges` still, and what each epoch gave.
+      A deployment form with the trained weights, for the same `ranges`, and the figures of each
+      epoch.
 
     Raises:
-      InputError: no such pictures, other classes than the network's, a loss that is no number, or
-        the training in `out` is another one.
+      InputError: pictures that do not exist or that have other classes than the network, a loss
+        that is not finite, or a training with other settings in `out`.
     """
+    settings, network, progress = context.settings, context.network, context.progress
     recipe = _recipe(network, settings, out)
     pictures, _ = read_pictures(recipe, progress)
     pictures = _numbered(pictures, network)
@@ -81,31 +79,33 @@ def train(
     per_channel = settings.quantization.per_channel
 
     def build(randomness: Randomness) -> keras.Model:
-        form = training_form(calibrated, randomness)
-        return fake_quantize(form, ranges, per_channel=per_channel, training=True)
+        fast = training_form(calibrated, randomness)
+        return fake_quantize(fast, ranges, per_channel=per_channel, training=True)
 
-    share = settings.qat.distillation
-    learnt_from = Teacher(training_form(teacher), share) if share else None
+    weight = settings.qat.distillation
+    distillation = Teacher(training_form(teacher), weight) if weight else None
 
     def make_trainer(epoch: int) -> Trainer:
         augment, count = recipe.augment, len(pictures)
-        return Trainer(build, recipe, augment, pictures=count, workers=workers, teacher=learnt_from)
+        return Trainer(
+            build, recipe, augment, pictures=count, workers=workers, teacher=distillation
+        )
 
     with outputs.own(out):
-        start = _digest(calibrated, ranges, share)
+        start = _digest(calibrated, ranges, weight)
         loop = Loop(recipe, progress, pictures, make_trainer, workers, start)
-        with _in_our_words(out):
+        with _naming_our_settings(out):
             loop.run()
     trained = keras.models.clone_model(calibrated)
     arrays = loop.trainer.weights()
-    wanted = model_arrays(trained)
-    load_weights(trained, {name: arrays[name] for name in wanted}, origin="training")
-    return trained, tuple(Epoch(epoch.loss, epoch.top1) for epoch in loop.done.epochs)
+    names = model_arrays(trained)
+    load_weights(trained, {name: arrays[name] for name in names}, origin="training")
+    return trained, tuple(QatEpoch(epoch.loss, epoch.top1) for epoch in loop.done.epochs)
 
 
 @contextlib.contextmanager
-def _in_our_words(out: Path) -> Iterator[None]:
-    """What another training that began there differs in, by this conversion's settings."""
+def _naming_our_settings(out: Path) -> Iterator[None]:
+    """Names the setting that differs from the interrupted training's as `convert` does."""
     try:
         yield
     except OtherTrainingError as error:
@@ -117,7 +117,7 @@ def _in_our_words(out: Path) -> Iterator[None]:
 
 
 def clear(out: Path) -> None:
-    """Removes what `train` keeps, once the bundle is there."""
+    """Removes the folder of `train`, once the bundle is written."""
     shutil.rmtree(out, ignore_errors=True)
 
 
@@ -138,7 +138,7 @@ def _recipe(
             learning_rate=qat.learning_rate,
             warmup_epochs=0.0,
             weight_decay=0.0,
-            clip_norm=1.0,  # no batch norms keep gradients in bounds
+            clip_norm=1.0,  # there are no batch norms to bound the gradients
         ),
         seed=settings.seed,
     )
@@ -155,7 +155,7 @@ def _numbered(pictures: Split, network: LoadedNetwork) -> Split:
     return datasets.numbered(pictures, network.class_names, classes, "the network")
 
 
-def _digest(model: keras.Model, ranges: Mapping[str, Range], share: float) -> str:
-    """Tells this beginning of a training from others."""
+def _digest(model: keras.Model, ranges: Mapping[str, Range], weight: float) -> str:
+    """A fingerprint of the initial state."""
     weights = [digest(array) for array in model_arrays(model).values()]
-    return hashlib.sha256(repr((weights, sorted(ranges.items()), share)).encode()).hexdigest()
+    return hashlib.sha256(repr((weights, sorted(ranges.items()), weight)).encode()).hexdigest()

@@ -1,10 +1,10 @@
-"""Which tensors share a range, which range that is, and the form of a network that has them.
+"""Post-training quantization: the range of each tensor, and the fake-quantized network.
 
-Weights are symmetric int8, one scale per output channel or per tensor.  Activations are asymmetric
-int8, one range per tensor.  Layers that only move values (concat, shuffle, slice, max pooling) have
-no range of their own: what they read and what they give are one group with one range, so that no
-QUANTIZE operator is needed anywhere between the network's input and its output.  A ReLU behind a
-layer that nothing else reads is no operator either: a range that begins at zero clips as it does.
+Weights are symmetric int8, one scale per output channel or per tensor. Activations are asymmetric
+int8, one range per tensor. Layers that only move values (concat, shuffle, slice, max pooling) have
+no range of their own: their inputs and their output are one group with one range, so that no
+QUANTIZE operator is needed between the network's input and its output. A ReLU that alone reads a
+layer needs no operator either: a range that begins at zero clips in its place.
 """
 
 import math
@@ -21,7 +21,7 @@ from convert.lowering.layers import RowPadding
 from convert.quantization import int8_emulation
 from convert.quantization.bias_correction import correct_biases
 from convert.quantization.int8_range import TIES, Range
-from convert.quantization.observers import collect, estimate
+from convert.quantization.observers import choose_range, observe
 from convert.quantization.tfmot_config import CONVOLVING, Int8Layer, SymmetricTensor, kernel_name
 from convert.settings import Estimator, Precision, Quantization
 from keras_models.images.decode import Preprocessing
@@ -45,9 +45,9 @@ def calibrate(
     settings: Quantization,
     preprocessing: Preprocessing,
 ) -> tuple[keras.Model, dict[str, Range]]:
-    """Returns the deployment form with its biases corrected, and the ranges of int8.
+    """Returns the deployment form with corrected biases, and the int8 range of each layer.
 
-    A float precision's is returned as it is; int16 ranges are left to the converter to find.
+    Float precisions change nothing and have no ranges; the converter chooses those of int16.
     """
     if not settings.precision.needs_inputs:
         return deployed, {}
@@ -56,7 +56,7 @@ def calibrate(
         deployed = correct_biases(deployed, calibration, per_channel=settings.per_channel)
     if settings.precision is not Precision.INT8:
         return deployed, {}
-    return deployed, ranges(deployed, calibration, settings.ranges, preprocessing)
+    return deployed, choose_ranges(deployed, calibration, settings.ranges, preprocessing)
 
 
 def apply(
@@ -65,12 +65,12 @@ def apply(
     settings: Quantization,
     preprocessing: Preprocessing,
 ) -> keras.Model:
-    """Post-training quantization: returns the form to export."""
-    calibrated, found = calibrate(deployed, calibration, settings, preprocessing)
-    return fake_quantize(calibrated, found, per_channel=settings.per_channel)
+    """Calibrates and fake-quantizes: returns the network to export."""
+    calibrated, ranges = calibrate(deployed, calibration, settings, preprocessing)
+    return fake_quantize(calibrated, ranges, per_channel=settings.per_channel)
 
 
-def ranges(
+def choose_ranges(
     deployed: keras.Model,
     calibration: Inputs,
     estimator: Estimator,
@@ -78,31 +78,31 @@ def ranges(
 ) -> dict[str, Range]:
     """Layer name -> range, for every layer that computes values, and for the input.
 
-    The input's follows from the preprocessing.  The logits' is always all of their values: where
-    they are clipped, the best classes tie.
+    The range of the input follows from the preprocessing. The range of the logits always covers all
+    of their values: clipping them would make the top classes tie.
     """
     groups = shared_ranges(deployed)
-    found: dict[str, Range] = {}
-    for group, histogram in zip(groups, collect(deployed, groups, calibration), strict=True):
-        last = set(group) & set(deployed.output_names)
-        range_ = estimate(histogram, Estimator.MINMAX if last else estimator)
-        found |= dict.fromkeys(group, range_)
-    found |= {name: SIGMOID for name in found if _is_sigmoid(deployed.get_layer(name))}
-    return found | {deployed.input_names[0]: input_range(preprocessing)}
+    ranges: dict[str, Range] = {}
+    for group, histogram in zip(groups, observe(deployed, groups, calibration), strict=True):
+        has_logits = set(group) & set(deployed.output_names)
+        range_ = choose_range(histogram, Estimator.MINMAX if has_logits else estimator)
+        ranges |= dict.fromkeys(group, range_)
+    ranges |= {name: SIGMOID for name in ranges if _is_sigmoid(deployed.get_layer(name))}
+    return ranges | {deployed.input_names[0]: input_range(preprocessing)}
 
 
 def input_range(preprocessing: Preprocessing) -> Range:
-    """The input's range: its 256 steps are the 256 pixel values where all channels are alike."""
+    """The input's range: its 256 steps are the pixel values if all channels are scaled alike."""
     low, high = preprocessing.input_range
     step = (high - low) / 255
-    below = math.floor(-low / step + 0.5 + 1e-6)  # whole steps, so that zero is one of them
+    below = math.floor(-low / step + 0.5 + 1e-6)  # a whole number, so that zero is a step
     return Range(-below * step, (255 - below) * step)
 
 
 def shared_ranges(model: keras.Model) -> list[list[str]]:
-    """Groups the layers of a deployment form whose values need a range; a group shares one.
+    """Groups of the layers of a deployment form that share a range.
 
-    Where a ReLU clips what a layer computes, the ReLU is in a group and the layer is not.
+    If a ReLU's range clips a layer's output, the ReLU is in a group and the layer is not.
     """
     clipping = _clipping(model)
     parent: dict[str, str] = {}
@@ -110,14 +110,14 @@ def shared_ranges(model: keras.Model) -> list[list[str]]:
     def root(name: str) -> str:
         return name if parent[name] == name else root(parent[name])
 
-    def visit(layer: keras.layers.Layer, read: list[str]) -> str:
-        """Returns the group whose values `layer` gives, by the name of one member."""
+    def visit(layer: keras.layers.Layer, inputs: list[str]) -> str:
+        """Returns the group of the layer's output, by the name of one member."""
         if layer.name in clipping.values():
-            return layer.name  # the ReLU behind it follows
+            return layer.name  # the ReLU behind it joins a group
         if layer.name in clipping or not isinstance(layer, MOVES_VALUES):
             parent[layer.name] = layer.name
             return layer.name
-        first, *others = read
+        first, *others = inputs
         for other in others:
             parent[root(other)] = root(first)
         return first
@@ -130,17 +130,17 @@ def shared_ranges(model: keras.Model) -> list[list[str]]:
 
 
 def _clipping(model: keras.Model) -> dict[str, str]:
-    """The ReLUs that a range can stand for -> the layers whose values they clip."""
-    reads = keras_graph.sources(model)
-    readers = Counter(name for names in reads.values() for name in names)
+    """The ReLUs that a range can replace -> the layers whose outputs they clip."""
+    sources = keras_graph.sources(model)
+    reader_counts = Counter(name for names in sources.values() for name in names)
 
     def computing(name: str) -> keras.layers.Layer | None:
-        """The layer whose values these are, if nothing else reads them; reshaped at most."""
+        """The layer that computes these values, behind reshapes at most, if nothing else reads."""
         layer = model.get_layer(name)
-        if readers[name] > 1:
+        if reader_counts[name] > 1:
             return None
         if isinstance(layer, keras.layers.Reshape):
-            return computing(reads[name][0])
+            return computing(sources[name][0])
         return None if isinstance(layer, MOVES_VALUES) else layer
 
     return {
@@ -149,7 +149,7 @@ def _clipping(model: keras.Model) -> dict[str, str]:
         if isinstance(layer, keras.layers.ReLU)
         and not layer.negative_slope
         and not layer.threshold
-        and (source := computing(reads[layer.name][0]))
+        and (source := computing(sources[layer.name][0]))
     }
 
 
@@ -168,24 +168,26 @@ def fake_quantize(
 ) -> keras.Model:
     """Returns the deployment form with the output of each layer in `ranges` rounded to int8.
 
-    Without ranges nothing is rounded.
+    Without ranges it returns the deployment form itself.
 
     Args:
       model: The deployment form.
-      ranges: As the function of that name gives them.
+      ranges: From `choose_ranges`.
       per_channel: Weights have one scale per output channel, else per tensor.
-      training: Compute as the file will, in whole steps; see `integer`.  For the converter, weights
-        with one scale per channel stay as they are: it rounds them, and cannot follow rounded ones
-        where it transposes them.  With one scale per tensor they are rounded for it: it knows no
-        such mode.
+      training: Compute in int8 steps as the file will; see `int8_emulation`. Otherwise the result
+        is for the converter. Weights with one scale per channel are not rounded for it: it rounds
+        them itself, and cannot follow rounded ones where it transposes them. Weights with one
+        scale per tensor are rounded for it: it has no such mode.
     """
     if not ranges:
         return model
     image = keras.Input(model.inputs[0].shape[1:], name=model.input_names[0])
-    clipping, reads = _clipping(model), keras_graph.sources(model)
-    # Layers that move values have the range of those that they read, clipped ones their ReLU's.
-    known = {**ranges, **{source: ranges[relu] for relu, source in clipping.items()}}
-    given = keras_graph.interpret(model, lambda layer, read: known.get(layer.name) or read[0])
+    clipping, sources = _clipping(model), keras_graph.sources(model)
+    # Layers that move values have the range of their inputs, clipped layers that of their ReLU.
+    computed = {**ranges, **{source: ranges[relu] for relu, source in clipping.items()}}
+    output_range = keras_graph.interpret(
+        model, lambda layer, inputs: computed.get(layer.name) or inputs[0]
+    )
 
     def visit(layer: keras.layers.Layer, inputs: list[Tensor]) -> Tensor:
         range_ = ranges.get(layer.name)
@@ -199,10 +201,10 @@ def fake_quantize(
                 clone = keras.layers.Activation("linear", name=name)
         elif layer.name in clipping:
             clone = keras.layers.Activation("linear", name=layer.name)
-        elif training and layer.name in known:
-            read = [given[name] for name in reads[layer.name]]
-            clone, quantizers = int8_emulation.in_steps(
-                layer, read, known[layer.name], per_channel=per_channel
+        elif training and layer.name in computed:
+            input_ranges = [output_range[name] for name in sources[layer.name]]
+            clone, quantizers = int8_emulation.emulated(
+                layer, input_ranges, computed[layer.name], per_channel=per_channel
             )
         else:
             clone = keras_graph.clone(layer, type(layer), layer.get_config())
@@ -210,7 +212,9 @@ def fake_quantize(
                 quantizers = {kernel_name(layer): SymmetricTensor()}
         if range_ or quantizers:
             clone = QuantizeWrapperV2(clone, Int8Layer(range_, quantizers), name_prefix="")
-            clone.trainable = layer.trainable  # a pooling's kernel is rounded but stays as it is
+            clone.trainable = (
+                layer.trainable
+            )  # the kernel of a pooling layer is rounded, not trained
         return clone(inputs if len(inputs) > 1 else inputs[0])
 
     outputs = keras_graph.interpret(model, visit)

@@ -1,9 +1,9 @@
-"""Data-free calibration: inputs made from what the network remembers of its training pictures.
+"""Data-free calibration: inputs synthesized from the statistics in the network's batch norms.
 
-After ZeroQ (https://arxiv.org/abs/2001.00281): an input is optimized until each batch norm sees
-the mean and variance that it stored in training.  Alone this leaves the logits small, and a range
-taken from them ties the best classes of a real picture; so each input also belongs to a class, as
-in DeepInversion (https://arxiv.org/abs/1912.08795).
+As in ZeroQ (https://arxiv.org/abs/2001.00281), an input is optimized until the input of each batch
+norm has the mean and variance stored in training. That alone leaves the logits small, and with a
+range chosen from them the top classes of a real picture tie. Therefore each input is also optimized
+for a class, as in DeepInversion (https://arxiv.org/abs/1912.08795).
 """
 
 from collections.abc import Callable, Sequence
@@ -21,8 +21,8 @@ from shufflelite.errors import InputError
 NOISE = 8
 STEPS = 120
 LEARNING_RATE = 0.1
-CLASS_WEIGHT = 0.02  # of the cross-entropy, beside the batch norms' mean error
-TEMPERATURE = 2.0  # without it the cross-entropy is content with logits that pictures exceed
+CLASS_WEIGHT = 0.02  # of the cross-entropy, relative to the batch norms' mean error
+TEMPERATURE = 2.0  # without it the logits stay smaller than those of pictures
 
 
 def synthesize(
@@ -33,7 +33,7 @@ def synthesize(
     seed: int = 0,
     on_step: Callable[[int, int], None] = lambda done, total: None,
 ) -> Inputs:
-    """Makes `samples` inputs for a training-form model, (samples, h, w, 3) float32.
+    """Synthesizes `samples` inputs for a training-form model, (samples, h, w, 3) float32.
 
     Args:
       model: The network; its batch norms must hold statistics of real training.
@@ -50,16 +50,16 @@ def synthesize(
             "Data-free calibration reads batch norms and this network has none: "
             "pass --calibration with a folder of pictures."
         )
-    model = training_form(model)  # whose gradients are quick
+    model = training_form(model)  # has faster gradients
     norms = [n for n in model.layers if isinstance(n, keras.layers.BatchNormalization)]
     rng = np.random.default_rng(seed)
     height, width, channels = model.inputs[0].shape[1:]
     low, high = preprocessing.input_range
-    together = min(64, max(1, PIXELS // (height * width)))
-    samples = samples or together
-    batches = -(-samples // together)
-    classes = np.resize(rng.permutation(model.output.shape[-1]), batches * together)
-    inputs = tf.Variable(tf.zeros((together, height, width, channels)))
+    batch_size = min(64, max(1, PIXELS // (height * width)))  # enough for statistics
+    samples = samples or batch_size
+    batches = -(-samples // batch_size)
+    classes = np.resize(rng.permutation(model.output.shape[-1]), batches * batch_size)
+    inputs = tf.Variable(tf.zeros((batch_size, height, width, channels)))
     optimizer = keras.optimizers.Adam(LEARNING_RATE)
     optimizer.build([inputs])
     fresh = [tf.identity(v) for v in optimizer.variables]
@@ -70,7 +70,7 @@ def synthesize(
         inputs.assign(np.clip(rng.normal(middle, spread, inputs.shape), low, high))
         for variable, value in zip(optimizer.variables, fresh, strict=True):
             variable.assign(value)
-        labels = tf.constant(classes[batch * together : (batch + 1) * together])
+        labels = tf.constant(classes[batch * batch_size : (batch + 1) * batch_size])
         for i in range(STEPS):
             step(labels)
             on_step(batch * STEPS + i + 1, batches * STEPS)
@@ -103,9 +103,9 @@ def _make_step(
     def step(labels: Tensor) -> None:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(inputs)
-            *seen, logits = probe(inputs, training=False)
+            *norm_inputs, logits = probe(inputs, training=False)
             error = tf.add_n(
-                [_distance(*s) for s in zip(seen, means, deviations, strict=True)]
+                [_distance(*s) for s in zip(norm_inputs, means, deviations, strict=True)]
             ) / len(norms)
             cross_entropy = tf.nn.sparse_softmax_cross_entropy_with_logits(
                 labels, logits / TEMPERATURE
@@ -119,6 +119,6 @@ def _make_step(
 
 def _distance(x: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:
     """Mean over channels of the squared errors of mean and deviation, in squared deviations."""
-    seen_mean, seen_variance = tf.nn.moments(x, [0, 1, 2])
-    squared = (seen_mean - mean) ** 2 + (tf.sqrt(seen_variance + 1e-6) - deviation) ** 2
+    batch_mean, batch_variance = tf.nn.moments(x, [0, 1, 2])
+    squared = (batch_mean - mean) ** 2 + (tf.sqrt(batch_variance + 1e-6) - deviation) ** 2
     return tf.reduce_mean(squared / (deviation**2 + 1e-3))  # channels that died in training: ~0

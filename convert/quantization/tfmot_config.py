@@ -1,4 +1,4 @@
-"""Our int8 scheme in tfmot's terms: what is rounded in a layer, and how."""
+"""The int8 scheme as tfmot configurations: which tensors of a layer are rounded, and how."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,15 +19,22 @@ def kernel_name(layer: keras.layers.Layer) -> str:
     return "depthwise_kernel" if _is_depthwise(layer) else "kernel"
 
 
-def rounded(kernel: np.ndarray, layer: keras.layers.Layer, *, per_channel: bool) -> np.ndarray:
+def kernel_quantizer(layer: keras.layers.Layer, *, per_channel: bool) -> "SymmetricKernel":
+    """The quantizer for the kernel of a convolution or dense layer."""
+    return SymmetricKernel(_shared_axes(layer, per_channel=per_channel))
+
+
+def quantized_kernel(
+    kernel: np.ndarray, layer: keras.layers.Layer, *, per_channel: bool
+) -> np.ndarray:
     """The kernel as the converter rounds it: symmetric, the largest magnitude at 127 steps."""
     return kernel_quantizer(layer, per_channel=per_channel)(kernel, False, {}).numpy()
 
 
 class Int8Layer(QuantizeConfig):
-    """A layer whose output, activation included, has a fixed range; None: what follows has it.
+    """Rounds a layer's output, activation included, to a fixed range; None: does not round it.
 
-    Its weights are rounded by the quantizers of these names, as "kernel".
+    Rounds its weights with the quantizers of these names, as "kernel".
     """
 
     def __init__(
@@ -37,7 +44,7 @@ class Int8Layer(QuantizeConfig):
         self.weights = weights or {}
 
     def get_weights_and_quantizers(self, layer: keras.layers.Layer) -> list[Any]:
-        """The weights that are rounded here."""
+        """The weights to round and their quantizers."""
         return [(getattr(layer, name), quantizer) for name, quantizer in self.weights.items()]
 
     def set_quantize_weights(
@@ -58,11 +65,11 @@ class Int8Layer(QuantizeConfig):
         assert not quantize_activations
 
     def get_output_quantizers(self, layer: keras.layers.Layer) -> list["FixedRange"]:
-        """The rounding of the output."""
+        """The quantizer of the output."""
         return [FixedRange(self.range)] if self.range else []
 
     def get_config(self) -> dict[str, Any]:
-        """The arguments, as Keras stores them."""
+        """Returns the arguments, as Keras stores them."""
         return {"range_": self.range, "weights": self.weights}
 
 
@@ -74,12 +81,12 @@ class _Stateless(quantizers.Quantizer):
         return {}
 
     def get_config(self) -> dict[str, Any]:
-        """The arguments, as Keras stores them."""
+        """Returns the arguments, as Keras stores them."""
         return {}
 
 
 class FixedRange(_Stateless):
-    """Rounds to the 256 steps of a range that calibration has found."""
+    """Rounds to the 256 steps of a calibrated range."""
 
     def __init__(self, range_: Range) -> None:
         self.range = range_
@@ -91,12 +98,12 @@ class FixedRange(_Stateless):
         return tf.quantization.fake_quant_with_min_max_args(inputs, self.range.low, self.range.high)
 
     def get_config(self) -> dict[str, Any]:
-        """The arguments, as Keras stores them."""
+        """Returns the arguments, as Keras stores them."""
         return {"range_": self.range}
 
 
 class SymmetricTensor(_Stateless):
-    """Rounds weights to 255 steps around zero, by the operator that the converter knows."""
+    """Rounds weights to 255 steps around zero, with the operator that the converter knows."""
 
     def __call__(
         self, inputs: Tensor, training: bool, weights: Mapping[str, Any], **kwargs: Any
@@ -111,12 +118,12 @@ class SymmetricTensor(_Stateless):
 class SymmetricKernel(_Stateless):
     """Rounds a kernel to 255 steps around zero as the converter does, for training.
 
-    Gradients pass as if nothing were rounded, but for weights that are zero: these are where the
-    deployment form has no connection, and stay so.
+    Gradients pass through the rounding, except for weights that are zero: there the deployment form
+    has no connection, and gets none.
     """
 
     def __init__(self, axes: tuple[int, ...] | None) -> None:
-        """`axes`: those over which a scale is shared; None: all."""
+        """`axes`: those that share a scale; None: all."""
         self.axes = axes
 
     def __call__(
@@ -129,12 +136,12 @@ class SymmetricKernel(_Stateless):
         return connected + tf.stop_gradient(tf.cast(whole, inputs.dtype) - inputs)
 
     def step(self, kernel: Tensor) -> Tensor:
-        """What a step of each weight is, float64; `axes` have length 1."""
+        """The size of a step of each weight, float64; `axes` have length 1."""
         largest = tf.reduce_max(tf.abs(kernel), axis=self.axes, keepdims=True)
         return tf.maximum(tf.cast(largest, tf.float64), 1e-30) / 127
 
     def get_config(self) -> dict[str, Any]:
-        """The arguments, as Keras stores them."""
+        """Returns the arguments, as Keras stores them."""
         return {"axes": self.axes}
 
 
@@ -157,16 +164,12 @@ def _halves_away_from_zero(x: Tensor) -> Tensor:
     return tf.sign(x) * tf.floor(tf.abs(x) + 0.5)
 
 
-def kernel_quantizer(layer: keras.layers.Layer, *, per_channel: bool) -> SymmetricKernel:
-    """What rounds the kernel of a convolution or dense layer."""
-    return SymmetricKernel(_summed(layer, per_channel=per_channel))
-
-
-def _summed(layer: keras.layers.Layer, *, per_channel: bool) -> tuple[int, ...] | None:
+def _shared_axes(layer: keras.layers.Layer, *, per_channel: bool) -> tuple[int, ...] | None:
     if not per_channel:
         return None
-    dense = isinstance(layer, keras.layers.Dense)
-    return (0, 1) if _is_depthwise(layer) else (0,) if dense else (0, 1, 2)
+    if isinstance(layer, keras.layers.Dense):
+        return (0,)
+    return (0, 1) if _is_depthwise(layer) else (0, 1, 2)
 
 
 def _is_depthwise(layer: keras.layers.Layer) -> bool:

@@ -1,1 +1,1 @@
-"""Holds a file against the float network, and what it must be."""
+"""Verification: compares a file with the float network, and checks what it is made of."""

@@ -1,4 +1,4 @@
-"""Gates: what every int8 file must be, and the limits that the user sets."""
+"""Gates: what every int8 file must satisfy, and the limits that the user sets."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ FLOAT_ONLY = frozenset({"LOCAL_RESPONSE_NORMALIZATION"})  # TFLite has no intege
 
 @dataclass(frozen=True)
 class Gate:
-    """A limit of the user's and the figure held against it."""
+    """A limit that the user set, and the measured value."""
 
     flag: str
     limit: float
@@ -21,10 +21,10 @@ class Gate:
 
 
 def require(audit: Audit, quantization: Quantization, kept_float: Iterable[str] = ()) -> None:
-    """Raises RuntimeError unless an int8 file is int8 throughout, with the ends asked for.
+    """Raises RuntimeError unless an int8 file is full int8, with the requested I/O dtypes.
 
-    FLOAT_ONLY operators are let through: the report names them.  Of the others just those compute
-    in float32 whose types are in `kept_float`.
+    FLOAT_ONLY operators are allowed: the report names them. Other operators must compute in float32
+    exactly as often as their type is in `kept_float`.
     """
     if quantization.precision is not Precision.INT8:
         return
@@ -37,34 +37,34 @@ def require(audit: Audit, quantization: Quantization, kept_float: Iterable[str] 
             if (count := audit.float_operators.get(name, 0)) != kept[name]
         ),
         *(
-            f"its {end} is {tensor.dtype}, not {wanted}"
-            for end, tensor, wanted in zip(
+            f"its {name} is {tensor.dtype}, not {dtype}"
+            for name, tensor, dtype in zip(
                 ("input", "output"),
                 (audit.input, audit.output),
                 quantization.io_dtypes,
                 strict=True,
             )
-            if tensor.dtype != wanted
+            if tensor.dtype != dtype
         ),
     ]
     if faults:
         raise RuntimeError(f"The converter gave a file that is not full int8: {'; '.join(faults)}.")
 
 
-def check(fidelity: Fidelity, wanted: Verification) -> tuple[Gate, ...]:
-    """Holds the figures against the user's limits."""
+def check(fidelity: Fidelity, limits: Verification) -> tuple[Gate, ...]:
+    """Compares the measured values with the user's limits."""
     gates = []
-    if wanted.max_accuracy_drop is not None:
-        assert fidelity.top1 is not None  # the pipeline asks for labels before the long work
+    if limits.max_accuracy_drop is not None:
+        assert fidelity.top1 is not None  # the pipeline checks for labels first
         assert fidelity.float_top1 is not None
-        # rounded: a difference of two percentages is not exact, and the limit itself passes
+        # rounded: the difference of two percentages is not exact, and the limit itself passes
         drop = round(fidelity.float_top1 - fidelity.top1, 9)
-        limit = wanted.max_accuracy_drop
+        limit = limits.max_accuracy_drop
         gates.append(Gate("max_accuracy_drop", limit, drop, drop <= limit))
-    for flag, least, value in (
-        ("min_agreement", wanted.min_agreement, fidelity.agreement),
-        ("min_sqnr_db", wanted.min_sqnr_db, fidelity.sqnr_db),
+    for flag, minimum, value in (
+        ("min_agreement", limits.min_agreement, fidelity.agreement),
+        ("min_sqnr_db", limits.min_sqnr_db, fidelity.sqnr_db),
     ):
-        if least is not None:
-            gates.append(Gate(flag, least, value, value >= least))
+        if minimum is not None:
+            gates.append(Gate(flag, minimum, value, value >= minimum))
     return tuple(gates)

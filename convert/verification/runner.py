@@ -1,4 +1,4 @@
-"""Runs .tflite files in LiteRT, with XNNPACK where it can."""
+"""Runs .tflite files in LiteRT with XNNPACK.  Imports no TensorFlow."""
 
 import threading
 from collections.abc import Iterator
@@ -14,11 +14,11 @@ from keras_models.images.decode import Preprocessing
 
 
 @dataclass(frozen=True)
-class Tensor:
-    """An input or output of the file; a float one has scale 0."""
+class IoTensor:
+    """An input or output tensor of the file; float tensors have scale 0."""
 
     name: str
-    index: int  # by which the interpreter knows it
+    index: int  # in the interpreter
     dtype: str
     shape: tuple[int, ...]
     scale: float
@@ -26,16 +26,16 @@ class Tensor:
 
 
 def load(data: bytes) -> Interpreter:
-    """Makes an interpreter that is ready to run, on one thread."""
+    """Returns an interpreter that is ready to run, on one thread."""
     interpreter = Interpreter(model_content=data, num_threads=1)
     interpreter.allocate_tensors()
     return interpreter
 
 
-def ends(interpreter: Interpreter) -> tuple[Tensor, Tensor]:
-    """The first input and the first output."""
+def io_tensors(interpreter: Interpreter) -> tuple[IoTensor, IoTensor]:
+    """The first input and the first output tensor."""
     source, result = (
-        Tensor(
+        IoTensor(
             name=details["name"],
             index=int(details["index"]),
             dtype=np.dtype(details["dtype"]).name,
@@ -51,7 +51,7 @@ def ends(interpreter: Interpreter) -> tuple[Tensor, Tensor]:
 def run(data: bytes, inputs: Inputs) -> Iterator[np.ndarray]:
     """Yields the logits of each input as float32, (classes,)."""
     interpreter = load(data)
-    source, result = ends(interpreter)
+    source, result = io_tensors(interpreter)
     for batch in inputs.batches(1):
         interpreter.set_tensor(source.index, quantize(batch, source))
         interpreter.invoke()
@@ -59,33 +59,33 @@ def run(data: bytes, inputs: Inputs) -> Iterator[np.ndarray]:
 
 
 def classifier_of(data: bytes, preprocessing: Preprocessing) -> Classifier:
-    """Makes of a file a function of uint8 pictures; each thread runs an interpreter of its own.
+    """Returns a function from uint8 pictures to logits; each thread has its own interpreter.
 
-    LiteRT lets go of Python's lock while it computes, so threads compute at the same time.
+    LiteRT releases Python's lock while it computes, so threads run in parallel.
     """
-    source, result = ends(load(data))
+    source, result = io_tensors(load(data))
     table = stored_pixels(source, preprocessing)
-    own = threading.local()
+    local = threading.local()
 
     def classify(pictures: np.ndarray) -> np.ndarray:
-        if not hasattr(own, "interpreter"):
-            own.interpreter = load(data)
-        interpreter = own.interpreter
+        if not hasattr(local, "interpreter"):
+            local.interpreter = load(data)
+        interpreter = local.interpreter
         ordered = pictures if preprocessing.channel_order == "rgb" else pictures[..., ::-1]
         logits = np.empty((len(pictures), result.shape[-1]), np.float32)
-        for picture, given in zip(ordered, logits, strict=True):
+        for picture, row in zip(ordered, logits, strict=True):
             stored = np.stack([table[:, c][picture[..., c]] for c in range(3)], axis=-1)
             interpreter.set_tensor(source.index, stored[None])
             interpreter.invoke()
             values = interpreter.get_tensor(result.index)[0]
-            given[:] = dequantize(values, result.scale, result.zero_point)
+            row[:] = dequantize(values, result.scale, result.zero_point)
         return logits
 
     return classify
 
 
-def quantize(x: np.ndarray, tensor: Tensor) -> np.ndarray:
-    """Float inputs as the file takes them, of the same shape; see `TIES`."""
+def quantize(x: np.ndarray, tensor: IoTensor) -> np.ndarray:
+    """Float inputs in the dtype of the file's input; see `TIES`."""
     if not tensor.scale:
         return x.astype(tensor.dtype)
     limits = np.iinfo(tensor.dtype)
@@ -94,16 +94,16 @@ def quantize(x: np.ndarray, tensor: Tensor) -> np.ndarray:
 
 
 def dequantize(values: np.ndarray, scale: float, zero_point: int) -> np.ndarray:
-    """What stored values stand for, in float32; float ones, of scale 0, stand for themselves."""
+    """The real values, in float32, of stored values; those of float tensors are the same."""
     if not scale:
         return values.astype(np.float32)
     return (values.astype(np.float32) - zero_point) * np.float32(scale)
 
 
-def stored_pixels(source: Tensor, preprocessing: Preprocessing) -> np.ndarray:
-    """(256, 3): what the file takes for each value of a pixel, in the order of its channels.
+def stored_pixels(source: IoTensor, preprocessing: Preprocessing) -> np.ndarray:
+    """(256, 3): the input value for each pixel value, in the channel order of the file.
 
-    Looking it up gives what computing it does, in a quarter of the time.
+    A lookup takes a quarter of the time of the computation.
     """
-    every = np.broadcast_to(np.arange(256, dtype=np.uint8)[:, None], (256, 3))
-    return quantize(preprocessing.to_input(every[None, None]), source)[0, 0]
+    values = np.broadcast_to(np.arange(256, dtype=np.uint8)[:, None], (256, 3))
+    return quantize(preprocessing.to_input(values[None, None]), source)[0, 0]

@@ -1,4 +1,4 @@
-"""Runs a .tflite file once in a process of its own: one from elsewhere may crash the runtime."""
+"""Runs a .tflite file once in a separate process: a foreign file may crash the runtime."""
 
 import sys
 
@@ -14,19 +14,19 @@ def check(data: bytes) -> None:
     """Loads the file and runs it on zeros.
 
     Raises:
-      InputError: the runtime refuses it, crashes, or does not come to an end.
+      InputError: the runtime refuses the file, crashes or hangs.
     """
     code = "import sys; from convert.verification import sandbox; sys.exit(sandbox.main())"
-    good, said = isolated.run(code, library="LiteRT", data=data)
-    if not good:
-        raise InputError(one_line(f"LiteRT refuses it: {said}"))
+    succeeded, message = isolated.run(code, library="LiteRT", data=data)
+    if not succeeded:
+        raise InputError(one_line(f"LiteRT refuses it: {message}"))
 
 
 def run(data: bytes) -> None:
-    """Does it here.
+    """Runs the file on zeros in this process.
 
     Raises:
-      ValueError, RuntimeError: the runtime refuses it, in several lines maybe.
+      ValueError, RuntimeError: the runtime refuses the file; the message may have several lines.
     """
     interpreter = runner.load(data)
     for tensor in interpreter.get_input_details():
@@ -35,7 +35,7 @@ def run(data: bytes) -> None:
 
 
 def main() -> int:
-    """Runs the file that comes on standard input; prints what the runtime has against it."""
+    """Runs the file on standard input; prints the runtime's error."""
     try:
         run(sys.stdin.buffer.read())
     except (ValueError, RuntimeError) as error:

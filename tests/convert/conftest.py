@@ -58,7 +58,7 @@ def make_toy(model: Any, *, side: int, pictures: int) -> Toy:
     calibration = Inputs("toy", make_pictures(pictures, side, seed=1), Preprocessing())
     deployed = lower(model)
     corrected = correct_biases(deployed, calibration, per_channel=True)
-    ranges = quantize.ranges(corrected, calibration, INT8.ranges, Preprocessing())
+    ranges = quantize.choose_ranges(corrected, calibration, INT8.ranges, Preprocessing())
     ready = quantize.fake_quantize(corrected, ranges)
     int8 = export.to_tflite(ready, INT8, None)
     return Toy(model, deployed, calibration, corrected, ranges, ready, int8)

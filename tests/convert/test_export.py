@@ -12,7 +12,7 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from convert import export, keras_graph
 from convert.calibration_data import Inputs
 from convert.quantization import quantize
-from convert.quantization.bias_correction import rounded
+from convert.quantization.tfmot_config import quantized_kernel
 from convert.settings import Estimator, Precision, Quantization
 from convert.verification import runner, verify
 from keras_models.images.decode import Preprocessing
@@ -38,11 +38,11 @@ def with_rounded_weights(model: Any, *, per_channel: bool = True) -> Any:
     for layer in copy.layers:
         if layer.weights:
             kernel, bias = layer.get_weights()
-            layer.set_weights([rounded(kernel, layer, per_channel=per_channel), bias])
+            layer.set_weights([quantized_kernel(kernel, layer, per_channel=per_channel), bias])
     return copy
 
 
-def as_stored(inputs: Inputs, source: runner.Tensor) -> Iterator[np.ndarray]:
+def as_stored(inputs: Inputs, source: runner.IoTensor) -> Iterator[np.ndarray]:
     """The real values that an int8 input stands for."""
     for x in inputs.batches(1):
         stored = runner.quantize(x, source).astype(np.float32)
@@ -89,7 +89,9 @@ def test_an_int8_file_gives_the_logits_of_the_rounded_keras_network(
     )
     data = files(settings)
     audit = verify.audit(data)
-    ranges = quantize.ranges(small.deployed, small.calibration, Estimator.MSE, Preprocessing())
+    ranges = quantize.choose_ranges(
+        small.deployed, small.calibration, Estimator.MSE, Preprocessing()
+    )
     rounded_weights = with_rounded_weights(small.deployed, per_channel=per_channel)
     reference = quantize.fake_quantize(rounded_weights, ranges)
     stored = np.concatenate(list(as_stored(fresh, audit.input)))

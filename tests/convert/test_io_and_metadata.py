@@ -22,7 +22,7 @@ from convert.network import LoadedNetwork, WeightsOrigin, create
 from convert.quantization import quantize
 from convert.resolve_model import complete
 from convert.settings import ConversionSettings, Model, Precision, Quantization, Verification
-from convert.tflite_model import File
+from convert.tflite_model import TfliteModel
 from convert.verification import runner, verify
 from keras_models import accuracy, registry
 from keras_models.checkpoints import bundled, native
@@ -53,7 +53,7 @@ def outputs(data: bytes, inputs: np.ndarray) -> np.ndarray:
     """What a file gives for inputs as it takes them, dequantized."""
     interpreter = Interpreter(model_content=data)
     interpreter.allocate_tensors()
-    source, result = runner.ends(interpreter)
+    source, result = runner.io_tensors(interpreter)
     found = []
     for x in inputs:
         interpreter.set_tensor(source.index, x[None])
@@ -81,13 +81,13 @@ def test_probabilities_are_the_softmax_of_the_logits(
     settings: Quantization, files: Callable[[Quantization], bytes], fresh: Inputs
 ) -> None:
     plain = files(settings)
-    (dtype,) = {runner.ends(runner.load(plain))[0].dtype}
+    (dtype,) = {runner.io_tensors(runner.load(plain))[0].dtype}
     x = fresh.values if dtype != "int8" else (fresh.values.astype(int) - 128).astype(np.int8)
     x = next(fresh.batches(len(fresh))) if dtype == "float32" else x
     expected = softmax(outputs(plain, x))
     given = io_ops.append_softmax(plain)
     found = outputs(given, x)
-    result = runner.ends(runner.load(given))[1]
+    result = runner.io_tensors(runner.load(given))[1]
     if result.dtype == "float32":
         np.testing.assert_allclose(found, expected, atol=1e-6)
     else:  # half a step, and the kernel's own table
@@ -116,7 +116,7 @@ def test_a_file_that_takes_pixels_gives_what_it_gave_for_its_own_inputs(
     inputs = Inputs("pictures", pictures(20, 16, seed=3), seen)
     ready = quantize.apply(small.deployed, inputs, settings, seen)
     plain = export.to_tflite(ready, settings, inputs)
-    source = runner.ends(runner.load(plain))[0]
+    source = runner.io_tensors(runner.load(plain))[0]
     expected = outputs(plain, runner.quantize(next(inputs.batches(20)), source))
     changed = io_ops.prepend_normalization(
         plain, seen.mean, seen.std, reverse=seen.channel_order == "bgr"
@@ -176,7 +176,7 @@ def test_a_client_that_knows_the_rules_alone_classifies_as_we_do(
     model, network, deployed, _, _ = bundled_network(name)
     settings = dataclasses.replace(settings, scores=scores)
     plain = exported(name, settings.io_dtypes, settings.precision)
-    made = File(plain, network.preprocessing, deployed, None)
+    made = TfliteModel(plain, network.preprocessing, deployed)
     names = network.class_names
     assert names
     file = add_io_and_metadata(made, network, names, ConversionSettings(model, settings))
@@ -210,7 +210,7 @@ def test_readers_are_told_that_it_is_rgb_where_they_are_right(
     seen: Preprocessing, settings: Quantization, small: Any, files: Callable[[Quantization], bytes]
 ) -> None:
     """They put pixels into uint8 inputs as they are: what scales channels by itself is refused."""
-    made = File(files(settings), seen, small.deployed, None)
+    made = TfliteModel(files(settings), seen, small.deployed)
     file = add_io_and_metadata(
         made, of(WeightsOrigin("random"), seen), None, ConversionSettings(OURS, settings)
     )
@@ -229,7 +229,7 @@ def test_a_file_of_scores_takes_rgb_that_is_scaled_alike(
     seen: Preprocessing, small: Any, files: Callable[[Quantization], bytes]
 ) -> None:
     settings = dataclasses.replace(INT8, scores=True)
-    made = File(files(settings), seen, small.deployed, None)
+    made = TfliteModel(files(settings), seen, small.deployed)
     names = tuple("abcdefghij")
     network = of(WeightsOrigin("bundled", "shufflelite", "ab" * 32), seen)
     file = add_io_and_metadata(made, network, names, ConversionSettings(OURS, settings))
@@ -251,7 +251,7 @@ def test_foreign_weights_are_told_without_the_path_and_without_a_license(
 ) -> None:
     seen = Preprocessing()
     network = of(WeightsOrigin("/home/me/weights.pth", "torchvision", "cd" * 32), seen)
-    made = File(files(INT8), seen, small.deployed, None)
+    made = TfliteModel(files(INT8), seen, small.deployed)
     file = add_io_and_metadata(made, network, None, ConversionSettings(OURS, INT8))
     told = client.metadata(file.data).texts
     assert told["license"] is None
@@ -289,7 +289,7 @@ def test_the_loss_of_a_file_of_scores_is_that_of_its_logits(
     found = {}
     for scores in (False, True):
         settings = Quantization(scores=scores)
-        made = File(files(Quantization()), Preprocessing(), small.deployed, None)
+        made = TfliteModel(files(Quantization()), Preprocessing(), small.deployed)
         file = add_io_and_metadata(
             made,
             of(WeightsOrigin("random"), Preprocessing()),

@@ -111,8 +111,8 @@ def test_the_card_beside_the_file_runs_it(twice: Any, folder: Path) -> None:
 def test_layers_at_higher_precision_are_in_the_report_and_in_the_file(
     tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(auto_mixed_precision, "FIRST", 8)
-    monkeypatch.setattr(auto_mixed_precision, "MOST", 2)
+    monkeypatch.setattr(auto_mixed_precision, "FIRST_ROUND", 8)
+    monkeypatch.setattr(auto_mixed_precision, "MAX_LAYERS", 2)
     settings = ConversionSettings(
         TOY,
         Quantization(

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from keras_models import accuracy
-from keras_models.accuracy import NONE, Answers, Classifier, judge
+from keras_models.accuracy import NONE, Classifier, Predictions, judge
 from keras_models.images.datasets import Batch, Split
 from shufflelite.errors import InputError
 
@@ -58,7 +58,7 @@ def drawn(count: int, classes: int, *, seed: int = 0) -> tuple[Split, np.ndarray
     return split_of(pixels, rng.integers(0, classes, count)), rng.normal(0, 0.01, (3, classes))
 
 
-def fields(answers: Answers) -> list[Any]:
+def fields(answers: Predictions) -> list[Any]:
     return [getattr(answers, field.name) for field in dataclasses.fields(answers)]
 
 

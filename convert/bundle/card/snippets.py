@@ -6,12 +6,12 @@ import numpy as np
 
 from convert.quantization import int8_range
 from convert.verification import runner
-from convert.verification.runner import Tensor
+from convert.verification.runner import IoTensor
 from keras_models.images.decode import Preprocessing
 
 
 def variables(
-    source: Tensor, result: Tensor, preprocessing: Preprocessing, output_name: str
+    source: IoTensor, result: IoTensor, preprocessing: Preprocessing, output_name: str
 ) -> dict[str, Any]:
     """The variables of the code templates.
 
@@ -44,7 +44,7 @@ def variables(
     }
 
 
-def input_kind(source: Tensor, preprocessing: Preprocessing) -> str:
+def input_kind(source: IoTensor, preprocessing: Preprocessing) -> str:
     """How a pixel is stored: "pixel" (as it is; int8: minus 128), "normalized" or "quantized"."""
     pixels = np.arange(256)[:, None] - 128 * (source.dtype == "int8")
     if (runner.stored_pixels(source, preprocessing) == pixels).all():

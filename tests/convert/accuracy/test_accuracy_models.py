@@ -1,4 +1,4 @@
-"""Forms of a network: each is recognized, and refused where it is none."""
+"""Models of a network: each is recognized, and refused where it is none."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -12,7 +12,7 @@ import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
 
 from convert.accuracy import models
-from convert.accuracy.models import Form
+from convert.accuracy.models import EvaluatedModel
 from keras_models.images.decode import Preprocessing
 from shufflelite.errors import InputError
 from tests.convert.accuracy.colours import NAMES, PLAIN, write_bundle
@@ -23,7 +23,7 @@ OTHER = Preprocessing((10.0, 20.0, 30.0), (2.0, 3.0, 4.0))
 
 def read(
     *paths: Path, preprocessing: Preprocessing | None = None, labels: Path | None = None
-) -> list[Form]:
+) -> list[EvaluatedModel]:
     return models.read_all(
         list(map(str, paths)), preprocessing=preprocessing, labels=labels and str(labels)
     )
@@ -91,7 +91,7 @@ def test_class_names_of_the_flag_go_over_those_of_the_files(
         read(path, labels=labels)
 
 
-def test_a_form_without_names_goes_with_one_that_has_some(
+def test_a_model_without_names_goes_with_one_that_has_some(
     tmp_path: Path, colour_files: Mapping[str, bytes], colour_weights: Callable[..., Path]
 ) -> None:
     path = write_bundle(tmp_path / "x", colour_files["right"])
@@ -173,7 +173,7 @@ def test_a_damaged_bundle_is_one_line(
     assert "\n" not in str(error.value)
 
 
-def test_what_is_no_form_is_refused(
+def test_what_is_no_model_is_refused(
     tmp_path: Path, colour_files: Mapping[str, bytes], colour_weights: Callable[..., Path]
 ) -> None:
     path = write_bundle(tmp_path / "x", colour_files["right"])
@@ -193,7 +193,7 @@ def test_what_is_no_form_is_refused(
             read(word)
 
 
-def test_forms_of_other_classes_are_refused(
+def test_models_of_other_classes_are_refused(
     tmp_path: Path, colour_files: Mapping[str, bytes]
 ) -> None:
     four = export(lambda x: tf.reduce_mean(tf.concat([x, x], 3), (1, 2)), (1, 8, 8, 3))

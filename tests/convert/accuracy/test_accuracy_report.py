@@ -15,7 +15,7 @@ from matplotlib.image import AxesImage
 from PIL import Image
 
 from convert.accuracy import confusion, models, outputs, report, run
-from convert.accuracy.report import Report
+from convert.accuracy.report import AccuracyReport
 from shufflelite.errors import InputError
 from shufflelite.progress import Progress
 from tests.convert.accuracy.colours import write_bundle
@@ -27,7 +27,7 @@ def measured(
     colours: Path,
     colour_files: Mapping[str, bytes],
     colour_weights: Callable[..., Path],
-) -> Report:
+) -> AccuracyReport:
     files = [write_bundle(tmp_path / kind, data) for kind, data in colour_files.items()]
     words = [str(colour_weights("right")), *map(str, files)]
     return run.run(
@@ -54,7 +54,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     return figures
 
 
-def test_json_holds_all_and_is_the_same_again(measured: Report) -> None:
+def test_json_holds_all_and_is_the_same_again(measured: AccuracyReport) -> None:
     text = report.to_json(measured)
     assert text == report.to_json(measured)
     told = json.loads(text, parse_constant=pytest.fail)  # NaN and Infinity are not JSON
@@ -71,17 +71,17 @@ def test_json_holds_all_and_is_the_same_again(measured: Report) -> None:
     assert "        [2, 1, 1],\n" in text  # a line for each entry
 
 
-def test_json_keeps_names_that_look_like_lists(measured: Report) -> None:
+def test_json_keeps_names_that_look_like_lists(measured: AccuracyReport) -> None:
     odd = dataclasses.replace(measured, data="[1,  2]", class_names=("[ 3 ]", "a|b", "é"))
     told = json.loads(report.to_json(odd))
     assert (told["data"], told["class_names"]) == ("[1,  2]", ["[ 3 ]", "a|b", "é"])
 
 
-def test_the_table_is_read_by_people(measured: Report) -> None:
+def test_the_table_is_read_by_people(measured: AccuracyReport) -> None:
     stream = io.StringIO()
     report.print_table(measured, file=stream)
     heading, *rows, foot = stream.getvalue().splitlines()
-    headings = "form runtime precision I/O dtype top-1 % top-5 % loss difference agree % undecided"
+    headings = "model runtime precision I/O dtype top-1 % top-5 % loss difference agree % undecided"
     assert " ".join(heading.split()) == headings
     assert rows[0].split()[:5] == ["right.safetensors", "Keras", "float32", "float32", "80.00"]
     assert "-40.00 (" in rows[2]
@@ -89,7 +89,7 @@ def test_the_table_is_read_by_people(measured: Report) -> None:
     assert foot.startswith("10 pictures of 3 classes: ")
 
 
-def test_markdown_names_what_is_confused_and_the_pictures(measured: Report) -> None:
+def test_markdown_names_what_is_confused_and_the_pictures(measured: AccuracyReport) -> None:
     odd = dataclasses.replace(measured, class_names=("a|b", "green", "blue"))
     lines = report.to_markdown(odd, pictures=["1.png", "2.png", "3.png", "4.png"]).splitlines()
     assert r"| a\|b | blue | 1 | 1 | 0 | 0 |" in lines
@@ -98,7 +98,7 @@ def test_markdown_names_what_is_confused_and_the_pictures(measured: Report) -> N
 
 
 def test_all_is_written_whole_and_pictures_are_the_same_again(
-    measured: Report, tmp_path: Path
+    measured: AccuracyReport, tmp_path: Path
 ) -> None:
     folder = tmp_path / "out" / "deep"
     outputs.check(folder)
@@ -123,7 +123,9 @@ def test_all_is_written_whole_and_pictures_are_the_same_again(
         outputs.check(folder / "accuracy.json")
 
 
-def test_few_classes_are_cells_with_percentages(measured: Report, drawn: list[Figure]) -> None:
+def test_few_classes_are_cells_with_percentages(
+    measured: AccuracyReport, drawn: list[Figure]
+) -> None:
     confusion.picture(measured, measured.forms[0])
     (axes,) = drawn[0].axes
     cells = {
@@ -141,7 +143,7 @@ def test_few_classes_are_cells_with_percentages(measured: Report, drawn: list[Fi
 
 
 def test_many_classes_are_dots_and_a_list_of_the_worst(
-    measured: Report, drawn: list[Figure]
+    measured: AccuracyReport, drawn: list[Figure]
 ) -> None:
     right = [(i, i, 10) for i in range(1000)]
     wrong = [(i, (7 * i) % 1000, 1 + i % 3) for i in range(1, 1000) if i * 6 % 1000]
@@ -160,7 +162,7 @@ def test_many_classes_are_dots_and_a_list_of_the_worst(
     assert listed[5] == "30 of 41"
 
 
-def test_a_form_without_any_confusion_is_drawn(measured: Report) -> None:
+def test_a_model_without_any_confusion_is_drawn(measured: AccuracyReport) -> None:
     for classes in (3, 1000):
         report_of = dataclasses.replace(measured, classes=classes, class_names=None)
         for entries in ((), ((1, 1, 5),)):

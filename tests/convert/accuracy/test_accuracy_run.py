@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from convert.accuracy import models, report, run
-from convert.accuracy.report import Report
+from convert.accuracy.report import AccuracyReport
 from keras_models import accuracy
 from keras_models.images.decode import Preprocessing
 from shufflelite.errors import InputError
@@ -24,7 +24,7 @@ def measure(
     preprocessing: Preprocessing | None = None,
     threads: int = 2,
     in_memory_gb: float = 1.0,
-) -> Report:
+) -> AccuracyReport:
     found = models.read_all(list(map(str, paths)), preprocessing=preprocessing, labels=None)
     return run.run(
         found,
@@ -87,10 +87,10 @@ def test_streamed_pictures_and_any_threads_give_the_same_report(
     assert json.loads(report.to_json(streamed)) == ours
 
 
-def test_forms_that_see_pictures_otherwise_are_compared_on_the_same_ones(
+def test_models_that_see_pictures_otherwise_are_compared_on_the_same_ones(
     tmp_path: Path, colour_files: Mapping[str, bytes], colour_weights: Callable[..., Path]
 ) -> None:
-    """One form sees the middle of pictures, which has another colour, another form all of them."""
+    """A model that sees the middle of pictures, which has another colour, and one that sees all."""
     data = tmp_path / "x.csv"
     write_pictures(tmp_path / "data", {"a": ["red"] * 3, "b": ["blue"] * 2}, side=16)
     for path in (tmp_path / "data").rglob("*.png"):

@@ -24,7 +24,7 @@ from convert.settings import (
     Verification,
 )
 from convert.verification.gates import Gate
-from convert.verification.runner import Tensor
+from convert.verification.runner import IoTensor
 from convert.verification.verify import Audit, Fidelity, LayerFidelity
 from keras_models.accuracy import Difference
 from keras_models.images.decode import Preprocessing
@@ -52,8 +52,8 @@ def make_report(data: bytes = b"new", *, passed: bool = True) -> ConversionRepor
         sha256=hashlib.sha256(data).hexdigest(),
         audit=Audit(
             size_bytes=len(data),
-            input=Tensor("image", 0, "uint8", (1, 224, 224, 3), 1 / 127.5, 128),
-            output=Tensor("logits", 88, "uint8", (1, 1000), 0.1, 100),
+            input=IoTensor("image", 0, "uint8", (1, 224, 224, 3), 1 / 127.5, 128),
+            output=IoTensor("logits", 88, "uint8", (1, 1000), 0.1, 100),
             operators={"CONV_2D": 14, "DEPTHWISE_CONV_2D": 13, "QUANTIZE": 2},
             float_operators={},
             requantizations=0,

@@ -12,7 +12,7 @@ from convert import export
 from convert.calibration_data import Inputs
 from convert.quantization import quantize
 from convert.quantization.bias_correction import correct_biases
-from convert.quantization.tfmot_config import rounded
+from convert.quantization.tfmot_config import quantized_kernel
 from convert.settings import Precision, Quantization
 from keras_models.images.decode import Preprocessing
 
@@ -74,9 +74,9 @@ def test_the_mean_of_every_channel_is_as_before_rounding(
         kept, moved = corrected.get_layer(layer.name).get_weights()
         np.testing.assert_array_equal(kept, kernel)
         x = keras.Model(network.inputs, layer.input)(inputs.values).numpy()
-        error = outputs(layer, x, rounded(kernel, layer, per_channel=per_channel)) - outputs(
-            layer, x, kernel
-        )
+        error = outputs(
+            layer, x, quantized_kernel(kernel, layer, per_channel=per_channel)
+        ) - outputs(layer, x, kernel)
         mean_error = error.reshape(-1, error.shape[-1]).mean(axis=0, dtype=np.float64)
         remaining = mean_error + (moved - bias)
         assert np.abs(remaining).max() <= 2e-3 * np.abs(mean_error).max(), layer.name
@@ -111,7 +111,7 @@ def test_rounding_keeps_channels_of_zeros() -> None:
     layer.build((None, 4, 4, 3))
     kernel = np.zeros((1, 1, 3, 2), np.float32)
     kernel[0, 0, :, 1] = [1.27, 0.014, -0.016]
-    found = rounded(kernel, layer, per_channel=True)
+    found = quantized_kernel(kernel, layer, per_channel=True)
     np.testing.assert_allclose(found[0, 0], [[0, 1.27], [0, 0.01], [0, -0.02]], rtol=1e-6)
 
 
@@ -129,7 +129,7 @@ def test_the_file_holds_the_rounded_kernels(
     assert len(found) == len(weighted)
     for layer, (kernel, scales) in zip(weighted, found, strict=True):
         original = layer.get_weights()[0]
-        expected = file_order(rounded(original, layer, per_channel=per_channel), layer)
+        expected = file_order(quantized_kernel(original, layer, per_channel=per_channel), layer)
         assert scales == (file_order(original, layer).shape[channel(layer)] if per_channel else 1)
         step = np.abs(original).max() / 127
         np.testing.assert_allclose(kernel, expected, atol=1e-5 * step, err_msg=layer.name)

@@ -128,7 +128,7 @@ def test_channels_1000_times_apart_are_saved_where_weights_have_one_scale(inputs
     mean = expected.mean(axis=0)  # biases, which have their own scales
 
     def level(form: Any) -> float:
-        ranges = quantize.ranges(form, inputs, Estimator.MSE, Preprocessing())
+        ranges = quantize.choose_ranges(form, inputs, Estimator.MSE, Preprocessing())
         rounded = quantize.fake_quantize(form, ranges, per_channel=False)
         return verify.sqnr_db(expected - mean, outputs(rounded, inputs) - mean)
 
@@ -195,6 +195,6 @@ def test_equalized_values_need_no_wider_range(inputs: Inputs) -> None:
     saved, _ = equalize(apart, inputs)
 
     def widest(form: Any) -> dict[str, Range]:
-        return quantize.ranges(form, inputs, Estimator.MINMAX, Preprocessing())
+        return quantize.choose_ranges(form, inputs, Estimator.MINMAX, Preprocessing())
 
     assert widest(saved)["first"].high < widest(apart)["first"].high / 5

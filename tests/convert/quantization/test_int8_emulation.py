@@ -11,7 +11,7 @@ from convert import export
 from convert.calibration_data import Inputs
 from convert.quantization import quantize
 from convert.quantization.int8_range import Range
-from convert.quantization.tfmot_config import rounded
+from convert.quantization.tfmot_config import quantized_kernel
 from convert.settings import Precision, Quantization
 from convert.verification import runner
 from keras_models.layers import Tensor
@@ -101,7 +101,7 @@ def test_weights_half_way_between_two_steps_go_away_from_zero_as_in_the_file() -
     kernel = np.float32([[127, -127], [0.5, -0.5], [62.5, 63.5], [1.5, -2.5]])
     layer.set_weights([kernel, np.zeros(2)])
     expected = [[127, -127], [1, -1], [63, 64], [2, -3]]
-    np.testing.assert_array_equal(rounded(kernel, layer, per_channel=True), expected)
+    np.testing.assert_array_equal(quantized_kernel(kernel, layer, per_channel=True), expected)
     ranges = {"image": grid(-1.0, 1.0), "out": grid(-256.0, 256.0)}
     data = export.to_tflite(
         quantize.fake_quantize(model, ranges), Quantization(Precision.INT8), None

@@ -11,7 +11,7 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from convert import auto_mixed_precision, export
 from convert.calibration_data import Inputs
 from convert.quantization import mixed_precision, quantize
-from convert.quantization.tfmot_config import rounded
+from convert.quantization.tfmot_config import quantized_kernel
 from convert.settings import Precision, Quantization, Verification
 from convert.verification import gates, runner, verify
 from keras_models.images.decode import Preprocessing
@@ -118,7 +118,7 @@ def test_layers_with_int16_hand_on_256_times_finer_steps(small: Any) -> None:
         kernel, bias = layer.get_weights()
         copy = type(layer).from_config(layer.get_config())
         copy.build(layer.input_shape)
-        copy.set_weights([rounded(kernel, layer, per_channel=True), bias])
+        copy.set_weights([quantized_kernel(kernel, layer, per_channel=True), bias])
         if layer is expand:
             first = copy
     x = next(small.calibration.batches(1))
@@ -252,7 +252,7 @@ def test_layers_are_found_until_the_limit_is_reached_and_no_further(small: Any) 
 def test_a_limit_out_of_reach_leaves_the_best_there_is(small: Any) -> None:
     gains = find(small, Verification(min_sqnr_db=199.0), {"conv1": "float32"})
     assert "conv1" not in gains
-    assert 1 <= len(gains) <= auto_mixed_precision.MOST
+    assert 1 <= len(gains) <= auto_mixed_precision.MAX_LAYERS
     names = ["conv1", *gains]
     reached = [
         level(small, names[:n], auto_mixed_precision.SAMPLES) for n in range(1, len(names) + 1)

@@ -9,6 +9,7 @@ import pytest
 import tf_keras as keras
 
 from convert import pipeline
+from convert.context import Context
 from convert.conversion import resolve
 from convert.network import LoadedNetwork, WeightsOrigin
 from convert.quantization import qat, quantize
@@ -54,14 +55,8 @@ def train(
 ) -> tuple[Any, Any]:
     network = LoadedNetwork(small.model, {}, Preprocessing(), WeightsOrigin("random"), None, 0, 0)
     options = {"calibrated": small.corrected, "progress": Silent()} | changes
-    return qat.train(
-        ranges=small.ranges,
-        teacher=small.deployed,
-        network=network,
-        settings=settings,
-        out=out,
-        **options,
-    )
+    context = Context(settings, network, options["progress"])
+    return qat.train(context, options["calibrated"], small.ranges, small.deployed, out)
 
 
 def same(one: Any, other: Any) -> bool:
@@ -162,25 +157,21 @@ def test_pictures_of_other_classes_are_refused(small: Any, tmp_path: Path) -> No
     network = LoadedNetwork(three, {}, Preprocessing(), WeightsOrigin("random"), None, 0, 0)
     with pytest.raises(InputError, match="the network's 3 classes, got 10"):
         qat.train(
+            Context(settings, network, Silent()),
             small.corrected,
             small.ranges,
             small.deployed,
-            network,
-            settings,
             tmp_path / "x",
-            Silent(),
         )
     assert not (tmp_path / "x").exists()
     named = replace(network, model=small.model, class_names=("stripes0", *"abcdefghi"))
     with pytest.raises(InputError, match="got 'stripes1', a name that none of them has"):
         qat.train(
+            Context(settings, named, Silent()),
             small.corrected,
             small.ranges,
             small.deployed,
-            named,
-            settings,
             tmp_path / "x",
-            Silent(),
         )
 
 

@@ -83,13 +83,13 @@ def computed_in(model: Any) -> dict[str, set[str]]:
     return keras_graph.interpret(model, step)
 
 
-def input_tensor(preprocessing: Preprocessing, dtype: str) -> runner.Tensor:
+def input_tensor(preprocessing: Preprocessing, dtype: str) -> runner.IoTensor:
     """The file's input, with the scale and zero point that TFLite gives to that range."""
     range_ = quantize.input_range(preprocessing)
     scale = (range_.high - range_.low) / 255
     lowest = -128 if dtype == "int8" else 0
     zero_point = lowest - round(range_.low / scale)
-    return runner.Tensor("image", 0, dtype, (1, 256, 1, 3), float(np.float32(scale)), zero_point)
+    return runner.IoTensor("image", 0, dtype, (1, 256, 1, 3), float(np.float32(scale)), zero_point)
 
 
 def all_pixels() -> np.ndarray:
@@ -178,7 +178,7 @@ def test_channels_of_their_own_lose_half_a_step_at_most(
 
 
 def test_rounded_outputs_are_steps_of_their_ranges(small: Any) -> None:
-    ranges = quantize.ranges(
+    ranges = quantize.choose_ranges(
         small.deployed, small.calibration, Estimator.MSE, small.calibration.preprocessing
     )
     fake = quantize.fake_quantize(small.deployed, ranges)
@@ -296,7 +296,7 @@ def test_a_relu_that_reads_a_layer_alone_has_the_range_in_its_place(
     gated: tuple[Any, Any, Inputs],
 ) -> None:
     _, deployed, inputs = gated
-    found = quantize.ranges(deployed, inputs, Estimator.MSE, Preprocessing())
+    found = quantize.choose_ranges(deployed, inputs, Estimator.MSE, Preprocessing())
     for clipped, relu, high in (
         ("add", "add_relu", np.inf),
         ("hard_se_expand", "hard_se_expand_hard_sigmoid", 1.0),
@@ -310,7 +310,7 @@ def test_a_relu_that_reads_a_layer_alone_has_the_range_in_its_place(
 
 def test_a_sigmoid_has_the_range_that_tflite_prescribes(gated: tuple[Any, Any, Inputs]) -> None:
     _, deployed, inputs = gated
-    found = quantize.ranges(deployed, inputs, Estimator.MSE, Preprocessing())
+    found = quantize.choose_ranges(deployed, inputs, Estimator.MSE, Preprocessing())
     for name in ("swished_swish_gate", "soft_se_reduce_swish_gate", "soft_se_expand_sigmoid"):
         assert found[name] == Range(0.0, 255 / 256)
 
@@ -323,7 +323,9 @@ def test_logits_keep_all_of_their_values_where_other_layers_are_clipped() -> Non
     model.get_layer("logits").set_weights([np.eye(50), np.zeros(50)])  # the same values again
     values = rng.normal(size=(1000, 1, 1, 3)).astype(np.float32)
     logits = model(values).numpy()
-    found = quantize.ranges(model, Inputs("test", values), Estimator.PERCENTILE, Preprocessing())
+    found = quantize.choose_ranges(
+        model, Inputs("test", values), Estimator.PERCENTILE, Preprocessing()
+    )
     assert (found["logits"].low, found["logits"].high) == (logits.min(), logits.max())
     assert logits.min() < found["hidden"].low
     assert found["hidden"].high < logits.max()
@@ -331,7 +333,7 @@ def test_logits_keep_all_of_their_values_where_other_layers_are_clipped() -> Non
 
 def test_ranges_are_those_of_each_layers_values(small: Any) -> None:
     inputs = small.calibration
-    ranges = quantize.ranges(small.deployed, inputs, Estimator.MINMAX, inputs.preprocessing)
+    ranges = quantize.choose_ranges(small.deployed, inputs, Estimator.MINMAX, inputs.preprocessing)
     assert ranges["image"] == quantize.input_range(inputs.preprocessing)
     assert ranges["conv1"] == ranges["project"]  # they meet in the concat
     x = np.concatenate(list(inputs.batches(8)))

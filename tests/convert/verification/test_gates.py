@@ -7,7 +7,7 @@ import pytest
 from convert.settings import Precision, Quantization, Verification
 from convert.verification import gates
 from convert.verification.gates import Gate
-from convert.verification.runner import Tensor
+from convert.verification.runner import IoTensor
 from convert.verification.verify import Audit, Fidelity
 
 INT8 = Quantization(precision=Precision.INT8)
@@ -29,8 +29,8 @@ FIDELITY = Fidelity(
 def audit(*, source: str = "int8", result: str = "int8", float_operators: dict[str, int]) -> Audit:
     return Audit(
         size_bytes=1000,
-        input=Tensor("image", 0, source, (1, 8, 8, 3), 0.1, 0),
-        output=Tensor("logits", 1, result, (1, 10), 0.1, 0),
+        input=IoTensor("image", 0, source, (1, 8, 8, 3), 0.1, 0),
+        output=IoTensor("logits", 1, result, (1, 10), 0.1, 0),
         operators={"CONV_2D": 3},
         float_operators=float_operators,
         requantizations=0,

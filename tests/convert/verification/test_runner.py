@@ -41,7 +41,7 @@ def test_a_classifier_gives_what_the_file_gives(
     expected = []
     for x in preprocessing.to_input(shown):
         interpreter.set_tensor(
-            source["index"], runner.quantize(x, runner.ends(interpreter)[0])[None]
+            source["index"], runner.quantize(x, runner.io_tensors(interpreter)[0])[None]
         )
         interpreter.invoke()
         stored = interpreter.get_tensor(result["index"])[0].astype(np.float32)

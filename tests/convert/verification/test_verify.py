@@ -31,8 +31,8 @@ COMPUTING = ("conv1", "expand", "depthwise", "project", "reduce", "conv2", "glob
 COMPUTING = (*COMPUTING, "classifier")
 
 
-def tensor(dtype: str, scale: float, zero_point: int) -> runner.Tensor:
-    return runner.Tensor("x", 0, dtype, (1, 1, 1, 1), scale, zero_point)
+def tensor(dtype: str, scale: float, zero_point: int) -> runner.IoTensor:
+    return runner.IoTensor("x", 0, dtype, (1, 1, 1, 1), scale, zero_point)
 
 
 @pytest.mark.parametrize(

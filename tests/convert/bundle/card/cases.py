@@ -7,7 +7,7 @@ import numpy as np
 from convert.bundle.card import render, snippets
 from convert.quantization import quantize
 from convert.verification import runner
-from convert.verification.runner import Tensor
+from convert.verification.runner import IoTensor
 from keras_models.images.decode import Preprocessing
 
 SIDE, CLASSES = 16, 11
@@ -26,8 +26,8 @@ TEMPLATES = (KOTLIN, JAVA, SWIFT, CPP, PYTHON)
 class Case:
     """What a file takes and gives."""
 
-    source: Tensor
-    result: Tensor
+    source: IoTensor
+    result: IoTensor
     preprocessing: Preprocessing
 
     def code(self, template: str) -> str:
@@ -62,24 +62,24 @@ def picture() -> np.ndarray:
     return channels.astype(np.uint8).reshape(SIDE, SIDE, 3)
 
 
-def source(dtype: str, preprocessing: Preprocessing) -> Tensor:
+def source(dtype: str, preprocessing: Preprocessing) -> IoTensor:
     """The input of a file that `convert` would make."""
     shape = (1, SIDE, SIDE, 3)
     if dtype == "float32":
-        return Tensor("image", 0, dtype, shape, 0.0, 0)
+        return IoTensor("image", 0, dtype, shape, 0.0, 0)
     range_ = quantize.input_range(preprocessing)
     scale = (range_.high - range_.low) / 255
     zero_point = np.iinfo(dtype).min - round(range_.low / scale)
-    return Tensor("image", 0, dtype, shape, float(np.float32(scale)), zero_point)
+    return IoTensor("image", 0, dtype, shape, float(np.float32(scale)), zero_point)
 
 
-def result(dtype: str) -> Tensor:
+def result(dtype: str) -> IoTensor:
     scale, zero_point = {
         "int8": (0.0123, -17),
         "uint8": (1 / 256, 0),
         "float32": (0.0, 0),
     }[dtype]
-    return Tensor("logits", 1, dtype, (1, CLASSES), float(np.float32(scale)), zero_point)
+    return IoTensor("logits", 1, dtype, (1, CLASSES), float(np.float32(scale)), zero_point)
 
 
 CASES = [

@@ -7,8 +7,8 @@ import pytest
 from convert.bundle.card import render
 from convert.bundle.report import ConversionReport
 from convert.network import WeightsOrigin
-from convert.quantization.mixed_precision import Mixed, Precise
-from convert.quantization.qat import Epoch
+from convert.quantization.mixed_precision import LayerOverride, MixedPrecision
+from convert.quantization.qat import QatEpoch
 from convert.settings import Estimator, Model, Precision, Qat, Quantization
 from keras_models import registry
 from keras_models.accuracy import Accuracy
@@ -111,11 +111,11 @@ def test_the_card_says_how_the_file_was_quantized(
 
 def test_the_card_has_training_and_layers_at_higher_precision() -> None:
     int8 = Quantization(precision=Precision.INT8)
-    epochs = (Epoch(2.0, 30.0), Epoch(1.0, 60.0))
+    epochs = (QatEpoch(2.0, 30.0), QatEpoch(1.0, 60.0))
     assert "for 2 epochs on photos; the float network's logits have a weight of 50%" in quantized(
         int8, training=epochs
     )
-    mixed = Mixed((Precise("conv1", "CONV_2D", "float32", None),), 2, 1)
+    mixed = MixedPrecision((LayerOverride("conv1", "CONV_2D", "float32", None),), 2, 1)
     assert "higher precision: conv1 (float32)" in quantized(int8, mixed=mixed)
     assert "higher precision" not in quantized(int8)
 

@@ -40,7 +40,7 @@ Files = Callable[[Quantization], bytes]
 
 def report_of(data: bytes, preprocessing: Preprocessing, *, scores: bool) -> ConversionReport:
     report = make_report(data)
-    source, result = runner.ends(runner.load(data))
+    source, result = runner.io_tensors(runner.load(data))
     quantization = replace(report.settings.quantization, scores=scores)
     return replace(
         report,
