@@ -64,7 +64,10 @@ def widened(deployed: keras.Model) -> keras.Model:
         if pads and hasattr(layer.outbound_nodes[0].layer, "kernel_size"):
             return inputs[0]
         if getattr(layer, "strides", None) != (2, 2) or not hasattr(layer, "kernel_size"):
-            return keras_graph.copy(layer, inputs)
+            if isinstance(layer, keras.layers.InputLayer):
+                return keras.Input(layer.input_shape[0][1:], name=layer.name)
+            copy = keras_graph.clone(layer, type(layer), layer.get_config())
+            return copy(inputs if len(inputs) > 1 else inputs[0])
         kernel, bias = layer.get_weights()
         wide = np.pad(kernel, ((0, 1), (0, 1), (0, 0), (0, 0)))
         config = {"kernel_size": wide.shape[:2], "padding": "same"}

@@ -1,4 +1,4 @@
-"""Fixtures: small networks in all forms from Keras to int8."""
+"""Fixtures: small networks, from Keras to int8."""
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -30,7 +30,7 @@ INT8 = Quantization(precision=Precision.INT8)
 
 @dataclass(frozen=True)
 class Toy:
-    """A network in all its forms."""
+    """A network from Keras to int8."""
 
     model: Any
     deployed: Any

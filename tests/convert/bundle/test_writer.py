@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from convert.autotune import Gain
+from convert.autotune import TuningGain
 from convert.bundle import writer
 from convert.bundle.report import ConversionReport, InputsOrigin, rows, to_json
 from convert.network import WeightsOrigin
@@ -46,7 +46,7 @@ def make_report(data: bytes = b"new", *, passed: bool = True) -> ConversionRepor
         multiply_adds=41_000_000,
         weights=WeightsOrigin("weights.h5", "keras_applications", "ab" * 32),
         preprocessing=Preprocessing(),
-        forms=(Gain("grouped convolutions at 28x28", "sliced", 0.97),),
+        forms=(TuningGain("grouped convolutions at 28x28", "sliced", 0.97),),
         calibration=InputsOrigin("photos", 200, "cd" * 32, ("broken.jpg",)),
         verified_on=InputsOrigin("labels.csv", 50, "ef" * 32, ()),
         sha256=hashlib.sha256(data).hexdigest(),
