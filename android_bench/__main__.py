@@ -54,46 +54,32 @@ _PROGRESS = Progress("android_bench")
 class BenchFlags:
     """The flags."""
 
+    TOPIC = "sweep"
+
     models: tuple[str, ...] = setting(
         (),
-        flag="models",
         topic="models",
         repeats=True,
         value_name="FILE",
         help="The .tflite files: paths or patterns, separated by blanks or commas.",
     )
     sweep: str | None = setting(
-        None,
-        flag="sweep",
-        topic="sweep",
-        value_name="FILE",
-        help="TOML file of networks to convert and measure.",
+        None, value_name="FILE", help="TOML file of networks to convert and measure."
     )
     set: tuple[str, ...] = setting(
         (),
-        flag="set",
-        topic="sweep",
         repeats=True,
         value_name="SECTION.KEY=VALUE",
         help="A setting that replaces that of --sweep; may be repeated.",
     )
     cache: str = setting(
-        "build/sweep",
-        flag="cache",
-        topic="sweep",
-        value_name="FOLDER",
-        help="Folder of the files that --sweep converts.",
+        "build/sweep", value_name="FOLDER", help="Folder of the files that --sweep converts."
     )
     pictures: str | None = setting(
-        None,
-        flag="pictures",
-        topic="sweep",
-        value_name="FOLDER",
-        help="Draw the results of --sweep here.",
+        None, value_name="FOLDER", help="Draw the results of --sweep here."
     )
     target: tuple[str, ...] = setting(
         ("host",),
-        flag="target",
         topic="target",
         repeats=True,
         value_name="TARGET",
@@ -102,28 +88,22 @@ class BenchFlags:
     options: Options = field(default_factory=Options)
     measure: Plan = field(default_factory=Plan)
     baseline: str | None = setting(
-        None,
-        flag="baseline",
-        topic="comparison",
-        value_name="FILE",
-        help="Rows of an earlier run, to compare with.",
+        None, topic="comparison", value_name="FILE", help="Rows of an earlier run, to compare with."
     )
     max_regression: str = setting(
         "5%",
-        flag="max_regression",
         topic="comparison",
         value_name="PERCENT",
         help="How much slower than --baseline a model may be.",
     )
     out: str = setting(
         "results/android_bench.jsonl",
-        flag="out",
         topic="output",
         value_name="FILE",
         help="Rows are appended here.",
     )
     json: bool = setting(
-        False, flag="json", topic="output", help="Print the rows as a JSON list, not as a table."
+        False, topic="output", help="Print the rows as a JSON list, not as a table."
     )
 
 

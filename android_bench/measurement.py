@@ -18,35 +18,25 @@ class TargetError(Exception):
 class Options:
     """Options of a target; None: the target's default."""
 
+    TOPIC = "target"
+
     runtime: str = setting(
-        "litert",
-        flag="runtime",
-        topic="target",
-        choices=("litert", "tflite-runtime"),
-        help="TFLite runtime on the host.",
+        "litert", choices=("litert", "tflite-runtime"), help="TFLite runtime on the host."
     )
-    threads: int = setting(1, flag="threads", topic="target", help="Threads of the runtime.")
-    profile: bool = setting(  # in Facts.profile
-        False, flag="profile", topic="measurement", help="Also measure the cost of each operator."
-    )
+    threads: int = setting(1, help="Threads of the runtime.")
+    profile: bool = setting(
+        False, topic="measurement", help="Also measure the cost of each operator."
+    )  # in Facts.profile
     cores: str | None = setting(
         None,
-        flag="cores",
-        topic="target",
         value_name="CORES",
         help="Cores on devices: big, little, or numbers as in 4-7. Default: big.",
     )
     benchmark_binary: str | None = setting(
-        None,
-        flag="benchmark_binary",
-        topic="target",
-        value_name="FILE",
-        help="The benchmark tool for devices. Default: downloaded.",
+        None, value_name="FILE", help="The benchmark tool for devices. Default: downloaded."
     )
     delegate: str | None = setting(
         None,
-        flag="delegate",
-        topic="target",
         choices=("xnnpack", "gpu", "nnapi", "none"),
         help="Delegate on devices; on the host xnnpack or none. Default: xnnpack.",
     )
@@ -61,38 +51,18 @@ class Options:
 class Plan(Bounded):
     """How much to measure."""
 
+    TOPIC = "measurement"
+
     rounds: int = setting(
         20,
-        flag="rounds",
-        topic="measurement",
         least=1,
         help="Rounds over all models. Emulated targets always use 2: instruction counts are "
         "deterministic.",
     )
-    runs: int = setting(
-        10,
-        flag="runs",
-        topic="measurement",
-        least=1,
-        help="Timed inferences of each model in each round.",
-    )
-    warmup: int = setting(
-        5,
-        flag="warmup",
-        topic="measurement",
-        least=0,
-        help="Untimed inferences after the first one.",
-    )
-    seed: int = setting(
-        0, flag="seed", topic="measurement", least=0, help="Seed of the random inputs."
-    )
-    max_seconds: float | None = setting(
-        None,
-        flag="max_seconds",
-        topic="measurement",
-        least=0,
-        help="Start no new round after this time.",
-    )
+    runs: int = setting(10, least=1, help="Timed inferences of each model in each round.")
+    warmup: int = setting(5, least=0, help="Untimed inferences after the first one.")
+    seed: int = setting(0, least=0, help="Seed of the random inputs.")
+    max_seconds: float | None = setting(None, least=0, help="Start no new round after this time.")
 
 
 @dataclass(frozen=True)

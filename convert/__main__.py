@@ -35,30 +35,23 @@ THREADS = 8
 class ConvertFlags:
     """Flags that are no settings of the conversion."""
 
+    TOPIC = "output"
+
     android_app: str | None = setting(
-        None,
-        flag="android_app",
-        topic="output",
-        value_name="FOLDER",
-        help="Also write an Android app that runs the bundle.",
+        None, value_name="FOLDER", help="Also write an Android app that runs the bundle."
     )
-    json: bool = setting(False, flag="json", topic="output", help="Print the report as JSON.")
+    json: bool = setting(False, help="Print the report as JSON.")
     config: str | None = setting(
-        None,
-        flag="config",
-        topic="general",
-        value_name="FILE",
-        help="TOML file of settings, which flags replace.",
+        None, topic="general", value_name="FILE", help="TOML file of settings, which flags replace."
     )
     set: tuple[str, ...] = setting(
         (),
-        flag="set",
         topic="general",
         repeats=True,
         value_name="SECTION.KEY=VALUE",
         help="A setting that replaces that of --config; may be repeated.",
     )
-    list: bool = setting(False, flag="list", topic="network", help="Print the names of networks.")
+    list: bool = setting(False, topic="network", help="Print the names of networks.")
 
 
 SETTINGS = (ConversionSettings, ConvertFlags)

@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 class ClassifyFlags:
     """The flags."""
 
-    json: bool = setting(False, flag="json", topic="output", help="Print JSON, not a table.")
+    TOPIC = "output"
+
+    json: bool = setting(False, help="Print JSON, not a table.")
 
 
 SETTINGS = (ClassifyFlags,)

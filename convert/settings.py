@@ -38,47 +38,36 @@ class Estimator(str, Enum):
 class Model(Bounded):
     """The network and its weights."""
 
-    name: str = setting(
-        flag="model", topic="network", value_name="NAME", help="Network; --list prints the names."
-    )
-    options: Mapping[str, bool | int | float | str] = setting(  # arguments of its builder
+    TOPIC = "network"
+
+    name: str = setting(flag="model", value_name="NAME", help="Network; --list prints the names.")
+    options: Mapping[str, bool | int | float | str] = setting(
         default_factory=dict, option_flags=OptionFlags
-    )
+    )  # arguments of its builder
     resolution: int | None = setting(
         None,
-        flag="resolution",
-        topic="network",
         least=1,
         help="Height and width of the input. Default: that of the weights, else of the paper.",
     )
-    resolution_multiplier: float = setting(
-        1.0, flag="resolution_multiplier", topic="network", above=0, help="Scales the resolution."
-    )
+    resolution_multiplier: float = setting(1.0, above=0, help="Scales the resolution.")
     num_classes: int | None = setting(
-        None,
-        flag="num_classes",
-        topic="network",
-        least=1,
-        help="Number of classes. Default: that of the weights, else 1000.",
+        None, least=1, help="Number of classes. Default: that of the weights, else 1000."
     )
-    weights: str | None = setting(  # None: see `resolve_model.complete`
+    weights: str | None = setting(
         None,
-        flag="weights",
         topic="weights",
         value_name="FILE|NAME",
         help="bundled, random, imagenet, or a file (.safetensors, .h5, .pth, .npz, ...). Default: "
         "bundled for a network that is named alone or exactly as it is bundled, else random.",
-    )
+    )  # None: see `resolve_model.complete`
     source: str | None = setting(
         None,
-        flag="source",
         topic="weights",
         value_name="NAME",
         help="Origin of the weights file (torchvision, timm, ...), if detection is wrong.",
     )
     labels: str | None = setting(
         None,
-        flag="labels",
         topic="weights",
         value_name="FILE",
         help="Class names, one per line, for the bundle's labels.txt.",
@@ -102,30 +91,22 @@ class Model(Bounded):
 class Lowering(Bounded):
     """How the network is rewritten for TFLite; see `lowering`."""
 
+    TOPIC = "lowering"
+
     way: Literal["lowered", "direct"] = setting(
         "lowered",
         flag="lowering",
-        topic="lowering",
         help="direct translates layer by layer, like other converters, with all transposes.",
     )
     target: str = setting(
         "generic",
-        flag="target",
-        topic="lowering",
         value_name="TARGET",
         help="Processor to optimize for: generic, host, emulated:CORE, adb[:SERIAL] or "
         "ssh:USER@HOST.",
     )
-    tune: bool = setting(
-        False,
-        flag="tune",
-        topic="lowering",
-        help="Measure the lowerings on --target and keep the fastest.",
-    )
+    tune: bool = setting(False, help="Measure the lowerings on --target and keep the fastest.")
     max_size_growth: float | None = setting(
         None,
-        flag="max_size_growth",
-        topic="lowering",
         value_name="PERCENT",
         least=0,
         help="Maximum growth of the file that a faster lowering may cost.",
@@ -136,37 +117,27 @@ class Lowering(Bounded):
 class Quantization(Bounded):
     """How float becomes int8; see `quantize`."""
 
+    TOPIC = "quantization"
+
     precision: Precision = setting(
         Precision.FLOAT32,
-        flag="precision",
         short=("int8", Precision.INT8),
-        topic="quantization",
         value_name="TYPE",
         help="float32; float16 (weights); dynamic (int8 weights, float32 activations); int8; "
         "int16x8 (int8 weights, int16 activations).",
     )
-    io_dtype: Literal["int8", "uint8", "float32"] | None = setting(  # None: see `io_dtypes`
-        None,
-        flag="io_dtype",
-        topic="quantization",
-        help="Type of the input and output tensors of an int8 file.",
-    )
+    io_dtype: Literal["int8", "uint8", "float32"] | None = setting(
+        None, help="Type of the input and output tensors of an int8 file."
+    )  # None: see `io_dtypes`
     scores: bool = setting(
         False,
-        flag="scores",
         topic="output",
         help="Embed normalization and softmax: raw pixels in, probabilities out, as MediaPipe "
         "Tasks expects.",
     )
-    per_channel: bool = setting(
-        True,
-        flag="per_channel",
-        topic="quantization",
-        help="One scale per channel of the weights, not per tensor.",
-    )
+    per_channel: bool = setting(True, help="One scale per channel of the weights, not per tensor.")
     calibration: str | None = setting(
         None,
-        flag="calibration",
         topic="calibration",
         value_name="PICTURES",
         help="Pictures that the ranges of activations come from: a folder, a csv, an .npz file, "
@@ -175,49 +146,32 @@ class Quantization(Bounded):
     )
     calibration_samples: int | None = setting(
         None,
-        flag="calibration_samples",
         topic="calibration",
         least=1,
         help="Maximum number of inputs. Default: 200 pictures, or 8 synthetic inputs.",
     )
     ranges: Estimator = setting(
         Estimator.MSE,
-        flag="ranges",
         topic="calibration",
         help="How int8 ranges are chosen from the values observed.",
     )
-    bias_correction: bool = setting(  # of int8 and int16x8: dynamic files keep small kernels float
-        True,
-        flag="bias_correction",
-        topic="quantization",
-        help="Correct the mean error that rounded weights cause (arXiv:1906.04721).",
-    )
+    bias_correction: bool = setting(
+        True, help="Correct the mean error that rounded weights cause (arXiv:1906.04721)."
+    )  # of int8 and int16x8: dynamic files keep small kernels float
     equalization: bool = setting(
-        False,
-        flag="equalize",
-        topic="quantization",
-        help="Cross-layer weight equalization (arXiv:1906.04721).",
+        False, flag="equalize", help="Cross-layer weight equalization (arXiv:1906.04721)."
     )
     keep_float: tuple[str, ...] = setting(
         (),
-        flag="keep_float",
-        topic="quantization",
         value_name="LAYERS",
         help="Layers of an int8 file to compute in float32, separated by commas; * matches any "
         "text.",
     )
     int16: tuple[str, ...] = setting(
-        (),
-        flag="int16",
-        topic="quantization",
-        value_name="LAYERS",
-        help="Layers of an int8 file with int16 activations, likewise.",
+        (), value_name="LAYERS", help="Layers of an int8 file with int16 activations, likewise."
     )
     auto_precision: bool = setting(
-        False,
-        flag="auto_precision",
-        topic="quantization",
-        help="Compute more layers in float32 until the file passes its gates.",
+        False, help="Compute more layers in float32 until the file passes its gates."
     )
 
     def __post_init__(self) -> None:
@@ -241,29 +195,21 @@ class Quantization(Bounded):
 class Qat(Bounded):
     """Quantization-aware training, which starts with the calibrated ranges; see `qat`."""
 
+    TOPIC = "quantization-aware training"
+
     epochs: int = setting(
-        0,
-        flag="qat_epochs",
-        topic="quantization-aware training",
-        least=0,
-        help="Epochs; 0: post-training quantization alone.",
+        0, flag="qat_epochs", least=0, help="Epochs; 0: post-training quantization alone."
     )
     data: str | None = setting(
         None,
         flag="qat_data",
-        topic="quantization-aware training",
         value_name="PICTURES",
         help="Labelled pictures to train on, in the formats of --data.",
     )
     batch: int = setting(128, least=1)
     learning_rate: float = setting(1e-3, above=0)  # its maximum; a cosine leads down to 0
     distillation: float = setting(
-        0.5,
-        flag="distillation",
-        topic="quantization-aware training",
-        least=0,
-        most=1,
-        help="Weight of the float network's logits in the loss, 0 to 1.",
+        0.5, least=0, most=1, help="Weight of the float network's logits in the loss, 0 to 1."
     )
     crop: Literal["none", "pad", "resized"] = "pad"
     flip: bool = True
@@ -273,26 +219,22 @@ class Qat(Bounded):
 class Verification(Bounded):
     """The inputs that the file is compared with the float network on, and the gates."""
 
+    TOPIC = "verification"
+
     data: str | None = setting(
         None,
-        flag="data",
-        topic="verification",
         value_name="PICTURES",
         help="Pictures to verify on: a csv with labels, a folder with one folder per class, a "
         "folder, an .npz file, tfds:NAME/SPLIT or synthetic:COUNT. Default: the calibration's.",
     )
     max_accuracy_drop: float | None = setting(
         None,
-        flag="max_accuracy_drop",
-        topic="verification",
         value_name="POINTS",
         least=-100,
         help="Gate: top-1 accuracy that the file may lose against the float network.",
     )
     min_agreement: float | None = setting(
         None,
-        flag="min_agreement",
-        topic="verification",
         value_name="PERCENT",
         least=0,
         most=100,
@@ -300,8 +242,6 @@ class Verification(Bounded):
     )
     min_sqnr_db: float | None = setting(
         None,
-        flag="min_sqnr_db",
-        topic="verification",
         value_name="DB",
         least=0,
         help="Gate: signal to quantization noise ratio of the logits.",
@@ -312,15 +252,13 @@ class Verification(Bounded):
 class ConversionSettings(Bounded):
     """One conversion."""
 
+    TOPIC = "output"
+
     model: Model
     quantization: Quantization = field(default_factory=Quantization)
     verification: Verification = field(default_factory=Verification)
     lowering: Lowering = field(default_factory=Lowering)
     qat: Qat = field(default_factory=Qat)
-    out: str = setting(
-        "build", flag="out", topic="output", value_name="FOLDER", help="Where bundles are written."
-    )
-    c_array: bool = setting(
-        False, flag="c_array", topic="output", help="Also write the file as C source."
-    )
-    seed: int = setting(0, flag="seed", topic="general", least=0, help="Seed of random numbers.")
+    out: str = setting("build", value_name="FOLDER", help="Where bundles are written.")
+    c_array: bool = setting(False, help="Also write the file as C source.")
+    seed: int = setting(0, topic="general", least=0, help="Seed of random numbers.")

@@ -30,16 +30,12 @@ from shufflelite.config import Bounded, setting
 class ModelsFlags(Bounded):
     """The flags."""
 
-    list: bool = setting(
-        False, flag="list", topic="models", help="List the networks and their published variants."
-    )
-    model: str | None = setting(
-        None, flag="model", topic="models", value_name="NAME", help="Show this network."
-    )
+    TOPIC = "models"
+
+    list: bool = setting(False, help="List the networks and their published variants.")
+    model: str | None = setting(None, value_name="NAME", help="Show this network.")
     compare: bool = setting(
         False,
-        flag="compare",
-        topic="models",
         help="Compare the networks that follow: NAME or NAME:OPTION=VALUE,... (resolution and "
         "num_classes are options too). Other flags apply to all of them.",
     )
@@ -47,26 +43,16 @@ class ModelsFlags(Bounded):
         default_factory=dict, option_flags=OptionFlags
     )
     resolution: int | None = setting(
-        None,
-        flag="resolution",
-        topic="network",
-        least=1,
-        help="Height and width of the images. Default: the paper's.",
+        None, topic="network", least=1, help="Height and width of the images. Default: the paper's."
     )
     resolution_multiplier: float = setting(
-        1.0, flag="resolution_multiplier", topic="network", least=0, help="Scales the resolution."
+        1.0, topic="network", least=0, help="Scales the resolution."
     )
     num_classes: int | None = setting(
-        None,
-        flag="num_classes",
-        topic="network",
-        least=1,
-        help="Number of classes. Default: 1000.",
+        None, topic="network", least=1, help="Number of classes. Default: 1000."
     )
-    layers: bool = setting(
-        False, flag="layers", topic="output", help="Show each layer, not each stage."
-    )
-    json: bool = setting(False, flag="json", topic="output", help="Print JSON, not tables.")
+    layers: bool = setting(False, topic="output", help="Show each layer, not each stage.")
+    json: bool = setting(False, topic="output", help="Print JSON, not tables.")
 
 
 SETTINGS = (ModelsFlags,)

@@ -14,36 +14,21 @@ from shufflelite.config import Keys, setting
 class OptionFlags:
     """Arguments of builders that have a flag of their own, and --option for all others."""
 
-    width: float | None = setting(
-        None, flag="width", topic="network", help="Width multiplier. Default: the paper's 1.0."
-    )
-    groups: int | None = setting(
-        None, flag="groups", topic="network", help="Groups of ShuffleNet V1's 1x1 convolutions."
-    )
+    TOPIC = "network"
+
+    width: float | None = setting(None, help="Width multiplier. Default: the paper's 1.0.")
+    groups: int | None = setting(None, help="Groups of ShuffleNet V1's 1x1 convolutions.")
     stem: str | None = setting(
-        None,
-        flag="stem",
-        topic="network",
-        value_name="NAME",
-        help="First layers: imagenet, or cifar for small images.",
+        None, value_name="NAME", help="First layers: imagenet, or cifar for small images."
     )
     variant: str | None = setting(
         None,
-        flag="variant",
-        topic="network",
         value_name="NAME",
         help="Implementation, where several differ: ShuffleNet's megvii, ...",
     )
-    allow_any_width: bool | None = setting(
-        None,
-        flag="allow_any_width",
-        topic="network",
-        help="Accept widths that the paper does not have.",
-    )
+    allow_any_width: bool | None = setting(None, help="Accept widths that the paper does not have.")
     option: tuple[str, ...] = setting(
         (),
-        flag="option",
-        topic="network",
         repeats=True,
         value_name="NAME=VALUE",
         help="Any other argument of the network's builder; may be repeated.",

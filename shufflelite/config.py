@@ -38,9 +38,9 @@ _TABLES = "an array of tables"
 class Setting:
     """What `setting` keeps beside a field: its range, its flag, and the flag's help."""
 
-    help: str = ""
-    flag: str | None = None
-    topic: str = ""  # heading in --help
+    help: str = ""  # of its flag; "": it has none
+    flag: str | None = None  # name of the flag; None: the field's
+    topic: str | None = None  # heading in --help; None: `TOPIC` of the dataclass
     value_name: str | None = None  # in --help; None: from the type
     short: tuple[str, Any] | None = None  # a flag without value, and the value it stands for
     choices: tuple[str, ...] = ()  # values that the flag takes, where the type has no list of them

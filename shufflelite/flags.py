@@ -1,6 +1,6 @@
 """The flags of a command, generated from the dataclasses of its settings, and --help by topic.
 
-A field that `config.setting` gives a `flag` has that flag on the command line. A flag that is not
+A field that `config.setting` gives a `help` is a flag on the command line. A flag that is not
 passed is None, so that a dataclass's own default, or a TOML file's value, holds.
 """
 
@@ -39,6 +39,7 @@ class Flag:
     kind: Any  # the setting's type, without None
     default: Any
     setting: Setting
+    topic: str
 
 
 def flags_of(schema: Any, keys: Keys = ()) -> Iterator[Flag]:
@@ -47,8 +48,10 @@ def flags_of(schema: Any, keys: Keys = ()) -> Iterator[Flag]:
     for field in dataclasses.fields(schema):
         setting, kind = config.setting_of(field), _without_none(kinds[field.name])
         default = None if field.default is dataclasses.MISSING else field.default
-        if setting.flag:
-            yield Flag(setting.flag, (*keys, field.name), kind, default, setting)
+        if setting.help:
+            topic = setting.topic or schema.TOPIC
+            name = setting.flag or field.name
+            yield Flag(name, (*keys, field.name), kind, default, setting, topic)
         elif setting.option_flags:
             yield from flags_of(setting.option_flags, (*keys, field.name))
         elif dataclasses.is_dataclass(kind):
@@ -176,7 +179,7 @@ def help_text(docstring: str, schemas: Sequence[type]) -> str:
     topics: dict[str, list[str]] = {topic: [] for topic in TOPICS}
     for schema in schemas:
         for flag in flags_of(schema):
-            lines = topics[flag.setting.topic]
+            lines = topics[flag.topic]
             lines.append(_entry(_usage(flag), _help(flag)))
             if flag.setting.short:
                 lines.append(_entry(f"--{flag.setting.short[0]}", f"Short for {_meaning(flag)}."))

@@ -42,37 +42,24 @@ _WITHOUT_REPORT = ", for .tflite files without report.json."
 class PreprocessingFlags:
     """Fields of `Preprocessing`; None leaves its default."""
 
+    TOPIC = "preprocessing"
+
     mean: tuple[float, ...] | None = setting(
         None,
-        flag="mean",
-        topic="preprocessing",
         value_name="X[,X,X]",
         help="Mean in pixel units, 0 to 255, one or one per channel" + _WITHOUT_REPORT,
     )
     std: tuple[float, ...] | None = setting(
-        None,
-        flag="std",
-        topic="preprocessing",
-        value_name="X[,X,X]",
-        help="Standard deviation, likewise" + _WITHOUT_REPORT,
+        None, value_name="X[,X,X]", help="Standard deviation, likewise" + _WITHOUT_REPORT
     )
     channel_order: Literal["rgb", "bgr"] | None = setting(
-        None,
-        flag="channel_order",
-        topic="preprocessing",
-        help="Order of the channels" + _WITHOUT_REPORT + " Default: rgb.",
+        None, help="Order of the channels" + _WITHOUT_REPORT + " Default: rgb."
     )
     crop_fraction: float | None = setting(
-        None,
-        flag="crop_fraction",
-        topic="preprocessing",
-        help="Share of the shorter side that is kept" + _WITHOUT_REPORT + " Default: 0.875.",
+        None, help="Share of the shorter side that is kept" + _WITHOUT_REPORT + " Default: 0.875."
     )
     interpolation: Literal["bilinear", "bicubic"] | None = setting(
-        None,
-        flag="interpolation",
-        topic="preprocessing",
-        help="How pictures are resized" + _WITHOUT_REPORT + " Default: bilinear.",
+        None, help="How pictures are resized" + _WITHOUT_REPORT + " Default: bilinear."
     )
 
 
@@ -80,9 +67,10 @@ class PreprocessingFlags:
 class AccuracyFlags(Bounded):
     """The flags."""
 
+    TOPIC = "data"
+
     models: tuple[str, ...] = setting(
         (),
-        flag="models",
         topic="models",
         repeats=True,
         value_name="FILE",
@@ -90,43 +78,34 @@ class AccuracyFlags(Bounded):
     )
     data: str | None = setting(
         None,
-        flag="data",
-        topic="data",
         value_name="PICTURES",
         help="Labelled pictures: a folder with one folder per class, a csv (file, label), an .npz "
         "file, tfds:NAME/SPLIT or synthetic:COUNT.",
     )
     labels: str | None = setting(
-        None,
-        flag="labels",
-        topic="data",
-        value_name="FILE",
-        help="Class names, one per line, instead of those of the models.",
+        None, value_name="FILE", help="Class names, one per line, instead of those of the models."
     )
     preprocessing: PreprocessingFlags = dataclasses.field(default_factory=PreprocessingFlags)
     threads: int | None = setting(
         None,
-        flag="threads",
         topic="measurement",
         least=1,
         help="Pictures processed in parallel. Default: all cores.",
     )
     in_memory_gb: float = setting(
         4.0,
-        flag="in_memory_gb",
         topic="measurement",
         least=0,
         help="Decoded pictures beyond this size are read again when needed.",
     )
-    seed: int = setting(0, flag="seed", topic="data", least=0, help="Seed of synthetic pictures.")
+    seed: int = setting(0, least=0, help="Seed of synthetic pictures.")
     out: str | None = setting(
         None,
-        flag="out",
         topic="output",
         value_name="FOLDER",
         help="Also write accuracy.json, accuracy.md and pictures here.",
     )
-    json: bool = setting(False, flag="json", topic="output", help="Print JSON, not a table.")
+    json: bool = setting(False, topic="output", help="Print JSON, not a table.")
 
 
 SETTINGS = (AccuracyFlags,)

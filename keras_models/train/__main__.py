@@ -27,22 +27,16 @@ from shufflelite.progress import Progress
 class TrainFlags:
     """Flags; the settings of a training are those of its file."""
 
-    config: str | None = setting(
-        None,
-        flag="config",
-        topic="general",
-        value_name="FILE",
-        help="TOML file of settings.",
-    )
+    TOPIC = "general"
+
+    config: str | None = setting(None, value_name="FILE", help="TOML file of settings.")
     set: tuple[str, ...] = setting(
         (),
-        flag="set",
-        topic="general",
         repeats=True,
         value_name="SECTION.KEY=VALUE",
         help="A setting that replaces that of --config; may be repeated.",
     )
-    json: bool = setting(False, flag="json", topic="output", help="Print the result as JSON.")
+    json: bool = setting(False, topic="output", help="Print the result as JSON.")
 
 
 SETTINGS = (TrainFlags,)
