@@ -237,6 +237,7 @@ def _run(message: dict[str, Any], descriptors: Sequence[int]) -> None:
     sys.stdin = open(0, closefd=False)  # noqa: SIM115
     sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
     sys.stderr = open(2, "w", errors="backslashreplace", buffering=1, closefd=False)  # noqa: SIM115
+    sys.orig_argv[:] = [sys.executable, *message["command"]]  # a training starts itself again
     kind, *words = message["command"]
     while kind == "-W":
         action, kind, *words = words
