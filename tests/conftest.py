@@ -18,7 +18,21 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 for variable in ("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
 
+LONGEST = (  # files that start first, so that the workers end together
+    "tests/keras_models/test_published.py",
+    "tests/convert/test_command.py",
+    "tests/convert/quantization/test_qat.py",
+    "tests/convert/test_export.py",
+    "tests/convert/lowering/test_lower.py",
+    "tests/convert/test_classify.py",
+    "tests/convert/test_command_stops.py",
+)
 Once = Callable[[str, Callable[[Path], None]], Path]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    rank = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.nodeid.partition("::")[0], len(rank)))
 
 
 @pytest.fixture(scope="session")

@@ -122,7 +122,6 @@ def test_what_cannot_be_read_is_one_line(model_file: Path, tmp_path: Path) -> No
         assert len(done.stderr.splitlines()) == 1
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not bundled.find("shufflenet_v2"), reason="no bundled ShuffleNet V2")
 def test_the_demo_knows_what_its_pictures_show_as_the_float_network_does(tmp_path: Path) -> None:
     forkserver.proxy(tmp_path / "python")

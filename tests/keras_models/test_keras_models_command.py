@@ -157,7 +157,6 @@ def test_a_comparison_in_json_is_a_list_of_what_each_model_is() -> None:
     assert not any("layers" in one for one in listed)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [

@@ -97,7 +97,6 @@ def test_mistakes_are_one_line_and_come_without_tensorflow(
     assert measure("--help", at=tmp_path).returncode == 0
 
 
-@pytest.mark.slow
 def test_a_conversion_and_the_weights_it_was_made_from_are_compared(
     tmp_path: Path, pictures: Callable[..., np.ndarray]
 ) -> None:
