@@ -120,6 +120,9 @@ def test_what_cannot_be_read_is_one_line(model_file: Path, tmp_path: Path) -> No
         done = run(*words)
         assert (done.returncode, message in done.stderr) == (1, True), done.stderr
         assert len(done.stderr.splitlines()) == 1
+    command = [sys.executable, "-m", "convert.classify", *words]
+    started = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert (started.returncode, started.stderr) == (done.returncode, done.stderr)
 
 
 @pytest.mark.skipif(not bundled.find("shufflenet_v2"), reason="no bundled ShuffleNet V2")
