@@ -185,8 +185,10 @@ def _serve(path: str, modules: Sequence[str]) -> tuple[dict[str, Any], list[int]
     selector.register(listener, selectors.EVENT_READ)
     while True:
         for key, _ in selector.select():
-            if key.fd == 0:
-                os._exit(0)  # whoever started this server is gone
+            if key.fd == 0:  # whoever started this server is gone
+                for pid in {other.data[0] for other in selector.get_map().values() if other.data}:
+                    os.kill(pid, signal.SIGKILL)
+                os._exit(0)
             if key.fileobj is listener:
                 connection, _ = listener.accept()
                 message, descriptors, _, _ = socket.recv_fds(connection, _LONGEST, 3)
