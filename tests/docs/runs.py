@@ -11,16 +11,16 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Run:
-    """A command that is run.
+    """How a command is run.
 
     Attributes:
-      holds: What it holds, so that entries and commands cannot slip past each other.
-      small: What is replaced in its text; each must be there.
-      more: Words behind it.
-      code: How it must leave.
-      shows: Patterns of what it must print.
-      check: Looks at the folder afterwards.
-      beside: It goes on while the next ones run.
+      holds: Text in the command, so that entries and commands stay aligned.
+      small: Replacements in the command; each must occur in it.
+      more: Arguments to append.
+      code: The expected exit status.
+      shows: Patterns that its output must match.
+      check: Checks the folder afterwards.
+      beside: Whether it keeps running beside the next ones.
     """
 
     holds: str
@@ -34,7 +34,7 @@ class Run:
 
 @dataclass(frozen=True)
 class NotRun:
-    """A command that cannot be run here, and why."""
+    """A command that the tests do not run, and the reason."""
 
     holds: str
     reason: str
@@ -51,7 +51,7 @@ MEASURED = r"^mobilenet_v1_x0\.25_cifar_16_int8 +\d"
 
 
 def is_int8(name: str, *, classes: int, named: bool = True) -> Callable[[Path], None]:
-    """The bundle is there, and says that it is int8 throughout."""
+    """Returns a check that the bundle exists and is int8 throughout."""
 
     def check(folder: Path) -> None:
         audit = json.loads((folder / name / "report.json").read_text())["audit"]
@@ -66,7 +66,7 @@ def is_int8(name: str, *, classes: int, named: bool = True) -> Callable[[Path], 
 
 
 def has(*names: str) -> Callable[[Path], None]:
-    """Files are there, and not empty."""
+    """Returns a check that files exist and are not empty."""
 
     def check(folder: Path) -> None:
         assert all((folder / name).stat().st_size for name in names)
@@ -76,8 +76,10 @@ def has(*names: str) -> Callable[[Path], None]:
 
 RUNS: Mapping[str, tuple[Run | NotRun, ...]] = {
     "README.md": (
-        NotRun("make demo", "sets up .venv from a package index; its two commands are below"),
-        NotRun("make test", "is what runs this"),
+        NotRun(
+            "make demo",
+            "sets up .venv from a package index; tests/convert/test_classify.py runs it",
+        ),
         Run(
             "convert.classify",
             small={

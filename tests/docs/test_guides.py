@@ -126,8 +126,16 @@ def test_every_command_of_readme_and_guides_has_a_run_or_a_reason() -> None:
         assert all(run.reason for _, run in pairs(document) if isinstance(run, NotRun))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("document", sorted({*RUNS} - {"docs/guides/compare_on_your_phone.md"}))
+@pytest.mark.parametrize(
+    "document",
+    [
+        "README.md",
+        "docs/guides/pytorch_weights.md",
+        pytest.param("docs/guides/own_data.md", marks=pytest.mark.slow),
+        pytest.param("docs/guides/ci.md", marks=pytest.mark.slow),
+        pytest.param("docs/guides/several_machines.md", marks=pytest.mark.slow),
+    ],
+)
 def test_a_reader_who_types_what_stands_there_gets_what_it_says(
     document: str, folder: Path
 ) -> None:
