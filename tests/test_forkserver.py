@@ -64,7 +64,7 @@ def test_it_ends_as_a_started_one_does(end: str) -> None:
 
 
 def test_signals_reach_it_and_time_runs_out() -> None:
-    code = "import time; print('ready', flush=True); time.sleep(60)"
+    code = "import time; print('ready', flush=True); time.sleep(1000)"
     for number, ended in ((signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)):
         command = [sys.executable, "-c", f"try:\n {code}\nexcept KeyboardInterrupt: exit(130)"]
         with forkserver.Popen(command, modules=["json"], stdout=subprocess.PIPE) as process:
@@ -76,7 +76,7 @@ def test_signals_reach_it_and_time_runs_out() -> None:
     start = time.monotonic()
     with pytest.raises(subprocess.TimeoutExpired):
         light("-c", code, timeout=0.5)
-    assert time.monotonic() - start < 50
+    assert time.monotonic() - start < 900
 
 
 def test_tensorflow_works_in_each_of_two_at_once_and_is_not_imported_again() -> None:

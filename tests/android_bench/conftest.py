@@ -119,9 +119,9 @@ def adb_server(
         "ADBUTILS_ADB_PATH": program,
     }
     whole = {**os.environ, **environment}
-    subprocess.run([program, "start-server"], env=whole, check=True, timeout=60)
+    subprocess.run([program, "start-server"], env=whole, check=True, timeout=1200)
     yield environment
-    subprocess.run([program, "kill-server"], env=whole, check=True, timeout=60)
+    subprocess.run([program, "kill-server"], env=whole, check=True, timeout=1200)
 
 
 @pytest.fixture

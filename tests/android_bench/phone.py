@@ -22,7 +22,7 @@ from tests.android_bench.adb_device import Device
 def client(*words: str) -> str:
     """Runs the real client."""
     command = [os.environ["ADBUTILS_ADB_PATH"], *words]
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=1200).stdout
 
 
 def connect(device: Device) -> Device:

@@ -28,7 +28,9 @@ def test_the_real_client_pushes_runs_and_pulls(device: Device, tmp_path: Path) -
     client("-s", device.serial, "pull", "/data/local/tmp/x", str(tmp_path / "back"))
     assert (tmp_path / "back").read_bytes() == data
     command = [os.environ["ADBUTILS_ADB_PATH"], "-s", device.serial, "shell"]
-    ran = subprocess.run([*command, "echo a; echo b >&2; exit 3"], capture_output=True, timeout=60)
+    ran = subprocess.run(
+        [*command, "echo a; echo b >&2; exit 3"], capture_output=True, timeout=1200
+    )
     assert (ran.returncode, ran.stdout, ran.stderr) == (3, b"a\n", b"b\n")
 
 

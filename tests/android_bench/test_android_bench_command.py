@@ -213,7 +213,7 @@ def test_flags_go_over_the_settings_of_a_sweep(tmp_path: Path) -> None:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=1200,
         check=True,
     )
     assert ran.stdout.strip() == repr(sweep.MeasureSettings(rounds=5, runs=7, max_seconds=2.5))
@@ -225,7 +225,7 @@ def test_help_imports_neither_tensorflow_nor_a_runtime() -> None:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=1200,
     )
     assert ran.returncode == 0
     assert "python -m android_bench --models" in ran.stdout
@@ -256,7 +256,7 @@ def test_an_ended_run_leaves_no_process_and_no_row(
         workers = children(parent.pid)
         assert len(workers) == 2
         parent.send_signal(how)
-        assert parent.wait(timeout=60) == code
+        assert parent.wait(timeout=1200) == code
     finally:
         parent.kill()
         parent.communicate()

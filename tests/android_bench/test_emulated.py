@@ -61,7 +61,7 @@ def networks(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
     for model, width in NETWORKS.values():
         command = [sys.executable, "-m", "convert", "--model", model, "--width", width]
         command += ["--int8", "--out", str(out)]
-        subprocess.run(command, check=True, capture_output=True, timeout=600)
+        subprocess.run(command, check=True, capture_output=True, timeout=1200)
     return {name: out / f"{name}_224_int8" / "model.tflite" for name in NETWORKS}
 
 

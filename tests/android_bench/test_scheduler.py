@@ -51,10 +51,10 @@ class Work:
         self.busy.add(name)
         self.threads[name] = threading.current_thread()
         if self.barrier and name in self.together:
-            self.barrier.wait(timeout=60)
+            self.barrier.wait(timeout=1200)
         self.met[name] = set(self.busy)
         if self.barrier and name in self.together:
-            self.barrier.wait(timeout=60)
+            self.barrier.wait(timeout=1200)
         self.busy.remove(name)
         return f"of {name}"
 
@@ -102,7 +102,7 @@ def test_an_error_of_one_is_raised_after_the_others_finish() -> None:
         if name == "adb:a":
             raised.set()
             raise ValueError("a defect")
-        assert raised.wait(timeout=60)
+        assert raised.wait(timeout=1200)
         return name
 
     with pytest.raises(ValueError, match="a defect"):
@@ -115,7 +115,7 @@ def test_all_are_stopped_if_done_fails() -> None:
 
     def work(name: str) -> str:
         if name == "adb:b":
-            assert phones[name].stopped.wait(timeout=60)
+            assert phones[name].stopped.wait(timeout=1200)
             raise KeyboardInterrupt
         return name
 
@@ -140,7 +140,7 @@ def test_rows_of_several_threads_stay_together(tmp_path: Path) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=60)
+        thread.join(timeout=1200)
     rows = results.read(out)
 
     def batches() -> Iterator[list[results.Row]]:

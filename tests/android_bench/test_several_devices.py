@@ -52,7 +52,7 @@ def meet(devices: Sequence[Device], then: Callable[[Device], bool], *, runs: int
         if f"--num_runs={runs}" not in command or device.serial in came:
             return False
         came.add(device.serial)
-        barrier.wait(timeout=60)
+        barrier.wait(timeout=1200)
         return then(device)
 
     for device in devices:
@@ -94,7 +94,7 @@ def test_devices_are_measured_at_the_same_time_and_one_that_drops_out_costs_no_o
     meet(devices, lambda device: device is lost and bool(device.close()), runs=3)
     out = tmp_path / "rows.jsonl"
     with bench(devices, tool, toys["int8"], out, runs=3) as running:
-        table, stderr = running.communicate(timeout=120)
+        table, stderr = running.communicate(timeout=1200)
     assert running.returncode == 1, stderr
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     assert [(row["target"], row["rounds"]) for row in rows] == [(f"adb:{steady.serial}", 2)]
@@ -120,11 +120,11 @@ def test_ctrl_c_ends_all_devices_and_leaves_nothing_behind(
     meet(devices, lambda device: began.release() or False, runs=100)
     out = tmp_path / "rows.jsonl"
     with bench(devices, slow, toys["int8"], out, runs=100) as running:
-        assert all(began.acquire(timeout=60) for _ in devices)
+        assert all(began.acquire(timeout=1200) for _ in devices)
         for _ in range(presses):
             running.send_signal(signal.SIGINT)
             time.sleep(0.1)
-        _, stderr = running.communicate(timeout=120)
+        _, stderr = running.communicate(timeout=1200)
     assert running.returncode == 130, stderr
     assert stderr.splitlines()[-1] == "android_bench: interrupted; no file was left half-written"
     assert "Traceback" not in stderr

@@ -45,7 +45,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, alone: None) -> Iterator[Se
     folder = tmp_path_factory.mktemp("ssh")
     for name in ("key", "other", "host", "wrong"):
         command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)]
-        subprocess.run(command, check=True, timeout=60)
+        subprocess.run(command, check=True, timeout=1200)
     shutil.copy(folder / "key.pub", folder / "authorized_keys")
     for name, key in (("known_hosts", "host"), ("wrong_hosts", "wrong")):
         (folder / name).write_text(f"board {(folder / f'{key}.pub').read_text()}")
@@ -335,7 +335,7 @@ def test_ctrl_c_leaves_nothing_behind(
         for _ in range(30 if how == "often" else 1):
             bench.send_signal(signal.SIGKILL if how == "killed" else signal.SIGINT)
             time.sleep(0.05)
-        _, stderr = bench.communicate(timeout=60)
+        _, stderr = bench.communicate(timeout=1200)
     if how == "killed":  # no program can clean up then; but its connection ends
         end = time.monotonic() + 60  # the tool ends before
         while of_folder("ControlPath=/tmp/shufflelite-ssh-") and time.monotonic() < end:

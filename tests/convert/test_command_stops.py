@@ -70,20 +70,20 @@ SWALLOWERS = {
 class Deaf:
     def __del__(self):
         os.kill(os.getpid(), signal.SIGINT)
-        time.sleep(60)
+        time.sleep(1000)
 Deaf()
 """,
     "except BaseException": """
 try:
     os.kill(os.getpid(), signal.SIGINT)
-    time.sleep(60)
+    time.sleep(1000)
 except BaseException:
     pass
 """,
     "C++": """
 try:
     os.kill(os.getpid(), signal.SIGINT)
-    time.sleep(60)
+    time.sleep(1000)
 except KeyboardInterrupt as error:
     raise RuntimeError("what C++ makes of it") from error
 """,
@@ -216,10 +216,10 @@ def test_a_defect_is_shown_though_the_native_log_is_not(body: str, tmp_path: Pat
 @pytest.mark.parametrize("swallower", SWALLOWERS)
 def test_ctrl_c_gets_through_what_swallows_it(swallower: str, tmp_path: Path) -> None:
     start = time.monotonic()
-    ran = run_main(SWALLOWERS[swallower] + "time.sleep(60)", tmp_path)
+    ran = run_main(SWALLOWERS[swallower] + "time.sleep(1000)", tmp_path)
     assert ran.returncode == 130, ran.stderr
     assert ran.stderr == "convert: interrupted; no file was left half-written\n"
-    assert time.monotonic() - start < 50
+    assert time.monotonic() - start < 900
 
 
 def test_ctrl_c_comes_too_late_for_what_is_done(tmp_path: Path) -> None:

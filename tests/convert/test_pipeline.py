@@ -100,7 +100,7 @@ def test_the_card_beside_the_file_runs_it(twice: Any, folder: Path) -> None:
     picture = next(folder.rglob("*.png"))
     (code,) = re.findall(r"^```python\n(.*?)^```$", card, re.MULTILINE | re.DOTALL)
     words = [sys.executable, "-c", code, picture]
-    ran = subprocess.run(words, cwd=place, capture_output=True, text=True, timeout=600)
+    ran = subprocess.run(words, cwd=place, capture_output=True, text=True, timeout=1200)
     (form,) = models.read_all([str(place / "model.tflite")], preprocessing=None, labels=None)
     pixels = load_picture(picture, size=32, preprocessing=form.preprocessing)
     (logits,) = form.make()(pixels[None])

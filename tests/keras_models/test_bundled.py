@@ -115,7 +115,7 @@ def test_weights_and_cards_go_into_a_wheel() -> None:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=1200,
         check=True,
     ).stdout.splitlines()
     held = [p for p in bundled.FOLDER.glob("*") if p.suffix in (".safetensors", ".md")]

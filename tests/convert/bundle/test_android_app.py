@@ -267,7 +267,9 @@ def unit_test(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], list
     sources += [*(PROJECT / "app/src/test/kotlin").rglob("*.kt"), folder / "Main.kt"]
     words = ["-Werror", "-no-stdlib", "-no-reflect", "-cp", library, "-d", folder, *sources]
     compiler = "org.jetbrains.kotlin.cli.jvm.K2JVMCompiler"
-    subprocess.run(["java", "-cp", KOTLIN / "lib" / "*", compiler, *words], check=True, timeout=900)
+    subprocess.run(
+        ["java", "-cp", KOTLIN / "lib" / "*", compiler, *words], check=True, timeout=1200
+    )
 
     def run(app: Path) -> list[str]:
         ran = subprocess.run(
@@ -276,7 +278,7 @@ def unit_test(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], list
             capture_output=True,
             text=True,
             check=True,
-            timeout=900,
+            timeout=1200,
         )
         return ran.stdout.splitlines()
 

@@ -36,7 +36,7 @@ def test_a_compiled_array_is_the_file(length: int, tmp_path: Path) -> None:
         [str(CC), *flags, "net_x0_5.c", "main.c", "-o", "main"],
         cwd=tmp_path,
         check=True,
-        timeout=60,
+        timeout=1200,
     )
-    ran = subprocess.run([tmp_path / "main"], capture_output=True, check=True, timeout=60)
+    ran = subprocess.run([tmp_path / "main"], capture_output=True, check=True, timeout=1200)
     assert ran.stdout == data

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 
 
 def execute(*words: object) -> None:
-    done = subprocess.run([*map(str, words)], capture_output=True, text=True, timeout=900)
+    done = subprocess.run([*map(str, words)], capture_output=True, text=True, timeout=1200)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
