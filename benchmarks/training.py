@@ -1,8 +1,8 @@
 """Images per second of our training, over those of a plain tf_keras fit on preloaded arrays.
 
 The fit has neither augmentation nor averaged weights, and its pictures are float arrays in memory;
-"fit, our form" fits the graph that TensorFlow trains faster.  Each method runs in a process of its
-own, which warms up for one epoch and measures the next; the methods alternate.
+"fit, fast layers" fits the layers that TensorFlow trains faster.  Each method runs in a process of
+its own, which warms up for one epoch and measures the next; the methods alternate.
 
 python benchmarks/training.py --config configs/shufflenet_v2_cifar10.toml --rounds 5
 """
@@ -22,7 +22,7 @@ from absl import app, flags
 
 from keras_models import registry
 from keras_models.images import datasets
-from keras_models.train.fast_layers import training_form
+from keras_models.train.fast_layers import with_fast_layers
 from keras_models.train.run import run
 from keras_models.train.settings import Data, TrainingSettings
 from shufflelite import config
@@ -35,7 +35,7 @@ flags.DEFINE_enum(
     "way", None, ["training", "fit", "fit_form"], "Measure this method in this process."
 )
 
-WAYS = {"training": "training", "fit": "fit", "fit_form": "fit, our form"}
+WAYS = {"training": "training", "fit": "fit", "fit_form": "fit, fast layers"}
 
 
 def main(argv: list[str]) -> None:
@@ -65,9 +65,8 @@ def _images_per_s(settings: TrainingSettings, way: str) -> float:
     side, number = settings.network.input_resolution, flags.FLAGS.pictures
     split = datasets.load(
         f"synthetic:{number}",
-        size=side,
+        resolution=side,
         preprocessing=settings.preprocessing,
-        in_memory_gb=settings.data.in_memory_gb,
         seed=settings.seed,
         warn=print,
     )
@@ -80,7 +79,7 @@ def _images_per_s(settings: TrainingSettings, way: str) -> float:
         **settings.network.options,
     )
     if way == "fit_form":
-        model = training_form(model)
+        model = with_fast_layers(model)
     model.compile(
         keras.optimizers.SGD(settings.training.learning_rate, momentum=0.9, nesterov=True),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),

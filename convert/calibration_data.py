@@ -2,12 +2,11 @@
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from keras_models.images import class_names, decode, lists
+from keras_models.images import datasets, decode
 from keras_models.images.decode import Preprocessing
 from shufflelite.errors import InputError
 
@@ -57,55 +56,42 @@ def from_pictures(
     seed: int,
     warn: Callable[[str], None],
 ) -> Inputs:
-    """Reads a folder of pictures (or of one folder for each class), a csv or an .npz file.
+    """Reads pictures, and their labels where these are known.
 
     Args:
-      source: The folder or file.
+      source: As `datasets.load` reads it.
       resolution: Height and width that they are resized to.
-      classes: How many the network has.
-      names: Theirs, where they are known; folders of classes are matched by name then.
-      preprocessing: How they become inputs.
-      limit: The most that are read, drawn by `seed`; None: all.
-      seed: Of that draw.
-      warn: Is told of pictures and labels that are left out.
+      classes: The network's number of classes.
+      names: The network's class names, if known: folders of classes are then matched by name.
+      preprocessing: How pictures become inputs.
+      limit: The maximum number of pictures, a random subset of more; None: all.
+      seed: Of that subset, and of synthetic pictures.
+      warn: Called with a line for each picture that is skipped, and if labels are ignored.
 
     Raises:
-      InputError: nothing readable there, or a label that the network has no class for.
+      InputError: nothing readable, or a label that the network has no class for.
     """
-    pictures = decode.read_source(
+    pictures = datasets.load(
         source,
-        size=resolution,
+        resolution=resolution,
         preprocessing=preprocessing,
         limit=limit,
         seed=seed,
         warn=warn,
-        labels_from_folders=_holds_class_folders(Path(source)),
     )
-    labels, own = pictures.labels, pictures.class_names
-    if own is not None:
-        try:
-            owner = "the network"
-            numbers = class_names.numbers(own, names, classes=classes, origin=source, owner=owner)
-            labels = numbers[labels]
-        except InputError as error:
-            warn(f"no accuracy is measured: {error}")
-            labels = own = None
-    if labels is not None and labels.max() >= classes:
-        raise InputError(
-            f"{source}: expected labels below {classes}, the network's number of classes, got "
-            f"{labels.max()}: pass --num_classes, or labels of this network."
-        )
+    try:
+        pictures = datasets.match_classes(pictures, names, classes, "the network")
+    except InputError as error:
+        if pictures.class_names is None:
+            raise
+        warn(f"no accuracy is measured: {error}")
+        pictures = replace(pictures, labels=None, class_names=None)
+    assert isinstance(pictures.pixels, np.ndarray)  # without `in_memory_gb` nothing is streamed
     return Inputs(
         origin=source,
         values=pictures.pixels,
         preprocessing=preprocessing,
-        labels=labels,
-        class_names=own and (names or own),
+        labels=pictures.labels,
+        class_names=pictures.class_names,
         skipped=pictures.skipped,
-    )
-
-
-def _holds_class_folders(source: Path) -> bool:
-    return source.is_dir() and not any(
-        path.suffix.lower() in lists.EXTENSIONS and path.is_file() for path in source.iterdir()
     )

@@ -75,7 +75,9 @@ def find(words: Sequence[str]) -> list[Path]:
 def classify(model: "EvaluatedModel", files: Sequence[Path]) -> list[Answer]:
     """Classifies pictures; a class without a name is called by its number."""
     side, names = model.resolution, model.class_names or tuple(map(str, range(model.classes)))
-    pixels = [decode.load_picture(f, size=side, preprocessing=model.preprocessing) for f in files]
+    pixels = [
+        decode.load_picture(f, resolution=side, preprocessing=model.preprocessing) for f in files
+    ]
     answers = []
     for file, logits in zip(files, model.make()(np.stack(pixels)), strict=True):
         # A file's own scores come as their logarithms; rounded ones do not add up to 1.

@@ -74,16 +74,18 @@ def run(conversion: Conversion, progress: Progress) -> tuple[Path, ConversionRep
 def _read_pictures(context: Context) -> tuple[Inputs | None, Inputs | None]:
     """The user's pictures for verification and for calibration."""
     quantization, verification = context.settings.quantization, context.settings.verification
-    pictures = _pictures(context, verification.data, None)
+    # Of another seed: synthetic pictures to verify on are not those of the calibration.
+    seed = context.settings.seed
+    pictures = _pictures(context, verification.data, None, seed + 1)
     limit = quantization.calibration_samples or PICTURES
-    calibration = _pictures(context, quantization.calibration, limit)
+    calibration = _pictures(context, quantization.calibration, limit, seed)
     labels = [inputs.labels for inputs in (pictures, calibration) if inputs]
     if verification.max_accuracy_drop is not None and (not labels or labels[0] is None):
         raise InputError(NEEDS_LABELS)
     return pictures, calibration
 
 
-def _pictures(context: Context, source: str | None, limit: int | None) -> Inputs | None:
+def _pictures(context: Context, source: str | None, limit: int | None, seed: int) -> Inputs | None:
     settings, network, progress = context.settings, context.network, context.progress
     if source is None:
         return None
@@ -95,7 +97,7 @@ def _pictures(context: Context, source: str | None, limit: int | None) -> Inputs
             names=network.class_names,
             preprocessing=network.preprocessing,
             limit=limit,
-            seed=settings.seed,
+            seed=seed,
             warn=progress.warn,
         )
 

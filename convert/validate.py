@@ -71,7 +71,7 @@ def check(conversion: Conversion) -> None:
         verification.data or quantization.calibration
     ):
         raise InputError(NEEDS_LABELS)
-    pictures = "a folder of pictures, a csv or an .npz file"
+    pictures = "a folder of pictures, a csv, an .npz file, tfds:NAME/SPLIT or synthetic:COUNT"
     for flag, path, what, is_one in (
         (
             "weights",
@@ -82,9 +82,11 @@ def check(conversion: Conversion) -> None:
         ("labels", model.labels, "a file with a class name a line", os.path.isfile),
         ("calibration", quantization.calibration, pictures, os.path.exists),
         ("data", verification.data, pictures, os.path.exists),
-        ("qat_data", None if _is_made(qat.data) else qat.data, pictures, os.path.exists),
+        ("qat_data", qat.data, pictures, os.path.exists),
     ):
         if path is None or (flag == "weights" and path in registry.NAMED_WEIGHTS):
+            continue
+        if what == pictures and lists.scheme(path):
             continue
         if not is_one(path):
             problem = "a folder" if os.path.isdir(path) else "not there"
@@ -92,7 +94,3 @@ def check(conversion: Conversion) -> None:
         if what == pictures and not path.lower().endswith(".npz"):
             lists.find(path)
     writer.check_writable(conversion.folder)
-
-
-def _is_made(source: str | None) -> bool:
-    return source is not None and source.startswith(("tfds:", "synthetic:"))

@@ -34,7 +34,7 @@ NAMES = {  # of the commands, as they begin their lines
     "convert.accuracy": "accuracy",
     "keras_models": "keras_models",
     "keras_models.train": "train",
-    "keras_models.train.publish": "ship",
+    "keras_models.train.publish": "publish",
     "android_bench": "android_bench",
 }
 

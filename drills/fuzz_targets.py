@@ -66,7 +66,7 @@ def readers(folder: Path) -> list[Reader]:
     (folder / "a.png").write_bytes(_picture("PNG"))
     weights = {"conv/kernel": np.ones((3, 3, 3, 4), np.float32), "conv/bias": np.zeros(4, "<f4")}
     csv = "file,label\n" + "a.png,0\n" * 2 + '"a.png",1\n'
-    load_picture = functools.partial(decode.load_picture, size=32, preprocessing=RGB)
+    load_picture = functools.partial(decode.load_picture, resolution=32, preprocessing=RGB)
     read_names = functools.partial(class_names.read, classes=len(NAMES))
     pixels = {"images": np.zeros((2, SIDE, SIDE, 3), np.uint8), "labels": np.arange(2)}
     return [
@@ -96,11 +96,11 @@ def _of_text(parse: Callable[[str], object]) -> Callable[[bytes], object]:
 
 def _labelled(path: Path) -> object:
     warn = [].append
-    found = datasets.load(
-        str(path), size=SIDE, preprocessing=RGB, in_memory_gb=1, seed=0, warn=warn
+    pictures = datasets.load(
+        str(path), resolution=SIDE, preprocessing=RGB, seed=0, warn=warn, labels_required=True
     )
-    datasets.check_classes(found, warn)
-    return found
+    datasets.check_classes(pictures, warn)
+    return pictures
 
 
 def _checkpoints(folder: Path, weights: Mapping[str, np.ndarray]) -> Iterator[Reader]:

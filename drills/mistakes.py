@@ -22,7 +22,7 @@ NET = "python -m convert --model mobilenet_v1 --width 0.25 --resolution 32"
 NET10 = f"{NET} --num_classes 10 --weights random"
 CLASSIFY, ACCURACY = "python -m convert.classify", "python -m convert.accuracy"
 TRAIN = "python -m keras_models.train --config train.toml"
-SHIP = "python -m keras_models.train.publish"
+PUBLISH = "python -m keras_models.train.publish"
 BENCH, NETWORKS = "python -m android_bench", "python -m keras_models"
 MEASURE = f"{BENCH} --models bundle/model.tflite"
 SWEEP = f"{BENCH} --cache cache --sweep"
@@ -161,11 +161,16 @@ MISTAKES = (
     ("train: weights absent", 1, f"{TRAIN} --set network.weights=../no", "'network.weights'"),
     ("train: out is a file", 1, f"{TRAIN} --set out=two.txt", "two.txt"),
     ("train: out in the kernel", 1, f"{TRAIN} --set out=/proc/x", "/proc/x"),
-    ("train: no checkpoint", 1, f"{TRAIN} --set out=begun", "no checkpoint of a training"),
+    ("train: no checkpoint", 1, f"{TRAIN} --set out=begun", "not a checkpoint of a training"),
     ("train: workers", 1, f"{TRAIN} --set distribution.strategy=multi_worker", "TF_CONFIG"),
-    ("ship: no config", 2, SHIP, "expected --config"),
-    ("ship: nothing trained", 1, f"{SHIP} --config train.toml --to build", "found none"),
-    ("ship: half weights", 1, f"{SHIP} --config train.toml --set out=half --to build", "half"),
+    ("publish: no config", 2, PUBLISH, "expected --config"),
+    ("publish: nothing trained", 1, f"{PUBLISH} --config train.toml --to build", "found none"),
+    (
+        "publish: half weights",
+        1,
+        f"{PUBLISH} --config train.toml --set out=half --to build",
+        "half",
+    ),
     # android_bench
     ("bench: nothing", 2, BENCH, "expected either --models"),
     ("bench: no such file", 1, f"{BENCH} --models no.tflite", "found no such file"),

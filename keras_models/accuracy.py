@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keras_models.images.datasets import Split
+from keras_models.images.datasets import Pictures
 from shufflelite.errors import InputError
 from shufflelite.progress import Step
 
@@ -87,7 +87,7 @@ def probabilities(logits: np.ndarray) -> np.ndarray:
 
 
 def accuracy(
-    classifier: Classifier, split: Split, on_step: Step = lambda done, total: None
+    classifier: Classifier, split: Pictures, on_step: Step = lambda done, total: None
 ) -> Predictions:
     """Classifies all pictures of `split`."""
     (predictions,) = measure([classifier], split, on_step=on_step)
@@ -96,7 +96,7 @@ def accuracy(
 
 def measure(
     classifiers: Sequence[Classifier],
-    split: Split,
+    split: Pictures,
     *,
     batch: int = BATCH,
     threads: int = 1,

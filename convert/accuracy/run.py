@@ -12,7 +12,7 @@ from convert.accuracy.report import AccuracyReport, make_report
 from keras_models import accuracy
 from keras_models.accuracy import Predictions
 from keras_models.images import datasets
-from keras_models.images.datasets import Split
+from keras_models.images.datasets import Pictures
 from shufflelite.progress import Progress
 
 PIXELS = 32 * 224 * 224  # of the pictures in one batch
@@ -87,14 +87,15 @@ def _pictures(
     in_memory_gb: float,
     seed: int,
     progress: Progress,
-) -> Split:
+) -> Pictures:
     split = datasets.load(
         source,
-        size=model.resolution,
+        resolution=model.resolution,
         preprocessing=model.preprocessing,
         in_memory_gb=in_memory_gb,
         seed=seed,
         warn=progress.warn,
+        labels_required=True,
     )
     named = next((other for other in models if other.class_names is not None), model)
-    return datasets.numbered(split, named.class_names, model.classes, named.name)
+    return datasets.match_classes(split, named.class_names, model.classes, named.name)

@@ -183,7 +183,7 @@ def _as_loaded(rgba: np.ndarray, picture: Picture, form: "EvaluatedModel") -> np
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "picture.png")
         Image.fromarray(rgba if picture.transparent else rgba[..., :3]).save(path, exif=exif)
-        return load_picture(path, size=form.resolution, preprocessing=form.preprocessing)
+        return load_picture(path, resolution=form.resolution, preprocessing=form.preprocessing)
 
 
 def _joined(values: Iterable[float]) -> str:

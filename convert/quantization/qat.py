@@ -22,12 +22,12 @@ from convert.quantization.quantize import fake_quantize
 from convert.settings import ConversionSettings
 from keras_models.checkpoints.load import load_weights, model_arrays
 from keras_models.images import datasets
-from keras_models.images.datasets import Split
+from keras_models.images.datasets import Pictures
 from keras_models.images.decode import digest
 from keras_models.train import distribution, outputs
 from keras_models.train import settings as recipes
 from keras_models.train.checkpoint import OtherTrainingError
-from keras_models.train.fast_layers import Randomness, training_form
+from keras_models.train.fast_layers import Randomness, with_fast_layers
 from keras_models.train.loop import Loop
 from keras_models.train.run import read_pictures
 from keras_models.train.trainer import Teacher, Trainer
@@ -75,32 +75,32 @@ def train(
     recipe = _recipe(network, settings, out)
     pictures, _ = read_pictures(recipe, progress)
     pictures = _numbered(pictures, network)
-    workers = distribution.create("one")
+    replicas = distribution.create("one")
     per_channel = settings.quantization.per_channel
 
     def build(randomness: Randomness) -> keras.Model:
-        fast = training_form(calibrated, randomness)
+        fast = with_fast_layers(calibrated, randomness)
         return fake_quantize(fast, ranges, per_channel=per_channel, training=True)
 
     weight = settings.qat.distillation
-    distillation = Teacher(training_form(teacher), weight) if weight else None
+    distillation = Teacher(with_fast_layers(teacher), weight) if weight else None
 
     def make_trainer(epoch: int) -> Trainer:
         augment, count = recipe.augment, len(pictures)
         return Trainer(
-            build, recipe, augment, pictures=count, workers=workers, teacher=distillation
+            build, recipe, augment, pictures=count, replicas=replicas, teacher=distillation
         )
 
-    with outputs.own(out):
+    with outputs.locked(out):
         start = _digest(calibrated, ranges, weight)
-        loop = Loop(recipe, progress, pictures, make_trainer, workers, start)
+        loop = Loop(recipe, progress, pictures, make_trainer, replicas, start)
         with _naming_our_settings(out):
             loop.run()
     trained = keras.models.clone_model(calibrated)
     arrays = loop.trainer.weights()
     names = model_arrays(trained)
     load_weights(trained, {name: arrays[name] for name in names}, origin="training")
-    return trained, tuple(QatEpoch(epoch.loss, epoch.top1) for epoch in loop.done.epochs)
+    return trained, tuple(QatEpoch(epoch.loss, epoch.top1) for epoch in loop.state.epochs)
 
 
 @contextlib.contextmanager
@@ -144,7 +144,7 @@ def _recipe(
     )
 
 
-def _numbered(pictures: Split, network: LoadedNetwork) -> Split:
+def _numbered(pictures: Pictures, network: LoadedNetwork) -> Pictures:
     """The pictures with the network's labels, of all of its classes."""
     classes = network.model.output.shape[-1]
     if pictures.classes != classes:
@@ -152,7 +152,7 @@ def _numbered(pictures: Split, network: LoadedNetwork) -> Split:
             f"{pictures.origin}: expected pictures of the network's {classes} classes, got "
             f"{pictures.classes}."
         )
-    return datasets.numbered(pictures, network.class_names, classes, "the network")
+    return datasets.match_classes(pictures, network.class_names, classes, "the network")
 
 
 def _digest(model: keras.Model, ranges: Mapping[str, Range], weight: float) -> str:

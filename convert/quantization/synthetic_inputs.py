@@ -15,7 +15,7 @@ import tf_keras as keras
 from convert.calibration_data import PIXELS, Inputs
 from keras_models.images.decode import Preprocessing
 from keras_models.layers import Tensor
-from keras_models.train.fast_layers import training_form
+from keras_models.train.fast_layers import with_fast_layers
 from shufflelite.errors import InputError
 
 NOISE = 8
@@ -50,7 +50,7 @@ def synthesize(
             "Data-free calibration reads batch norms and this network has none: "
             "pass --calibration with a folder of pictures."
         )
-    model = training_form(model)  # has faster gradients
+    model = with_fast_layers(model)  # has faster gradients
     norms = [n for n in model.layers if isinstance(n, keras.layers.BatchNormalization)]
     rng = np.random.default_rng(seed)
     height, width, channels = model.inputs[0].shape[1:]

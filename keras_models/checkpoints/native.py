@@ -12,8 +12,7 @@ import safetensors
 import safetensors.numpy
 
 from keras_models.images.decode import Preprocessing
-from shufflelite import config
-from shufflelite.atomic import replacing
+from shufflelite import atomic, config
 from shufflelite.display import one_line
 from shufflelite.errors import InputError
 
@@ -45,10 +44,13 @@ class Trained:
 
 def save(path: Path, arrays: Mapping[str, np.ndarray], trained: Trained) -> None:
     """Writes a .safetensors file; the same weights, the same bytes."""
-    contiguous = {name: np.ascontiguousarray(array) for name, array in sorted(arrays.items())}
-    metadata = {KEY: json.dumps(dataclasses.asdict(trained))}
-    with replacing(path) as temporary:
-        temporary.write_bytes(safetensors.numpy.save(contiguous, metadata))
+    write(path, arrays, {KEY: json.dumps(dataclasses.asdict(trained))})
+
+
+def write(path: Path, arrays: Mapping[str, np.ndarray], metadata: dict[str, str]) -> None:
+    """Replaces a .safetensors file as a whole."""
+    contiguous = {name: np.asarray(array, order="C") for name, array in sorted(arrays.items())}
+    atomic.write(path, safetensors.numpy.save(contiguous, metadata))
 
 
 def describe(path: Path) -> Trained | None:

@@ -1,9 +1,10 @@
-"""Labelled pictures, in memory where they fit, and read again each time where they do not."""
+"""The one reader of pictures, for training, conversion and measurements of accuracy."""
 
 import collections
 import hashlib
 import math
 import os
+import random
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,248 +15,331 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from keras_models.images import class_names, decode, lists
+from keras_models.images import decode, lists
 from keras_models.images.decode import Preprocessing
-from keras_models.images.lists import PictureList
 from shufflelite.errors import InputError
 
 Batch = tuple[np.ndarray, np.ndarray]  # uint8 (b, h, w, 3), int64 (b,)
 SYNTHETIC_CLASSES = 10
-MOST_CLASSES = 1_000_000  # a larger label is no class, and would take as much memory
+MAX_CLASSES = 1_000_000  # a larger label is a mistake, and would take as much memory
 
 
 @dataclass(frozen=True, eq=False)
-class Split:
-    """Pictures with labels; `read` makes batches of the pictures of each of several indices."""
+class StreamedPixels:
+    """Pixels that are decoded from their files each time they are read."""
 
-    origin: str
-    labels: np.ndarray  # int64, (n,)
-    class_names: tuple[str, ...] | None
-    sha256: str  # of pixels and labels, or of the files' names and sizes where they stream
-    read: Callable[[Iterable[np.ndarray]], Iterator[Batch]]
+    files: Sequence[Path]
+    resolution: int
+    preprocessing: Preprocessing
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.files)
+
+    def read(self, batches: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yields the indices and the pixels of each batch of indices."""
+
+        def load(index: int) -> np.ndarray:
+            return decode.load_picture(
+                self.files[index], resolution=self.resolution, preprocessing=self.preprocessing
+            )
+
+        def collect() -> tuple[np.ndarray, np.ndarray]:
+            indices, futures = pending.popleft()
+            return indices, np.stack([future.result() for future in futures])
+
+        pending: collections.deque[tuple[np.ndarray, list[Any]]] = collections.deque()
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            try:
+                for indices in batches:
+                    pending.append((indices, [pool.submit(load, int(i)) for i in indices]))
+                    if len(pending) > 2:  # two batches ahead keep the cores busy
+                        yield collect()
+                while pending:
+                    yield collect()
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+
+@dataclass(frozen=True, eq=False)
+class Pictures:
+    """Pictures of one resolution, with their labels where these are known.
+
+    Attributes:
+      origin: The source that they were read from.
+      pixels: uint8 RGB, (n, resolution, resolution, 3).
+      labels: int64, (n,).
+      class_names: In the order of the labels.
+      sha256: Of pixels and labels; of names and sizes of the files, and labels, if streamed.
+      skipped: Files that could not be decoded.
+    """
+
+    origin: str
+    pixels: np.ndarray | StreamedPixels
+    labels: np.ndarray | None
+    class_names: tuple[str, ...] | None
+    sha256: str
+    skipped: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    @property
+    def known_labels(self) -> np.ndarray:
+        """The labels of pictures that were loaded with `labels_required`."""
+        assert self.labels is not None
+        return self.labels
 
     @property
     def classes(self) -> int:
-        """How many classes it numbers."""
-        return len(self.class_names) if self.class_names else int(self.labels.max()) + 1
+        """The number of classes."""
+        return len(self.class_names) if self.class_names else int(self.known_labels.max()) + 1
+
+    def read(self, batches: Iterable[np.ndarray]) -> Iterator[Batch]:
+        """Yields pixels and labels of each batch of indices."""
+        if isinstance(self.pixels, StreamedPixels):
+            for indices, pixels in self.pixels.read(batches):
+                yield pixels, self.known_labels[indices]
+        else:
+            for indices in batches:
+                yield self.pixels[indices], self.known_labels[indices]
 
 
 def load(
     source: str,
     *,
-    size: int,
+    resolution: int,
     preprocessing: Preprocessing,
-    in_memory_gb: float,
     seed: int,
     warn: Callable[[str], None],
-) -> Split:
-    """Reads labelled pictures.
+    in_memory_gb: float = math.inf,
+    limit: int | None = None,
+    labels_required: bool = False,
+) -> Pictures:
+    """Reads pictures, and their labels where these are known.
 
     Args:
-      source: A folder that has a folder for each class, a csv, an .npz file, tfds:NAME/SPLIT, or
-        synthetic:COUNT (drawn, ten classes).
-      size: Height and width that they are decoded to.
-      preprocessing: How they are resized and cropped to that size.
-      in_memory_gb: The most that decoded pictures may take; files beyond are read when needed.
-      seed: Of synthetic pictures.
-      warn: Gets a line for each picture that is left out.
+      source: A folder of pictures, or of one folder for each class; a csv; an .npz file;
+        tfds:NAME/SPLIT; or synthetic:COUNT (drawn, ten classes).
+      resolution: Height and width that they are decoded to.
+      preprocessing: How they are resized and cropped to that resolution.
+      seed: Of synthetic pictures, and of the choice that `limit` makes.
+      warn: Called with one line for each picture that is skipped.
+      in_memory_gb: Decoded pictures up to this size stay in memory; files beyond it are decoded
+        each time they are read.
+      limit: The maximum number of pictures; of more, a random subset in the source's order.
+      labels_required: Refuse pictures without labels.
 
     Raises:
-      InputError: nothing there that can be read, or no labels.
+      InputError: nothing that can be read, or no labels where they are required.
     """
-    scheme, colon, rest = source.partition(":")
-    if colon and scheme == "synthetic":
-        return _synthetic(source, rest, size=size, seed=seed)
-    if colon and scheme == "tfds":
-        return _from_tfds(source, rest, size=size, preprocessing=preprocessing)
-    if Path(source).suffix.lower() == ".npz":
-        pictures = decode.read_npz(source, size=size)
-        return _in_memory(source, pictures.pixels, pictures.labels, None)
-    found = lists.find(source, labels_from_folders=Path(source).is_dir())
-    if len(found.files) * size * size * 3 > in_memory_gb * 1e9:
-        return _streamed(source, found, size=size, preprocessing=preprocessing)
-    pictures = decode.read_pictures(found, size=size, preprocessing=preprocessing, warn=warn)
-    return _in_memory(source, pictures.pixels, pictures.labels, pictures.class_names)
+    scheme, path = lists.scheme(source), Path(source)
+    is_npz = path.suffix.lower() == ".npz"
+    if not scheme and not is_npz:
+        class_folders = path.is_dir() and (labels_required or lists.has_class_folders(path))
+        listed = lists.find(source, labels_from_folders=class_folders)
+        chosen = _subset(len(listed.files), limit=limit, seed=seed)
+        files = [listed.files[index] for index in chosen]
+        labels = None if listed.labels is None else np.array(listed.labels, np.int64)[chosen]
+        _check_labels(labels, source, required=labels_required)
+        if len(files) * resolution * resolution * 3 > in_memory_gb * 1e9:
+            streamed = StreamedPixels(files, resolution, preprocessing)
+            sha256 = _sha256_of_files(files, labels)
+            return Pictures(source, streamed, labels, listed.class_names, sha256)
+        pixels, decoded = decode.read_files(
+            files, resolution=resolution, preprocessing=preprocessing, warn=warn
+        )
+        skipped = tuple(str(files[i]) for i in sorted({*range(len(files))} - {*decoded}))
+        labels = None if labels is None else labels[decoded]
+        sha256 = _sha256(pixels, labels)
+        return Pictures(source, pixels, labels, listed.class_names, sha256, skipped)
+    names: tuple[str, ...] | None = None
+    if scheme == "synthetic":
+        pixels, labels, names = _synthetic(source, resolution=resolution, seed=seed)
+    elif scheme == "tfds":
+        pixels, labels, names = _from_tfds(
+            source, resolution=resolution, preprocessing=preprocessing, limit=limit, seed=seed
+        )
+    else:
+        pixels, labels = decode.read_npz(path, resolution=resolution)
+    _check_labels(labels, source, required=labels_required)
+    if limit is not None:
+        chosen = _subset(len(pixels), limit=limit, seed=seed)
+        pixels, labels = pixels[chosen], None if labels is None else labels[chosen]
+    return Pictures(source, pixels, labels, names, _sha256(pixels, labels))
 
 
-def aligned(test: Split, train: Split) -> Split:
-    """Gives `test` the classes of `train`; raises InputError where they are not the same ones."""
+def aligned(test: Pictures, train: Pictures) -> Pictures:
+    """Gives `test` the classes of `train`; raises InputError if they have other classes."""
     if train.class_names and test.class_names and test.class_names != train.class_names:
-        other = sorted(set(train.class_names) ^ set(test.class_names))
+        difference = sorted(set(train.class_names) ^ set(test.class_names))
         raise InputError(
             f"{test.origin}: expected the {train.classes} classes of {train.origin}, got "
-            f"{test.classes}; in one of them only: {', '.join(other[:5])}."
+            f"{test.classes}; in one of them only: {', '.join(difference[:5])}."
         )
-    if test.labels.max() >= train.classes:
+    if (greatest := test.known_labels.max()) >= train.classes:
         raise InputError(
             f"{test.origin}: expected labels below {train.classes}, the classes of "
-            f"{train.origin}, got {test.labels.max()}."
+            f"{train.origin}, got {greatest}."
         )
     return replace(test, class_names=train.class_names)
 
 
-def numbered(split: Split, names: tuple[str, ...] | None, classes: int, owner: str) -> Split:
-    """Gives `split` the labels that a network has for its classes.
+def match_classes(
+    pictures: Pictures, names: tuple[str, ...] | None, classes: int, owner: str
+) -> Pictures:
+    """Gives `pictures` the labels that a network has for their classes.
 
     Args:
-      split: Pictures of some or all of them.
-      names: Of the network's classes, where they are known: they decide where both have some.
-      classes: How many the network has.
-      owner: Whose they are, for messages.
+      pictures: Pictures of some or all classes of the network.
+      names: The network's class names, if known: classes are then matched by name.
+      classes: The network's number of classes.
+      owner: The network, for messages.
 
     Raises:
-      InputError: a class that the network does not have, or nothing that tells which is which.
+      InputError: a class that the network does not have, or classes of unknown order.
     """
-    own = split.class_names
-    if own is None:
-        if (greatest := split.labels.max()) >= classes:
+    origin, own_names, labels = pictures.origin, pictures.class_names, pictures.labels
+    if labels is None:
+        return pictures
+    if own_names is None:
+        if (greatest := labels.max()) >= classes:
             raise InputError(
-                f"{split.origin}: expected labels below {classes}, the classes of {owner}, got "
-                f"{greatest}."
+                f"{origin}: expected labels below {classes}, the number of classes of {owner}, "
+                f"got {greatest}: pass labels of this network."
             )
-        return replace(split, class_names=names)
-    numbers = class_names.numbers(own, names, classes=classes, origin=split.origin, owner=owner)
+        return replace(pictures, class_names=names)
     if names is None:
-        return split
+        if len(own_names) != classes:
+            raise InputError(
+                f"{origin}: expected the {classes} classes of {owner}, got {len(own_names)} in "
+                "unknown order: pass --labels with a class name a line."
+            )
+        return pictures
+    if unmatched := [name for name in own_names if names.count(name) != 1]:
+        problem = "several of them have" if unmatched[0] in names else "none of them has"
+        raise InputError(
+            f"{origin}: expected the classes of {owner}, got {unmatched[0]!r}, a name that "
+            f"{problem} ({len(unmatched)} of {len(own_names)} classes do not match): pass --labels "
+            "with these names in the network's order."
+        )
+    numbers = np.array([names.index(name) for name in own_names], np.int64)
+    return replace(pictures, labels=numbers[labels], class_names=names)
 
-    def read(batches: Iterable[np.ndarray]) -> Iterator[Batch]:
-        for pixels, labels in split.read(batches):
-            yield pixels, numbers[labels]
 
-    return replace(split, labels=numbers[split.labels], class_names=names, read=read)
-
-
-def check_classes(split: Split, warn: Callable[[str], None]) -> None:
-    """Checks that there is something to learn of each class.
+def check_classes(pictures: Pictures, warn: Callable[[str], None]) -> None:
+    """Checks that there are pictures to learn each class from.
 
     Args:
-      split: What is trained on.
-      warn: Is told of classes with a single picture.
+      pictures: The training pictures.
+      warn: Called with a line on classes of a single picture.
 
     Raises:
-      InputError: a single class, or one without pictures.
+      InputError: a single class, or a class without pictures.
     """
-    counts = np.bincount(split.labels, minlength=split.classes)
+    counts = np.bincount(pictures.known_labels, minlength=pictures.classes)
 
     def names(numbers: Sequence[int] | np.ndarray) -> str:
-        named = [split.class_names[n] if split.class_names else str(n) for n in numbers[:5]]
+        named = [pictures.class_names[n] if pictures.class_names else str(n) for n in numbers[:5]]
         return ", ".join(named) + (", ..." if len(numbers) > 5 else "")
 
-    if split.classes < 2:
-        raise InputError(f"{split.origin}: expected at least two classes, got {names([0])} alone.")
+    origin = pictures.origin
+    if pictures.classes < 2:
+        raise InputError(f"{origin}: expected at least two classes, got {names([0])} alone.")
     if len(empty := np.flatnonzero(counts == 0)):
         raise InputError(
-            f"{split.origin}: expected pictures of each class, found none of {names(empty)}: add "
-            "some, or remove the class."
+            f"{origin}: expected pictures of each class, found none of {names(empty)}: add some, "
+            "or remove the class."
         )
     if len(single := np.flatnonzero(counts == 1)):
-        warn(f"{split.origin}: a single picture of {names(single)}, from which little is learnt")
+        warn(f"{origin}: only one picture of {names(single)}, too few to learn from")
 
 
-def _in_memory(
-    origin: str,
-    pixels: np.ndarray,
-    labels: np.ndarray | None,
-    class_names: tuple[str, ...] | None,
-) -> Split:
-    labels = _required(labels, origin)
-    sha256 = hashlib.sha256((decode.digest(pixels) + decode.digest(labels)).encode()).hexdigest()
-
-    def read(batches: Iterable[np.ndarray]) -> Iterator[Batch]:
-        for indices in batches:
-            yield pixels[indices], labels[indices]
-
-    return Split(origin, labels, class_names, sha256, read)
+def _subset(count: int, *, limit: int | None, seed: int) -> list[int]:
+    if limit is None or limit >= count:
+        return list(range(count))
+    if limit < 1:
+        raise InputError(f"Expected a limit of at least 1 picture, got {limit}.")
+    return sorted(random.Random(seed).sample(range(count), limit))
 
 
-def _streamed(origin: str, found: PictureList, *, size: int, preprocessing: Preprocessing) -> Split:
-    labels = _required(None if found.labels is None else np.array(found.labels, np.int64), origin)
-    sha256 = hashlib.sha256()
-    for file, label in zip(found.files, labels, strict=True):
-        sha256.update(f"{file.name} {file.stat().st_size} {label}\n".encode(errors="replace"))
-
-    def load(index: int) -> np.ndarray:
-        return decode.load_picture(found.files[index], size=size, preprocessing=preprocessing)
-
-    def read(batches: Iterable[np.ndarray]) -> Iterator[Batch]:
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            pending: collections.deque[tuple[np.ndarray, list[Any]]] = collections.deque()
-            try:
-                for indices in batches:
-                    pending.append((indices, [pool.submit(load, int(i)) for i in indices]))
-                    if len(pending) > 2:  # two batches ahead keep the cores busy
-                        yield _collect(pending, labels)
-                while pending:
-                    yield _collect(pending, labels)
-            finally:
-                pool.shutdown(cancel_futures=True)
-
-    return Split(origin, labels, found.class_names, sha256.hexdigest(), read)
-
-
-def _collect(pending: Any, labels: np.ndarray) -> Batch:
-    indices, futures = pending.popleft()
-    return np.stack([future.result() for future in futures]), labels[indices]
-
-
-def _required(labels: np.ndarray | None, origin: str) -> np.ndarray:
+def _check_labels(labels: np.ndarray | None, source: str, *, required: bool) -> None:
     if labels is None:
-        raise InputError(
-            f"{origin}: expected labels: a folder for each class, a csv with a column "
-            f"{' or '.join(lists.LABEL_COLUMNS)}, or 'labels' in the .npz."
-        )
-    if (greatest := int(labels.max())) >= MOST_CLASSES:
-        raise InputError(f"{origin}: expected labels below {MOST_CLASSES}, got {greatest}.")
-    return labels
+        if required:
+            raise InputError(
+                f"{source}: expected labels: a folder for each class, a csv with a column "
+                f"{' or '.join(lists.LABEL_COLUMNS)}, or 'labels' in the .npz."
+            )
+    elif (greatest := labels.max()) >= MAX_CLASSES:
+        raise InputError(f"{source}: expected labels below {MAX_CLASSES}, got {greatest}.")
 
 
-def _synthetic(origin: str, count: str, *, size: int, seed: int) -> Split:
-    """Draws a class as a stripe pattern of its own direction and color, under noise."""
+def _sha256(pixels: np.ndarray, labels: np.ndarray | None) -> str:
+    digests = [decode.digest(array) for array in (pixels, labels) if array is not None]
+    return hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def _sha256_of_files(files: Sequence[Path], labels: np.ndarray | None) -> str:
+    sha256 = hashlib.sha256()
+    for index, file in enumerate(files):
+        label = "" if labels is None else labels[index]
+        line = f"{file.name} {file.stat().st_size} {label}\n"
+        sha256.update(line.encode(errors="replace"))
+    return sha256.hexdigest()
+
+
+def _synthetic(
+    source: str, *, resolution: int, seed: int
+) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    """Draws each class as stripes of its own direction and color, under noise."""
+    count = source.partition(":")[2]
     if not (count.isascii() and count.isdigit() and int(count) >= SYNTHETIC_CLASSES):
         raise InputError(
-            f"{origin}: expected synthetic:COUNT with at least {SYNTHETIC_CLASSES} pictures."
+            f"{source}: expected synthetic:COUNT with at least {SYNTHETIC_CLASSES} pictures."
         )
     rng = np.random.default_rng(seed)
     labels = np.arange(int(count)) % SYNTHETIC_CLASSES
-    rows, columns = np.mgrid[:size, :size] / size
-    pixels = np.empty((len(labels), size, size, 3), np.uint8)
+    rows, columns = np.mgrid[:resolution, :resolution] / resolution
+    pixels = np.empty((len(labels), resolution, resolution, 3), np.uint8)
     for index, label in enumerate(labels):
         angle = math.pi * label / SYNTHETIC_CLASSES
-        along = rows * math.sin(angle) + columns * math.cos(angle)
-        stripes = np.sin(2 * math.pi * (3 * along + rng.uniform()))
+        across = rows * math.sin(angle) + columns * math.cos(angle)
+        stripes = np.sin(2 * math.pi * (3 * across + rng.uniform()))
         color = 40 + 50 * np.cos(2 * math.pi * (label / SYNTHETIC_CLASSES + np.arange(3) / 3))
-        picture = 128 + stripes[..., None] * color + rng.normal(0, 40, (size, size, 3))
-        pixels[index] = np.clip(picture, 0, 255)
-    names = tuple(f"stripes{label}" for label in range(SYNTHETIC_CLASSES))
-    return _in_memory(origin, pixels, labels, names)
+        noise = rng.normal(0, 40, (resolution, resolution, 3))
+        pixels[index] = np.clip(128 + stripes[..., None] * color + noise, 0, 255)
+    return pixels, labels, tuple(f"stripes{label}" for label in range(SYNTHETIC_CLASSES))
 
 
-def _from_tfds(origin: str, rest: str, *, size: int, preprocessing: Preprocessing) -> Split:
+def _from_tfds(
+    source: str, *, resolution: int, preprocessing: Preprocessing, limit: int | None, seed: int
+) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
     try:
         import tensorflow_datasets as tfds
     except ImportError as error:
         raise InputError(
-            f"{origin}: needs tensorflow_datasets: pip install tensorflow-datasets."
+            f"{source}: needs tensorflow_datasets: pip install tensorflow-datasets."
         ) from error
-    name, _, split = rest.rpartition("/")
+    name, _, split = source.partition(":")[2].rpartition("/")
     if not (name and split):
-        raise InputError(f"{origin}: expected tfds:NAME/SPLIT, as tfds:cifar10/train.")
+        raise InputError(f"{source}: expected tfds:NAME/SPLIT, as tfds:cifar10/train.")
 
     def resize(image: np.ndarray) -> np.ndarray:
         picture = Image.fromarray(image.squeeze()).convert("RGB")
-        return decode.resize_and_crop(picture, size=size, preprocessing=preprocessing)
+        return decode.resize_and_crop(picture, resolution=resolution, preprocessing=preprocessing)
 
     try:
         dataset, info = tfds.load(name, split=split, with_info=True, as_supervised=True)
-        examples = [(resize(image), label) for image, label in dataset.as_numpy_iterator()]
-    except Exception as error:  # any of the data sets' own, which may list all that there are
-        why = textwrap.shorten(str(error), 300, placeholder=" ...")
-        raise InputError(f"{origin}: {why}") from error
+        chosen = None if limit is None else {*_subset(len(dataset), limit=limit, seed=seed)}
+        examples = [
+            (resize(image), label)
+            for index, (image, label) in enumerate(dataset.as_numpy_iterator())
+            if chosen is None or index in chosen
+        ]
+    except Exception as error:  # any error of the library; some list all its data sets
+        reason = textwrap.shorten(str(error), 300, placeholder=" ...")
+        raise InputError(f"{source}: {reason}") from error
     if not examples:
-        raise InputError(f"{origin}: expected pictures, found none.")
+        raise InputError(f"{source}: expected pictures, found none.")
     pixels, labels = zip(*examples, strict=True)
     names = tuple(info.features["label"].names)
-    return _in_memory(origin, np.stack(pixels), np.array(labels, np.int64), names)
+    return np.stack(pixels), np.array(labels, np.int64), names

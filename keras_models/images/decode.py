@@ -3,9 +3,8 @@
 import contextlib
 import hashlib
 import os
-import random
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +12,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from keras_models.images import lists
-from keras_models.images.lists import PictureList
 from shufflelite.display import one_line
 from shufflelite.errors import InputError
 
@@ -32,8 +29,8 @@ class Preprocessing:
         mean: Subtracted from each channel, in pixel units 0..255 and in `channel_order`.
         std: Divides each channel afterwards; likewise.
         channel_order: Order of the channels that the network expects, "rgb" or "bgr".
-        crop_fraction: A picture's shorter side becomes round(size / crop_fraction) pixels, of
-            which the central `size` are kept.
+        crop_fraction: A picture's shorter side becomes round(resolution / crop_fraction) pixels,
+            of which the central `resolution` are kept.
         interpolation: Resampling filter, "bilinear" or "bicubic", widened when it shrinks.
     """
 
@@ -68,9 +65,9 @@ class Preprocessing:
         ordered = pixels if self.channel_order == "rgb" else pixels[..., ::-1]
         return (ordered - np.asarray(self.mean, np.float32)) / np.asarray(self.std, np.float32)
 
-    def shorter_side(self, size: int) -> int:
-        """What a picture's shorter side is resized to for an input of `size`, in pixels."""
-        return round(size / self.crop_fraction)
+    def shorter_side(self, resolution: int) -> int:
+        """The length in pixels to which a picture's shorter side is resized before the crop."""
+        return round(resolution / self.crop_fraction)
 
     @property
     def input_range(self) -> tuple[float, float]:
@@ -82,138 +79,91 @@ class Preprocessing:
         return min(black), max(white)
 
 
-@dataclass(frozen=True, eq=False)
-class Pictures:
-    """Decoded pictures: `pixels` is uint8 RGB, (n, size, size, 3), `labels` int64, (n,)."""
-
-    pixels: np.ndarray
-    labels: np.ndarray | None
-    files: tuple[str, ...]
-    skipped: tuple[str, ...] = ()
-    class_names: tuple[str, ...] | None = None
-
-
 class _UnreadableError(InputError):
     """One picture cannot be decoded; the message is the reason, without the file's name."""
 
 
-def read_pictures(
-    pictures: PictureList,
+def read_files(
+    files: Sequence[Path],
     *,
-    size: int,
+    resolution: int,
     preprocessing: Preprocessing,
     warn: Callable[[str], None],
-    limit: int | None = None,
-    seed: int = 0,
-) -> Pictures:
-    """Decodes `pictures`, resized and cropped to `size`.
+) -> tuple[np.ndarray, list[int]]:
+    """Decodes pictures, resized and cropped to `resolution`.
 
     Args:
-        pictures: What to read; the result keeps its order.
-        size: Height and width of the network's input.
-        preprocessing: Says how to resize and crop.
-        warn: Gets one line for each picture that cannot be decoded and is left out.
-        limit: Read a random subset of this many pictures; the same `seed` picks the same ones.
-        seed: Seed of that choice.
+        files: The pictures' files.
+        resolution: Height and width of the network's input.
+        preprocessing: How to resize and crop.
+        warn: Called with one line for each picture that cannot be decoded; it is skipped.
+
+    Returns:
+        uint8 RGB pixels, (n, resolution, resolution, 3), and the indices of their files.
+
+    Raises:
+        InputError: None of the pictures can be decoded.
     """
-    chosen = _subset(len(pictures.files), limit=limit, seed=seed)
-    files = [pictures.files[index] for index in chosen]
-    pixels = np.empty((len(files), size, size, 3), np.uint8)
-    kept: list[int] = []
-    skipped: list[str] = []
+    pixels = np.empty((len(files), resolution, resolution, 3), np.uint8)
+    decoded: list[int] = []
 
     def attempt(file: Path) -> np.ndarray | _UnreadableError:
         try:
-            return _load(file, size=size, preprocessing=preprocessing)
+            return _load(file, resolution=resolution, preprocessing=preprocessing)
         except _UnreadableError as error:
             return error
 
     with _bombs_are_errors(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        for index, result in zip(chosen, pool.map(attempt, files), strict=True):
-            file = pictures.files[index]
+        for index, result in enumerate(pool.map(attempt, files)):
             if isinstance(result, _UnreadableError):
-                warn(f"skipped {file}: {result}")
-                skipped.append(str(file))
+                warn(f"skipped {files[index]}: {result}")
             else:
-                pixels[len(kept)] = result
-                kept.append(index)
-    if not kept:
-        raise InputError(f"None of the {len(files)} pictures can be decoded; first: {skipped[0]}.")
-    labels = pictures.labels
-    return Pictures(
-        pixels=pixels[: len(kept)],
-        labels=None if labels is None else np.array([labels[i] for i in kept], np.int64),
-        files=tuple(str(pictures.files[i]) for i in kept),
-        skipped=tuple(skipped),
-        class_names=pictures.class_names,
-    )
+                pixels[len(decoded)] = result
+                decoded.append(index)
+    if not decoded:
+        raise InputError(f"None of the {len(files)} pictures can be decoded; first: {files[0]}.")
+    return pixels[: len(decoded)], decoded
 
 
-def read_npz(path: str | Path, *, size: int, limit: int | None = None, seed: int = 0) -> Pictures:
-    """Reads decoded pictures: uint8 `images`, (n, size, size, 3), and maybe `labels`, (n,)."""
-    expected = f"uint8 'images' of shape (n, {size}, {size}, 3)"
+def read_npz(path: str | Path, *, resolution: int) -> tuple[np.ndarray, np.ndarray | None]:
+    """Reads uint8 `images`, (n, resolution, resolution, 3), and `labels`, (n,), if there are."""
+    expected = f"uint8 'images' of shape (n, {resolution}, {resolution}, 3)"
     try:
         # NumPy leaves a file open that it opened itself and cannot read.
         with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as archive:
             if "images" not in archive:
-                found = ", ".join(sorted(archive)) or "nothing"
-                raise InputError(f"{path}: expected {expected}, found {found}.")
-            images = np.asarray(archive["images"])  # bytes, where the member is no array
+                members = ", ".join(sorted(archive)) or "nothing"
+                raise InputError(f"{path}: expected {expected}, found {members}.")
+            images = np.asarray(archive["images"])  # bytes, if the member is not an array
             labels = np.asarray(archive["labels"]) if "labels" in archive else None
     except InputError:
         raise
-    # NumPy gives a bare array for .npy, hence AttributeError and TypeError.
+    # NumPy returns a bare array for .npy, hence AttributeError and TypeError.
     except Exception as error:
-        found = one_line(error)
-        raise InputError(f"{path}: expected an .npz file with {expected} ({found}).") from error
-    if images.dtype != np.uint8 or images.shape[1:] != (size, size, 3) or not len(images):
+        raise InputError(
+            f"{path}: expected an .npz file with {expected} ({one_line(error)})."
+        ) from error
+    shape = (resolution, resolution, 3)
+    if images.dtype != np.uint8 or images.shape[1:] != shape or not len(images):
         raise InputError(
             f"{path}: expected {expected}, got {images.dtype} {images.shape}; store pixels before "
             "any normalization, at the network's resolution."
         )
-    if labels is not None and (
-        labels.shape != images.shape[:1] or labels.dtype.kind not in "iu" or labels.min() < 0
-    ):
+    if labels is None:
+        return images, None
+    if labels.shape != images.shape[:1] or labels.dtype.kind not in "iu" or labels.min() < 0:
         raise InputError(
             f"{path}: expected {len(images)} integer 'labels' >= 0, "
             f"got {labels.dtype} {labels.shape}."
         )
-    chosen = _subset(len(images), limit=limit, seed=seed)
-    return Pictures(
-        pixels=images[chosen],
-        labels=None if labels is None else labels[chosen].astype(np.int64),
-        files=tuple(f"{path}[{index}]" for index in chosen),
-    )
+    return images, labels.astype(np.int64)
 
 
-def read_source(
-    source: str | Path,
-    *,
-    size: int,
-    preprocessing: Preprocessing,
-    warn: Callable[[str], None],
-    limit: int | None = None,
-    seed: int = 0,
-    labels_from_folders: bool = False,
-) -> Pictures:
-    """Reads a folder, csv or .npz; see `lists.find`, `read_pictures` and `read_npz`."""
-    if Path(source).suffix.lower() == ".npz":
-        return read_npz(source, size=size, limit=limit, seed=seed)
-    return read_pictures(
-        lists.find(source, labels_from_folders=labels_from_folders),
-        size=size,
-        preprocessing=preprocessing,
-        warn=warn,
-        limit=limit,
-        seed=seed,
-    )
-
-
-def load_picture(path: str | Path, *, size: int, preprocessing: Preprocessing) -> np.ndarray:
-    """Decodes one picture to uint8 RGB, (size, size, 3)."""
+def load_picture(path: str | Path, *, resolution: int, preprocessing: Preprocessing) -> np.ndarray:
+    """Decodes one picture to uint8 RGB, (resolution, resolution, 3)."""
     try:
         with _bombs_are_errors():
-            return _load(Path(path), size=size, preprocessing=preprocessing)
+            return _load(Path(path), resolution=resolution, preprocessing=preprocessing)
     except _UnreadableError as error:
         raise InputError(f"{path}: {error}") from error
 
@@ -225,19 +175,11 @@ def digest(pixels: np.ndarray) -> str:
     return sha256.hexdigest()
 
 
-def _subset(count: int, *, limit: int | None, seed: int) -> list[int]:
-    if limit is None or limit >= count:
-        return list(range(count))
-    if limit < 1:
-        raise InputError(f"Expected a limit of at least 1 picture, got {limit}.")
-    return sorted(random.Random(seed).sample(range(count), limit))
-
-
 @contextlib.contextmanager
 def _bombs_are_errors() -> Iterator[None]:
     """Turns Pillow's warning of huge pictures into an error, and silences its other warnings.
 
-    Filters belong to the process, not to a thread, so this is entered outside of the pool.
+    Filters belong to the process, not to a thread: enter this outside of the thread pool.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -245,7 +187,7 @@ def _bombs_are_errors() -> Iterator[None]:
         yield
 
 
-def _load(path: Path, *, size: int, preprocessing: Preprocessing) -> np.ndarray:
+def _load(path: Path, *, resolution: int, preprocessing: Preprocessing) -> np.ndarray:
     try:
         with Image.open(path) as image:
             image.load()
@@ -255,7 +197,7 @@ def _load(path: Path, *, size: int, preprocessing: Preprocessing) -> np.ndarray:
     # Pillow's decoders raise nearly anything on damaged files, from SyntaxError to struct.error.
     except Exception as error:
         raise _UnreadableError(f"cannot be decoded ({one_line(error)})") from error
-    return resize_and_crop(rgb, size=size, preprocessing=preprocessing)
+    return resize_and_crop(rgb, resolution=resolution, preprocessing=preprocessing)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -264,8 +206,8 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     elif image.mode == "F":
         raise _UnreadableError("floating-point samples have no defined white; save it as 8 bits")
     if image.has_transparency_data:
-        # What hides behind transparent pixels is arbitrary, often black; cut-outs and drawings
-        # are made to be seen on a white page.
+        # The color of transparent pixels is arbitrary, often black; cut-outs and drawings are
+        # meant for a white page.
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image.convert("RGB")
@@ -279,26 +221,29 @@ def _eight_bit_grey(image: Image.Image) -> Image.Image:
     return Image.fromarray(np.round(samples / 257).astype(np.uint8))
 
 
-def resize_and_crop(image: Image.Image, *, size: int, preprocessing: Preprocessing) -> np.ndarray:
-    """Resizes the shorter side, then crops centrally, with torchvision's rounding."""
+def resize_and_crop(
+    image: Image.Image, *, resolution: int, preprocessing: Preprocessing
+) -> np.ndarray:
+    """Resizes the shorter side, then takes a central crop, with torchvision's rounding."""
     width, height = image.size
-    shorter = preprocessing.shorter_side(size)
+    shorter = preprocessing.shorter_side(resolution)
     resized_width = shorter * width // min(width, height)
     resized_height = shorter * height // min(width, height)
-    left = round((resized_width - size) / 2)
-    top = round((resized_height - size) / 2)
-    # Only the crop is computed: of a long panorama the resized picture would not fit in memory.
+    left = round((resized_width - resolution) / 2)
+    top = round((resized_height - resolution) / 2)
+    # Only the crop is computed: the whole resized picture of a long panorama exceeds the memory.
     box = (
         left * width / resized_width,
         top * height / resized_height,
-        (left + size) * width / resized_width,
-        (top + size) * height / resized_height,
+        (left + resolution) * width / resized_width,
+        (top + resolution) * height / resized_height,
     )
+    shape = (resolution, resolution)
     resample = INTERPOLATIONS[preprocessing.interpolation]
-    # Of a tall picture Pillow 13 resizes the columns first, earlier ones the rows, as all do of a
-    # wide one: laid on its side, it gives the bytes of 13 in all of them.
-    if height - size > max(0, 2 * (width - size)):
-        lying = image.transpose(Image.Transpose.TRANSPOSE)
-        pixels = np.asarray(lying.resize((size, size), resample, box=(*box[1::-1], *box[:1:-1])))
+    # Pillow 13 resizes the columns of a tall picture first, earlier versions its rows; all of them
+    # resize the rows of a wide one first. A transposed picture has the same bytes in all versions.
+    if height - resolution > max(0, 2 * (width - resolution)):
+        transposed = image.transpose(Image.Transpose.TRANSPOSE)
+        pixels = np.asarray(transposed.resize(shape, resample, box=(*box[1::-1], *box[:1:-1])))
         return np.ascontiguousarray(pixels.transpose(1, 0, 2))
-    return np.asarray(image.resize((size, size), resample, box=box))
+    return np.asarray(image.resize(shape, resample, box=box))

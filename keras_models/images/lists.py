@@ -1,4 +1,4 @@
-"""Which pictures there are, and of which class: folders and csv lists."""
+"""Sources of pictures: lists the files of folders and csv files, with their classes."""
 
 import csv
 import os
@@ -13,6 +13,7 @@ from shufflelite.errors import InputError
 EXTENSIONS = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 FILE_COLUMNS = ("file", "filename", "path")
 LABEL_COLUMNS = ("class_index", "label")
+SCHEMES = ("synthetic", "tfds")  # sources that are not paths: synthetic:COUNT, tfds:NAME/SPLIT
 
 
 @dataclass(frozen=True)
@@ -24,13 +25,19 @@ class PictureList:
     class_names: tuple[str, ...] | None = None
 
 
+def scheme(source: str) -> str:
+    """Returns the one of SCHEMES that `source` starts with; "" for a path."""
+    name, colon, _ = source.partition(":")
+    return name if colon and name in SCHEMES else ""
+
+
 def find(source: str | Path, *, labels_from_folders: bool = False) -> PictureList:
     """Lists the pictures of a folder, recursively, or of a csv file.
 
     Args:
         source: A folder, or a csv whose header names a file column and maybe a label column.
-        labels_from_folders: Take each picture's class from the folder that it lies in: the index
-            of that folder's name among the sorted subfolders of `source`.
+        labels_from_folders: Take each picture's class from its folder: the index of that
+            folder's name among the sorted subfolders of `source`.
     """
     source = Path(source)
     if source.is_dir():
@@ -39,8 +46,15 @@ def find(source: str | Path, *, labels_from_folders: bool = False) -> PictureLis
         if labels_from_folders:
             raise InputError(f"{source}: labels from folders need a folder, not a csv file.")
         return _find_in_csv(source)
-    what = "this kind of file" if source.exists() else "nothing of that name"
-    raise InputError(f"{source}: expected a folder of pictures or a .csv file, found {what}.")
+    found = "this kind of file" if source.exists() else "nothing of that name"
+    raise InputError(f"{source}: expected a folder of pictures or a .csv file, found {found}.")
+
+
+def has_class_folders(folder: Path) -> bool:
+    """Whether no picture lies directly in `folder`: its subfolders are then classes."""
+    return not any(
+        path.suffix.lower() in EXTENSIONS and path.is_file() for path in folder.iterdir()
+    )
 
 
 def _find_in_folder(folder: Path, *, labels_from_folders: bool) -> PictureList:
@@ -63,8 +77,8 @@ def _find_in_folder(folder: Path, *, labels_from_folders: bool) -> PictureList:
                 f"{folder}: expected each picture in a folder named after its class, "
                 f"found {relative.as_posix()}."
             )
-    # Folders without pictures count, or train/ and test/ could number their classes differently;
-    # so do links to folders that are not there.
+    # Folders without pictures count too, or train/ and test/ could number their classes
+    # differently; broken links to folders likewise.
     at_top = (path for path in visible if len(path.parts) == 1)
     names = [path.name for path in at_top if not (folder / path).is_file()]
     index = {name: number for number, name in enumerate(names)}
@@ -72,12 +86,12 @@ def _find_in_folder(folder: Path, *, labels_from_folders: bool) -> PictureList:
 
 
 def _visible(folder: Path, above: tuple[str, ...] = ()) -> Iterator[Path]:
-    """What is in the folder and is not hidden, in order; links are followed, but not in circles."""
+    """Yields what is not hidden in the folder, sorted; follows links, but not in circles."""
     real = os.path.realpath(folder)
     if real in above:
         return
-    with os.scandir(folder) as found:
-        entries = sorted(found, key=lambda entry: entry.name)
+    with os.scandir(folder) as entries_on_disk:
+        entries = sorted(entries_on_disk, key=lambda entry: entry.name)
     for entry in entries:
         if not entry.name.startswith("."):
             yield folder / entry.name
@@ -107,7 +121,7 @@ def _find_in_csv(path: Path) -> PictureList:
                 if label_column is not None:
                     labels.append(_label(row[label_column], f"{path} line {reader.line_num}"))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        why = getattr(error, "strerror", error)  # without the name, of any length
+        why = getattr(error, "strerror", error)  # without the file name, which may be long
         raise InputError(f"{path}: expected a csv file with a header ({why}).") from error
     if not files:
         raise InputError(f"{path}: expected a line for each picture, found only the header.")
@@ -119,7 +133,7 @@ def _find_in_csv(path: Path) -> PictureList:
     return PictureList(tuple(files), None if label_column is None else tuple(labels))
 
 
-def _label(text: str | None, place: str) -> int:
+def _label(text: str | None, line: str) -> int:
     if text is None or not re.fullmatch(r"\s*[0-9]{1,9}\s*", text):
-        raise InputError(f"{place}: expected a label that is an integer >= 0, got {text!r:.100}.")
+        raise InputError(f"{line}: expected a label that is an integer >= 0, got {text!r:.100}.")
     return int(text)

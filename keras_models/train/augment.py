@@ -1,7 +1,7 @@
-"""Augmentation of a whole batch by TensorFlow's own operators.
+"""Augmentation of a whole batch by TensorFlow's operators.
 
-What is drawn depends on seed, step and a picture's place in the batch of all workers together:
-neither a resumed run nor another number of workers changes it.
+Random numbers depend on the seed, the step and a picture's index in the batch of all replicas:
+a resumed run, or another number of replicas, draws the same ones.
 """
 
 import math
@@ -14,7 +14,7 @@ from keras_models.layers import Tensor
 from keras_models.train.randaugment import randaugment
 from keras_models.train.settings import Augment
 
-GREY = 128  # of what lies outside of a picture
+GREY = 128  # pixels outside of a picture
 
 
 @dataclass(frozen=True)
@@ -27,33 +27,33 @@ class Draw:
     local: int
 
     def uniform(self, number: int, *shape: int) -> Tensor:
-        """The draw `number` of this step, in [0, 1), (local, *shape)."""
+        """The random numbers `number` of this step, in [0, 1), (local, *shape)."""
         seed = tf.random.fold_in(self.seed, number)
-        every = tf.random.stateless_uniform((self.total, *shape), seed)
-        return self._own(every)
+        return self._local_part(tf.random.stateless_uniform((self.total, *shape), seed))
 
     def integer(self, number: int, limit: int) -> Tensor:
-        """Below `limit`, (local,) int32."""
+        """Integers below `limit`, (local,) int32."""
         return tf.cast(self.uniform(number) * limit, tf.int32)
 
     def beta(self, number: int, alpha: float) -> Tensor:
-        """Of the beta distribution with `alpha` twice, (local,)."""
+        """Numbers of the distribution Beta(alpha, alpha), (local,)."""
         seeds = [tf.random.fold_in(self.seed, number + i) for i in range(2)]
         a, b = (tf.random.stateless_gamma((self.total,), seed, alpha) for seed in seeds)
-        return self._own(a / (a + b))
+        return self._local_part(a / (a + b))
 
-    def _own(self, every: Tensor) -> Tensor:
-        own = every[self.first : self.first + self.local]
-        return tf.ensure_shape(own, (self.local, *every.shape[1:]))
+    def _local_part(self, batch: Tensor) -> Tensor:
+        part = batch[self.first : self.first + self.local]
+        return tf.ensure_shape(part, (self.local, *batch.shape[1:]))
 
 
-def augment(images: Tensor, settings: Augment, size: int, draw: Draw) -> Tensor:
-    """Crops, flips, distorts and covers: uint8 (b, h, w, 3) -> float32 (b, size, size, 3)."""
+def augment(images: Tensor, settings: Augment, resolution: int, draw: Draw) -> Tensor:
+    """Crop, flip, RandAugment, cutout: uint8 (b, h, w, 3) -> float32, resized."""
     flip = draw.integer(0, 2) if settings.flip else tf.zeros(draw.local, tf.int32)
     if settings.crop == "resized":
-        images = _resized_crop(images, settings.min_area, flip, size, draw)
+        images = _resized_crop(images, settings.min_area, flip, resolution, draw)
     else:
-        images = _shift(images, settings.pad if settings.crop == "pad" else 0, flip, size, draw)
+        pad = settings.pad if settings.crop == "pad" else 0
+        images = _shift(images, pad, flip, resolution, draw)
     for layer in range(settings.randaugment_layers):
         images = randaugment(
             images,
@@ -67,7 +67,7 @@ def augment(images: Tensor, settings: Augment, size: int, draw: Draw) -> Tensor:
 
 
 def normalize(images: Tensor, preprocessing: Preprocessing) -> Tensor:
-    """What Preprocessing.to_input computes, of uint8 or float32 pixels."""
+    """Preprocessing.to_input, for uint8 or float32 pixels."""
     images = tf.cast(images, tf.float32)
     if preprocessing.channel_order == "bgr":
         images = images[..., ::-1]
@@ -77,34 +77,36 @@ def normalize(images: Tensor, preprocessing: Preprocessing) -> Tensor:
 def mixup(images: Tensor, targets: Tensor, alpha: float, draw: Draw) -> tuple[Tensor, Tensor]:
     """Mixes each picture and its target, (b, classes), with those of another (arXiv:1710.09412).
 
-    The other is its neighbour in a pair, which workers with even shares of the batch never part.
+    The other one is its neighbour in a pair: both are on the same replica if its share is even.
     """
     if not alpha:
         return images, targets
     other = [min(i ^ 1, draw.local - 1) for i in range(draw.local)]
-    part = draw.beta(10, alpha)[:, None]
-    targets = part * targets + (1 - part) * tf.gather(targets, other)
-    part = part[:, :, None, None]
-    return part * images + (1 - part) * tf.gather(images, other), targets
+    share = draw.beta(10, alpha)[:, None]
+    targets = share * targets + (1 - share) * tf.gather(targets, other)
+    share = share[:, :, None, None]
+    return share * images + (1 - share) * tf.gather(images, other), targets
 
 
-def _shift(images: Tensor, pad: int, flip: Tensor, size: int, draw: Draw) -> Tensor:
-    """Takes `size` pixels from somewhere within `pad` pixels around the picture."""
-    if images.shape[1] != size:
-        images = tf.image.resize(images, (size, size), antialias=True)
+def _shift(images: Tensor, pad: int, flip: Tensor, resolution: int, draw: Draw) -> Tensor:
+    """Crops `resolution` pixels at random from the picture with `pad` grey pixels around it."""
+    if images.shape[1] != resolution:
+        images = tf.image.resize(images, (resolution, resolution), antialias=True)
     if pad:
         padding = ((0, 0), (pad, pad), (pad, pad), (0, 0))
         images = tf.pad(images, padding, constant_values=tf.constant(GREY, images.dtype))
     rows, columns = (
-        draw.integer(number, 2 * pad + 1)[:, None] + tf.range(size)[None] for number in (1, 2)
+        draw.integer(number, 2 * pad + 1)[:, None] + tf.range(resolution)[None] for number in (1, 2)
     )
     columns = tf.where(flip[:, None] == 1, columns[:, ::-1], columns)
     images = tf.gather(images, rows, axis=1, batch_dims=1)
     return tf.cast(tf.gather(images, columns, axis=2, batch_dims=1), tf.float32)
 
 
-def _resized_crop(images: Tensor, min_area: float, flip: Tensor, size: int, draw: Draw) -> Tensor:
-    """Takes a part of at least `min_area` and an aspect of 3/4 to 4/3, resized (Inception)."""
+def _resized_crop(
+    images: Tensor, min_area: float, flip: Tensor, resolution: int, draw: Draw
+) -> Tensor:
+    """Inception's crop: at least `min_area` of the picture, aspect ratio 3/4 to 4/3, resized."""
     area = min_area + (1 - min_area) * draw.uniform(1)
     aspect = tf.exp((2 * draw.uniform(2) - 1) * math.log(4 / 3))
     height = tf.minimum(tf.sqrt(area / aspect), 1.0)
@@ -113,16 +115,16 @@ def _resized_crop(images: Tensor, min_area: float, flip: Tensor, size: int, draw
     right = left + width
     left, right = tf.where(flip == 1, right, left), tf.where(flip == 1, left, right)
     boxes = tf.stack([top, left, top + height, right], axis=1)
-    return tf.image.crop_and_resize(images, boxes, tf.range(draw.local), (size, size))
+    return tf.image.crop_and_resize(images, boxes, tf.range(draw.local), (resolution, resolution))
 
 
-def _cutout(images: Tensor, side: int, draw: Draw) -> Tensor:
-    """Covers a square that may reach over the border (arXiv:1708.04552)."""
-    size = images.shape[1]
+def _cutout(images: Tensor, square: int, draw: Draw) -> Tensor:
+    """Covers a square that may extend beyond the border (arXiv:1708.04552)."""
+    resolution = images.shape[1]
     inside = []
     for number in (5, 6):
-        start = draw.integer(number, size)[:, None] - side // 2
-        place = tf.range(size)[None] - start
-        inside.append((place >= 0) & (place < side))
+        start = draw.integer(number, resolution)[:, None] - square // 2
+        offset = tf.range(resolution)[None] - start
+        inside.append((offset >= 0) & (offset < square))
     covered = inside[0][:, :, None, None] & inside[1][:, None, :, None]
     return tf.where(covered, tf.constant(GREY, images.dtype), images)

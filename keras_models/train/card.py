@@ -1,4 +1,4 @@
-"""The model card of bundled weights, all of whose figures are in the file of weights itself."""
+"""Model cards of bundled weights; the file of weights itself holds all their figures."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,7 +32,7 @@ The weights are licensed as this project is: Apache-2.0.
 
 
 def card(path: Path, trained: Trained) -> str:
-    """What the file of bundled weights at `path` is, as Markdown."""
+    """The card of the bundled weights at `path`, as Markdown."""
     origin = trained.origin
     rows = [
         ("network", f"{_network(trained)} ([paper]({registry.find(trained.model).paper}))"),
@@ -51,7 +51,7 @@ def card(path: Path, trained: Trained) -> str:
         ("test pictures", f"SHA-256 {origin['test_sha256']}"),
         ("versions", _versions(origin["versions"])),
     ]
-    table = "\n".join(f"| {what} | {much} |" for what, much in rows)
+    table = "\n".join(f"| {name} | {value} |" for name, value in rows)
     return _CARD.format(title=path.stem, table=table)
 
 

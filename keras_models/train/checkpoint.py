@@ -1,6 +1,6 @@
-"""A training on disk, whole at any moment: one file, replaced at once.
+"""The checkpoint of a training: one file, replaced as a whole, which is complete at any moment.
 
-Its arrays are the trainer's variables; its metadata says whose they are and what was measured.
+Its arrays are the trainer's variables; its metadata holds the settings and what was measured.
 """
 
 import json
@@ -11,19 +11,18 @@ from typing import Any
 
 import numpy as np
 import safetensors
-import safetensors.numpy
 
+from keras_models.checkpoints import native
 from keras_models.train.settings import TrainingSettings
 from shufflelite import config
-from shufflelite.atomic import replacing
 from shufflelite.errors import InputError
 
-FREE = ("out", "save_every_s", "tensorboard")  # settings that do not change what is computed
+NOT_IN_RECIPE = ("out", "save_every_s", "tensorboard")  # settings that do not change the weights
 
 
 @dataclass(frozen=True)
-class Epoch:
-    """A row of the log; rates in percent, of the test set where there is one."""
+class EpochMetrics:
+    """A row of log.csv; rates in percent, those of the test set where there is one."""
 
     epoch: int
     learning_rate: float  # of its last step
@@ -36,98 +35,103 @@ class Epoch:
 
 
 @dataclass(frozen=True)
-class Progress:
-    """What was done: whole epochs, and sums over the steps of the epoch that is under way."""
+class TrainingState:
+    """The completed epochs, and sums over the completed steps of the current epoch."""
 
-    epochs: tuple[Epoch, ...] = ()
+    epochs: tuple[EpochMetrics, ...] = ()
     loss_sum: float = 0.0
     right: int = 0
     seconds: float = 0.0
 
 
 class OtherTrainingError(InputError):
-    """A checkpoint of another network, data set or recipe: `difference` says what is another."""
+    """A checkpoint of another network, data set or recipe; `difference` names the first one."""
 
     def __init__(self, message: str, difference: str) -> None:
         super().__init__(message)
         self.difference = difference
 
 
+def recipe(settings: TrainingSettings) -> dict[str, Any]:
+    """The settings that the weights depend on."""
+    plain = config.to_dict(replace(settings, preprocessing=settings.input_preprocessing))
+    return {name: value for name, value in plain.items() if name not in NOT_IN_RECIPE}
+
+
 def save(
     path: Path,
     arrays: Mapping[str, np.ndarray],
-    progress: Progress,
+    state: TrainingState,
     settings: TrainingSettings,
     start: str,
 ) -> None:
-    """Writes the trainer's variables; `start`: on which pictures, from which weights it began."""
+    """Writes the trainer's variables; `start` identifies the pictures and the initial weights."""
     metadata = {
         "settings": json.dumps(config.to_dict(settings)),
-        "progress": json.dumps(asdict(progress)),
+        "progress": json.dumps(asdict(state)),
         "start": start,
     }
-    with replacing(path) as temporary:
-        temporary.write_bytes(safetensors.numpy.save(dict(arrays), metadata))
+    native.write(path, arrays, metadata)
 
 
-def ended(path: Path, settings: TrainingSettings) -> bool:
-    """Whether the training in `path` has all of its epochs; False where none can be read."""
+def is_complete(path: Path, settings: TrainingSettings) -> bool:
+    """Whether the checkpoint has all epochs; False if it cannot be read."""
     try:
         with safetensors.safe_open(path, "np") as file:
             epochs = json.loads(file.metadata()["progress"])["epochs"]
         return len(epochs) >= settings.training.epochs
     except (OSError, safetensors.SafetensorError, KeyError, TypeError, ValueError):
-        return False  # `restore` tells why
+        return False  # `restore` reports the reason
 
 
 def restore(
     path: Path, variables: Mapping[str, Any], settings: TrainingSettings, start: str
-) -> Progress:
-    """Assigns what `save` wrote to `variables`.
+) -> TrainingState:
+    """Assigns the arrays that `save` wrote to `variables`.
 
     Raises:
-      InputError: no checkpoint, or (OtherTrainingError) one of another network, data set or
-        recipe; nothing is then assigned.
+      InputError: not a checkpoint, or (OtherTrainingError) one of another network, data set or
+        recipe; no variable is assigned then.
     """
-    remedy = "choose another 'out', or remove the file to begin anew"
+    remedy = "choose another 'out', or remove the file to start a new training"
     try:
         with safetensors.safe_open(path, "np") as file:
             metadata = file.metadata() or {}
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        before = config.build(json.loads(metadata["settings"]), TrainingSettings)
+        stored_settings = config.build(json.loads(metadata["settings"]), TrainingSettings)
         stored = json.loads(metadata["progress"])
-        progress = Progress(**{**stored, "epochs": tuple(Epoch(**e) for e in stored["epochs"])})
+        epochs = tuple(EpochMetrics(**epoch) for epoch in stored["epochs"])
+        state = TrainingState(**{**stored, "epochs": epochs})
     except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path}: no checkpoint of a training ({error}): {remedy}.") from error
-    difference = _difference(before, settings)
+        raise InputError(f"{path}: not a checkpoint of a training ({error}): {remedy}.") from error
+    difference = _difference(stored_settings, settings)
     if not difference and metadata["start"] != start:
-        difference = "other training pictures, or other weights to begin with"
+        difference = "other training pictures, or other initial weights"
     shapes = {name: tuple(array.shape) for name, array in arrays.items()}
     if not difference and shapes != {name: tuple(v.shape) for name, v in variables.items()}:
         difference = "weights of another network"
     if difference:
         raise OtherTrainingError(
-            f"{path}: the training that began there has {difference}: {remedy}.", difference
+            f"{path}: the training that it belongs to has {difference}: {remedy}.", difference
         )
     for name, variable in variables.items():
         variable.assign(arrays[name])
-    return progress
+    return state
 
 
-def _difference(before: TrainingSettings, now: TrainingSettings) -> str:
-    """The first setting that changes what is computed, as "training.batch = 64, not 128"."""
-    fixed = replace(before, **{name: getattr(now, name) for name in FREE})
-    pairs = _flat(config.to_dict(fixed)), _flat(config.to_dict(now))
-    for name in sorted(pairs[0].keys() | pairs[1].keys()):
-        old, new = (pair.get(name) for pair in pairs)
-        if old != new and not name.startswith("data."):  # pictures may move: their hash tells
-            return f"{name} = {old!r}, not {new!r}"
+def _difference(stored: TrainingSettings, current: TrainingSettings) -> str:
+    """The first different setting of the recipe, as "training.batch = 64, not 128"."""
+    old, new = _flat(recipe(stored)), _flat(recipe(current))
+    for name in sorted(old.keys() | new.keys()):
+        values = old.get(name), new.get(name)
+        if values[0] != values[1] and not name.startswith("data."):  # the pictures' hash decides
+            return f"{name} = {values[0]!r}, not {values[1]!r}"
     return ""
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in tree.items():
-        inner = isinstance(value, Mapping)
-        flat |= _flat(value, f"{prefix}{key}.") if inner else {f"{prefix}{key}": value}
+        is_table = isinstance(value, Mapping)
+        flat |= _flat(value, f"{prefix}{key}.") if is_table else {f"{prefix}{key}": value}
     return flat

@@ -1,4 +1,4 @@
-"""Several devices or machines in one training: tf.distribute, by one setting."""
+"""Several devices or machines in one training, by tf.distribute."""
 
 import contextlib
 import os
@@ -13,12 +13,12 @@ from shufflelite.errors import InputError
 
 
 class WorkerLostError(Exception):
-    """Another machine of the training does not answer any more."""
+    """Another machine of the training does not answer."""
 
 
 @contextlib.contextmanager
-def lost_workers(several: bool) -> Iterator[None]:
-    """Raises WorkerLostError where an operation fails because one of several machines does."""
+def lost_workers(several_machines: bool) -> Iterator[None]:
+    """Turns the errors of TensorFlow for a machine that is gone into WorkerLostError."""
     try:
         yield
     except (
@@ -27,45 +27,45 @@ def lost_workers(several: bool) -> Iterator[None]:
         tf.errors.InternalError,
         tf.errors.UnavailableError,
     ) as error:
-        if not several:
+        if not several_machines:
             raise
         raise WorkerLostError(str(error)) from error
 
 
 @dataclass(frozen=True, eq=False)
-class Workers:
-    """Which of the replicas run here: `first` to `first + local` of all."""
+class Replicas:
+    """The replicas of the model; `first` to `first + local` of them run in this process."""
 
     strategy: tf.distribute.Strategy
     first: int = 0
     local: int = 1
-    chief: bool = True  # the one that writes
-    several: bool = False  # processes
+    chief: bool = True  # the process that writes the files
+    several_machines: bool = False
 
     @property
-    def replicas(self) -> int:
-        """How many replicas all workers have together."""
+    def count(self) -> int:
+        """The number of replicas on all machines together."""
         return self.strategy.num_replicas_in_sync
 
     def share(self, batch: int) -> int:
-        """How many pictures of a batch a replica takes; raises InputError for a broken number."""
-        if batch % self.replicas:
+        """Pictures of a batch for each replica; raises InputError for a fraction."""
+        if batch % self.count:
             raise InputError(
-                f"Expected a batch that {self.replicas} replicas can share, got {batch} pictures."
+                f"Expected a batch that {self.count} replicas can share, got {batch} pictures."
             )
-        return batch // self.replicas
+        return batch // self.count
 
-    def own(self, batch: np.ndarray) -> np.ndarray:
-        """The part of a batch that is of this worker."""
+    def local_part(self, batch: np.ndarray) -> np.ndarray:
+        """The part of a batch for the replicas of this process."""
         share = self.share(len(batch))
         return batch[self.first * share : (self.first + self.local) * share]
 
     def distribute(self, *arrays: np.ndarray) -> tuple[Any, ...]:
-        """Gives each replica of this worker its part of what `own` chose."""
-        if self.replicas == 1:
+        """Divides the `local_part` of arrays among the replicas of this process."""
+        if self.count == 1:
             return tuple(map(tf.convert_to_tensor, arrays))
 
-        def part(array: np.ndarray) -> Any:
+        def distributed(array: np.ndarray) -> Any:
             share = len(array) // self.local
 
             def of_replica(context: Any) -> Any:
@@ -74,11 +74,11 @@ class Workers:
 
             return self.strategy.experimental_distribute_values_from_function(of_replica)
 
-        return tuple(map(part, arrays))
+        return tuple(map(distributed, arrays))
 
     def any(self, flag: bool) -> bool:
-        """Whether `flag` is true on any machine; all must ask after the same step."""
-        if not self.several:
+        """Whether `flag` is true on any machine; all machines call it after the same step."""
+        if not self.several_machines:
             return flag
         flags = self.strategy.experimental_distribute_values_from_function(
             lambda context: tf.constant(int(flag))
@@ -86,23 +86,23 @@ class Workers:
         return bool(self.strategy.reduce("SUM", flags, axis=None))
 
 
-def create(name: str) -> Workers:
-    """Starts what `settings.Distribution` names; before anything else of TensorFlow.
+def create(name: str) -> Replicas:
+    """Creates the strategy of that name in `settings.Distribution`, before any use of TensorFlow.
 
     Raises:
-      InputError: several machines, and no TF_CONFIG that says which.
-      WorkerLostError: one of them did not come, or went, before all were there.
+      InputError: "multi_worker" without a valid TF_CONFIG.
+      WorkerLostError: a machine did not come, or was lost, before all had connected.
     """
     if name == "one":
-        return Workers(tf.distribute.get_strategy())
+        return Replicas(tf.distribute.get_strategy())
     if name == "mirrored":
         strategy = tf.distribute.MirroredStrategy()
-        return Workers(strategy, 0, strategy.num_replicas_in_sync)
+        return Replicas(strategy, 0, strategy.num_replicas_in_sync)
     if "TF_CONFIG" not in os.environ:
         raise InputError(
             "distribution.strategy = 'multi_worker' needs the environment variable TF_CONFIG, as "
             '{"cluster": {"worker": ["host1:2222", "host2:2222"]}, "task": {"type": "worker", '
-            '"index": 0}}, with an index of its own on each machine.'
+            '"index": 0}}, with another index on each machine.'
         )
     try:
         resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
@@ -112,4 +112,4 @@ def create(name: str) -> Workers:
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"TF_CONFIG: {error}") from error
     local = strategy.num_replicas_in_sync // machines
-    return Workers(strategy, index * local, local, chief=index == 0, several=machines > 1)
+    return Replicas(strategy, index * local, local, chief=index == 0, several_machines=machines > 1)

@@ -1,4 +1,4 @@
-"""A network in the form that TensorFlow trains fastest: same layers, names, weights and outputs."""
+"""Layers that train faster on CPUs than Keras' own: same names, weights, outputs and gradients."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,27 +11,27 @@ from keras_models.layers import ChannelSlice, Tensor
 
 @dataclass(frozen=True, eq=False)
 class Randomness:
-    """Seeds what layers draw in training: by seed, step and an example's place in the batch.
+    """Random numbers of layers, determined by seed, step and an example's index in the batch.
 
-    So a resumed run draws the same, and so do several replicas together.
-    A plain object, as Keras would make a layer's weight of a variable that is its attribute.
+    So a resumed run, or several replicas together, draw the same numbers.
+    A plain object: Keras makes a weight of a variable that is a layer's attribute.
     """
 
     seed: int
     step: tf.Variable  # () int64
 
     def uniform(self, shape: Tensor, layer: int) -> Tensor:
-        """Numbers in [0, 1) of that layer and this step, for the examples of this replica."""
+        """Numbers in [0, 1) for that layer, this step and the examples of this replica."""
         context = tf.distribute.get_replica_context()
         seed = tf.stack([tf.constant(self.seed, tf.int64), self.step])
-        of_all = [shape[0] * context.num_replicas_in_sync, *shape[1:]]
-        every = tf.random.stateless_uniform(of_all, tf.random.fold_in(seed, layer))
+        batch_shape = [shape[0] * context.num_replicas_in_sync, *shape[1:]]
+        batch = tf.random.stateless_uniform(batch_shape, tf.random.fold_in(seed, layer))
         first = context.replica_id_in_sync_group * shape[0]
-        return every[first : first + shape[0]]
+        return batch[first : first + shape[0]]
 
 
 class _Slice(ChannelSlice):
-    """Its gradient is a concat with zeros: TensorFlow's for a slice takes half of a step's time."""
+    """A slice whose gradient is a concat with zeros: TensorFlow's takes half of a step's time."""
 
     def call(self, x: Tensor) -> Tensor:
         left, right = self.start, x.shape[-1] - self.stop
@@ -52,7 +52,7 @@ class _Slice(ChannelSlice):
 class _GroupedConv(keras.layers.Conv2D):
     """A dense convolution with zeros between the groups.
 
-    Keras compiles grouped convolutions by XLA, whose gradients take 20 times as long on CPUs.
+    Keras compiles grouped convolutions with XLA, whose gradients are 20 times slower on CPUs.
     """
 
     def dense_kernel(self) -> Tensor:
@@ -70,7 +70,7 @@ class _GroupedConv(keras.layers.Conv2D):
 
 
 class _PointwiseConv(_GroupedConv):
-    """A matrix product: oneDNN's gradient of so small kernels takes up to three times as long."""
+    """A matrix product: oneDNN's gradient of 1x1 kernels is up to three times slower."""
 
     def convolution_op(self, x: Tensor, kernel: Tensor) -> Tensor:
         rows = tf.reshape(x, (-1, x.shape[-1]))
@@ -79,10 +79,10 @@ class _PointwiseConv(_GroupedConv):
 
 
 class _BatchNorm(keras.layers.BatchNormalization):
-    """By matrix products: of channels that 4 does not divide oneDNN's takes five times as long."""
+    """Matrix products: oneDNN takes five times as long if 4 does not divide the channels."""
 
     def call(self, x: Tensor, training: Any = None) -> Tensor:
-        """Normalizes by the batch's statistics in training, by the moving ones otherwise."""
+        """Normalizes by the statistics of the batch in training, else by the moving ones."""
         if not training:
             return super().call(x, training=False)
         rows = tf.reshape(x, (-1, x.shape[-1]))
@@ -126,31 +126,31 @@ class _Dropout(keras.layers.Dropout):
         self.number = number
 
     def call(self, x: Tensor, training: Any = None) -> Tensor:
-        """Drops with probability `rate`, and scales what stays."""
+        """Drops values with probability `rate`, and scales the others."""
         if not training:
             return x
-        known = zip(self.noise_shape or x.shape, tf.unstack(tf.shape(x)), strict=True)
-        shape = [actual if size is None else size for size, actual in known]
+        sizes = zip(self.noise_shape or x.shape, tf.unstack(tf.shape(x)), strict=True)
+        shape = [actual if size is None else size for size, actual in sizes]
         kept = self.randomness.uniform(shape, self.number) >= self.rate
         return x * tf.cast(kept, x.dtype) / (1 - self.rate)
 
 
-def training_form(
+def with_fast_layers(
     model: keras.Model,
     randomness: Randomness | None = None,
     *,
     precision: str = "float32",
     synchronized: bool = False,
 ) -> keras.Model:
-    """Clones `model`, with its names and values.
+    """Clones `model`, with its names and values, from layers that train fast.
 
     Args:
       model: A network of the registry.
-      randomness: What dropout draws from; None: as Keras draws, which no run repeats.
-      precision: What layers compute in, "bfloat16" or "float16", but for the last.
-      synchronized: Batch norms take the statistics of all replicas.
+      randomness: Source of dropout; None: Keras' own, which no run repeats.
+      precision: Of all layers but the last: "float32", "bfloat16" or "float16".
+      synchronized: Batch norms compute the statistics of all replicas together.
     """
-    drops = [layer.name for layer in model.layers if isinstance(layer, keras.layers.Dropout)]
+    dropouts = [layer.name for layer in model.layers if isinstance(layer, keras.layers.Dropout)]
     mixed = precision != "float32"
 
     def clone(layer: keras.layers.Layer) -> keras.layers.Layer:
@@ -158,7 +158,7 @@ def training_form(
         if mixed and layer is not model.layers[-1]:
             config["dtype"] = keras.mixed_precision.Policy(f"mixed_{precision}")
         if kind is keras.layers.Dropout and randomness:
-            return _Dropout(randomness, drops.index(layer.name), **config)
+            return _Dropout(randomness, dropouts.index(layer.name), **config)
         if kind is ChannelSlice:
             kind = _Slice
         elif kind is keras.layers.Conv2D and layer.kernel_size == layer.strides == (1, 1):
@@ -171,6 +171,6 @@ def training_form(
             kind = _BatchNorm
         return kind.from_config(config)
 
-    form = keras.models.clone_model(model, clone_function=clone)
-    form.set_weights(model.get_weights())
-    return form
+    cloned = keras.models.clone_model(model, clone_function=clone)
+    cloned.set_weights(model.get_weights())
+    return cloned

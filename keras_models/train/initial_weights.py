@@ -1,4 +1,4 @@
-"""What a training begins with: a network's weights, with a new classifier for new classes."""
+"""Initial weights of a training; other classes get a new classifier."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,13 +17,13 @@ HEAD = "classifier/"  # the last layer of all our networks
 
 
 @dataclass(frozen=True, eq=False)
-class Start:
-    """Weights to begin with; None: random ones.
+class InitialWeights:
+    """The weights to start from.
 
     Attributes:
-      name: As the settings have it.
-      identity: Tells these weights from others.
-      weights: Their arrays, and what belongs to them.
+      name: Their name in the settings.
+      identity: The file's SHA-256, or "random".
+      weights: Arrays and what the file says of them; None: random.
     """
 
     name: str
@@ -33,30 +33,46 @@ class Start:
     def load(
         self, model: Any, class_names: Sequence[str] | None, warn: Callable[[str], None]
     ) -> None:
-        """Loads the weights into `model`; its classifier stays new where its classes are.
+        """Loads the weights into `model`, except for a classifier of other classes.
 
         Raises:
-          InputError: these are not the weights of this network.
+          InputError: the weights of another network.
         """
         if self.weights is None:
             return
         arrays = with_layer_names(model, self.weights.arrays)
-        side = model.input.shape[1]
-        if self.weights.resolution not in (None, side):
-            warn(f"{self.name}: trained at {self.weights.resolution}, and this begins at {side}")
-        new = _why_new(arrays, self.weights.class_names, model.output.shape[-1], class_names)
-        if new:
+        resolution = model.input.shape[1]
+        if self.weights.resolution not in (None, resolution):
+            warn(f"{self.name}: trained at {self.weights.resolution}, not at {resolution}")
+        reason = self._why_new_classifier(arrays, model.output.shape[-1], class_names)
+        if reason:
             arrays = {name: a for name, a in arrays.items() if not name.startswith(HEAD)}
             arrays |= {n: a for n, a in model_arrays(model).items() if n.startswith(HEAD)}
-            warn(f"{self.name}: {new}: the classifier starts anew")
+            warn(f"{self.name}: {reason}: the classifier starts from random weights")
         load_weights(model, arrays, origin=self.name)
 
+    def _why_new_classifier(
+        self, arrays: Mapping[str, np.ndarray], classes: int, class_names: Sequence[str] | None
+    ) -> str:
+        """Why the weights' classifier does not fit the pictures' classes; "" if it does."""
+        assert self.weights is not None
+        kernel, names = arrays.get(f"{HEAD}kernel"), self.weights.class_names
+        if kernel is None:
+            return "the weights have none"
+        if kernel.shape[-1] != classes:
+            return f"it has {kernel.shape[-1]} classes, the pictures have {classes}"
+        if names and class_names and tuple(names) != tuple(class_names):
+            return "its classes are not those of the pictures"
+        return ""
 
-def read(settings: TrainingSettings, warn: Callable[[str], None]) -> tuple[TrainingSettings, Start]:
-    """Reads the weights that the settings name; `warn` is told where pictures look otherwise.
+
+def read(
+    settings: TrainingSettings, warn: Callable[[str], None]
+) -> tuple[TrainingSettings, InitialWeights]:
+    """Reads the weights that the settings name; warns of preprocessing that is not theirs.
 
     Returns:
-      The settings with what those weights need, of the builder and of pictures; and the weights.
+      The settings, with the builder options and the preprocessing of the weights; the weights.
 
     Raises:
       InputError: unknown weights, those of another network, or settings that contradict them.
@@ -64,42 +80,30 @@ def read(settings: TrainingSettings, warn: Callable[[str], None]) -> tuple[Train
     network = settings.network
     if network.weights == "random":
         registry.find(network.name)
-        return replace(settings, preprocessing=settings.seen), Start("random", "random")
-    found = resolve.read(
+        return replace(settings, preprocessing=settings.input_preprocessing), InitialWeights(
+            "random", "random"
+        )
+    named = resolve.read(
         network.weights,
         model=network.name,
         options=network.options,
         resolution=network.input_resolution,
         settings=("'network.weights'", "'network.name'"),
     )
-    if found.path.resolve().parent == Path(settings.out).resolve():
+    if named.path.resolve().parent == Path(settings.out).resolve():
         raise InputError(
-            f"Expected 'network.weights' to lie elsewhere than 'out', which this training writes: "
-            f"got {found.path}."
+            f"Expected 'network.weights' to be outside of 'out', which this training writes: "
+            f"got {named.path}."
         )
-    seen = found.weights.preprocessing
-    if seen and settings.preprocessing not in (None, seen):
-        warn(f"{network.weights}: trained on pictures as {seen}, and this has {settings.seen}")
+    preprocessing = named.weights.preprocessing
+    if preprocessing and settings.preprocessing not in (None, preprocessing):
+        warn(
+            f"{network.weights}: trained with {preprocessing}, but the settings have "
+            f"{settings.preprocessing}"
+        )
     complete = replace(
         settings,
-        network=replace(network, options=found.options),
-        preprocessing=settings.preprocessing or seen or settings.seen,
+        network=replace(network, options=named.options),
+        preprocessing=settings.preprocessing or preprocessing or settings.input_preprocessing,
     )
-    return complete, Start(network.weights, found.sha256, found.weights)
-
-
-def _why_new(
-    arrays: Mapping[str, np.ndarray],
-    theirs: Sequence[str] | None,
-    classes: int,
-    ours: Sequence[str] | None,
-) -> str:
-    """Why the weights' classifier is of no use for our classes; "" where it is."""
-    kernel = arrays.get(f"{HEAD}kernel")
-    if kernel is None:
-        return "the weights have none"
-    if kernel.shape[-1] != classes:
-        return f"its classes are {kernel.shape[-1]}, those of the pictures {classes}"
-    if theirs and ours and tuple(theirs) != tuple(ours):
-        return "its classes are others than those of the pictures"
-    return ""
+    return complete, InitialWeights(network.weights, named.sha256, named.weights)

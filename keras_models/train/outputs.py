@@ -1,4 +1,4 @@
-"""The folder that a training writes: log.csv, weights, and what TensorBoard reads."""
+"""The files that a training writes: log.csv, weights, and events for TensorBoard."""
 
 import contextlib
 import csv
@@ -10,11 +10,12 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.framework import summary_pb2
 
+from keras_models.accuracy import Accuracy
 from keras_models.checkpoints import native
-from keras_models.images.datasets import Split
-from keras_models.train.checkpoint import Epoch
+from keras_models.images.datasets import Pictures
+from keras_models.train.checkpoint import EpochMetrics, recipe
 from keras_models.train.settings import TrainingSettings
-from shufflelite import config, lock
+from shufflelite import lock
 from shufflelite.atomic import replacing
 from shufflelite.versions import version
 
@@ -28,17 +29,17 @@ CHECKPOINT, BEST, LAST, LOG = (
 
 
 @contextlib.contextmanager
-def own(folder: Path) -> Iterator[None]:
-    """Makes the folder this process's alone, and removes what a killed one left half-written.
+def locked(folder: Path) -> Iterator[None]:
+    """Locks the folder, and removes the incomplete files of a killed process.
 
-    A folder that is made for it goes again where nothing is written.
+    Removes the folder at the end if it is new and empty.
 
     Raises:
       InputError: another process writes there.
     """
     with lock.exclusive(folder / ".lock", on_busy=lock.refuse(folder, "choose another 'out'")):
-        for part in folder.glob("*.part"):
-            part.unlink()
+        for incomplete in folder.glob("*.part"):
+            incomplete.unlink()
         yield
 
 
@@ -46,57 +47,46 @@ def write_weights(
     path: Path,
     arrays: Mapping[str, np.ndarray],
     settings: TrainingSettings,
-    split: Split,
-    epoch: Epoch,
-    accuracy: Mapping[str, object] | None,
+    pictures: Pictures,
+    epoch: EpochMetrics,
+    accuracy: Accuracy | None,
 ) -> None:
-    """Writes the weights as they were after `epoch`."""
-    native.save(
-        path,
-        arrays,
-        native.Trained(
-            model=settings.network.name,
-            options=settings.network.options,
-            resolution=settings.network.input_resolution,
-            num_classes=split.classes,
-            class_names=split.class_names,
-            preprocessing=settings.seen,
-            origin={
-                "settings": recipe(settings),
-                "epochs": epoch.epoch,
-                "accuracy": accuracy,
-                "pictures_sha256": split.sha256,
-                "versions": {name: version(name) for name in PACKAGES},
-            },
-        ),
+    """Writes the weights after `epoch`; `accuracy` is theirs on the test pictures."""
+    origin = {
+        "settings": recipe(settings),
+        "epochs": epoch.epoch,
+        "accuracy": accuracy and dataclasses.asdict(accuracy),
+        "pictures_sha256": pictures.sha256,
+        "versions": {name: version(name) for name in PACKAGES},
+    }
+    trained = native.Trained(
+        model=settings.network.name,
+        options=settings.network.options,
+        resolution=settings.network.input_resolution,
+        num_classes=pictures.classes,
+        class_names=pictures.class_names,
+        preprocessing=settings.input_preprocessing,
+        origin=origin,
     )
+    native.save(path, arrays, trained)
 
 
-def recipe(settings: TrainingSettings) -> dict[str, object]:
-    """The settings without what says nothing of the weights."""
-    plain = config.to_dict(dataclasses.replace(settings, preprocessing=settings.seen))
-    for name in ("out", "save_every_s", "tensorboard"):
-        del plain[name]
-    return plain
-
-
-def write_log(path: Path, epochs: Sequence[Epoch]) -> None:
+def write_log(path: Path, epochs: Sequence[EpochMetrics]) -> None:
     """Writes a row for each epoch."""
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(field.name for field in dataclasses.fields(Epoch))
+        writer.writerow(field.name for field in dataclasses.fields(EpochMetrics))
         writer.writerows(dataclasses.astuple(epoch) for epoch in epochs)
 
 
-def write_events(folder: Path, epochs: Sequence[Epoch]) -> None:
-    """Writes the log as scalars for TensorBoard."""
-    # As tf.summary.scalar has it, which needs TensorBoard to be installed.
+def write_events(folder: Path, epoch: EpochMetrics) -> None:
+    """Appends the epoch's row of the log as scalars for TensorBoard."""
+    # The metadata of tf.summary.scalar, which needs TensorBoard to be installed.
     metadata = summary_pb2.SummaryMetadata(data_class=summary_pb2.DATA_CLASS_SCALAR)
     metadata.plugin_data.plugin_name = "scalars"
     writer = tf.summary.create_file_writer(str(folder))
     with writer.as_default():
-        for epoch in epochs:
-            for name, value in dataclasses.asdict(epoch).items():
-                if name != "epoch" and value is not None:
-                    tf.summary.write(name, float(value), step=epoch.epoch, metadata=metadata)
+        for name, value in dataclasses.asdict(epoch).items():
+            if name != "epoch" and value is not None:
+                tf.summary.write(name, float(value), step=epoch.epoch, metadata=metadata)
     writer.close()

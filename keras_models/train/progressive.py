@@ -8,32 +8,32 @@ from keras_models.train.settings import Augment, TrainingSettings
 
 
 @dataclass(frozen=True)
-class Stage:
-    """What an epoch is trained with: size of the images, options of the builder, augmentation."""
+class StageSettings:
+    """Resolution, options of the builder and augmentation of the epochs of a stage."""
 
     resolution: int
     options: Mapping[str, Any]
     augment: Augment
 
 
-def stage(settings: TrainingSettings, epoch: int) -> Stage:
-    """The stage of an epoch, counted from 0: sizes and regularization grow linearly over stages."""
+def stage_settings(settings: TrainingSettings, epoch: int) -> StageSettings:
+    """Settings of an epoch, counted from 0: they grow linearly from stage to stage."""
     first, last = settings.progressive, settings.augment
     index = epoch * first.stages // settings.training.epochs
-    part = index / (first.stages - 1) if first.stages > 1 else 1.0
+    progress = index / (first.stages - 1) if first.stages > 1 else 1.0
 
     def between(low: float | None, high: float) -> float:
-        return high if low is None else low + (high - low) * part
+        return high if low is None else low + (high - low) * progress
 
     resolution = settings.training.resolution or settings.network.input_resolution
     if first.resolution is not None:
-        # The code's first stage is already one step larger than the paper's.
-        grown = (index + 1) / first.stages if first.sizes == "code" else part
+        # In the code the first stage is already one step larger than in the paper.
+        grown = (index + 1) / first.stages if first.sizes == "code" else progress
         resolution = int(first.resolution + (resolution - first.resolution) * grown)
     options = dict(settings.network.options)
     for name, low in first.options.items():
         options[name] = between(low, float(options[name]))
-    return Stage(
+    return StageSettings(
         resolution,
         options,
         replace(

@@ -1,7 +1,7 @@
-"""Makes bundled weights of a finished training: the file, its model card, and the table of all.
+"""Publishes the weights of a completed training as bundled weights, with a model card.
 
-Takes the flags that the training had.  Kernels are stored as float16, and accuracy is measured
-again on what is stored; the card is written from what the file then says of itself.
+Takes the flags of the training.  Stores kernels as float16, measures the accuracy of the stored
+weights, and writes the file, its model card and the table of all bundled weights.
 
 Example:
   python -m keras_models.train.publish --config configs/shufflenet_v2_cifar10.toml
@@ -18,71 +18,71 @@ from keras_models.checkpoints import bundled, files, native
 from keras_models.checkpoints.native import Trained
 from keras_models.train import card
 from keras_models.train.settings import TrainingSettings
-from shufflelite import cli, config, lock
-from shufflelite.atomic import replacing
+from shufflelite import atomic, cli, config, lock
 from shufflelite.errors import InputError
 from shufflelite.progress import Progress
 
 _CONFIG = flags.DEFINE_string("config", None, "The training's TOML file.")
-_SET = flags.DEFINE_multi_string("set", [], "section.key=value, as the training had them.")
+_SET = flags.DEFINE_multi_string("set", [], "section.key=value, as in the training's command.")
 _TO = flags.DEFINE_string("to", str(bundled.FOLDER), "Folder to write to.")
 
 
 def main(argv: list[str]) -> int:
-    """Reads the training's weights, measures and writes them."""
+    """Reads flags, publishes, prints the paths."""
     if len(argv) > 1:
         raise app.UsageError(f"expected flags only, got {argv[1]!r}")
     if _CONFIG.value is None:
         raise app.UsageError("expected --config FILE")
-    path = ship(Path(_CONFIG.value), _SET.value, Path(_TO.value), Progress("ship"))
+    path = publish(Path(_CONFIG.value), _SET.value, Path(_TO.value), Progress("publish"))
     print(f"{'weights':10} {path}")
     print(f"{'card':10} {path.with_suffix('.md')}")
     return cli.DONE
 
 
-def ship(path: Path, overrides: list[str], to: Path, progress: Progress) -> Path:
-    """Writes the weights of the training of `path`; returns their path.
+def publish(path: Path, overrides: list[str], folder: Path, progress: Progress) -> Path:
+    """Writes the weights of the training of the config at `path`; returns their path.
 
     Raises:
-      InputError: no finished training there, or one of other settings or classes.
+      InputError: not a completed training, or one of other settings or classes.
     """
     settings = config.load(path, TrainingSettings, overrides)
-    recipe = config.load(path, TrainingSettings)
-    from keras_models.train import outputs  # brings in TensorFlow: not for --help and wrong flags
+    published = config.load(path, TrainingSettings)  # without paths of this machine
+    from keras_models.train import checkpoint, outputs  # late: --help does not need TensorFlow
 
     source = Path(settings.out) / outputs.LAST
-    ours = native.describe(source)
-    if ours is None:
-        raise InputError(f"{source}: expected the weights of a finished training, found none.")
-    had = config.build({**ours.origin["settings"], "out": recipe.out}, TrainingSettings)
-    had = dataclasses.replace(had, data=recipe.data)
-    if outputs.recipe(had) != outputs.recipe(recipe):
+    trained = native.describe(source)
+    if trained is None:
+        raise InputError(f"{source}: expected the weights of a completed training, found none.")
+    used = config.build({**trained.origin["settings"], "out": published.out}, TrainingSettings)
+    used = dataclasses.replace(used, data=published.data)
+    recipe = checkpoint.recipe(published)
+    if checkpoint.recipe(used) != recipe:
         raise InputError(f"{source}: expected a training with the settings of {path}, got others.")
-    if ours.class_names != card.CLASSES:
+    if trained.class_names != card.CLASSES:
         raise InputError(f"{source}: expected CIFAR-10's classes, which the card is about.")
-    stored = {
+    arrays = {
         name: array.astype(np.float16) if array.ndim > 1 else array
         for name, array in files.read(source).items()
     }
     origin = {
-        **ours.origin,
-        "settings": outputs.recipe(recipe),
+        **trained.origin,
+        "settings": recipe,
         "config": f"configs/{path.name}",
-        "trained_accuracy": ours.origin["accuracy"],
-        **_measure(ours, stored, settings, progress),
+        "trained_accuracy": trained.origin["accuracy"],
+        **_measure(trained, arrays, settings, progress),
     }
-    weights = to / f"{path.stem}.safetensors"
-    shipped = dataclasses.replace(ours, origin=origin)
-    with lock.exclusive(to / ".lock"):  # the table is of all that are there
-        native.save(weights, stored, shipped)
-        _write(weights.with_suffix(".md"), card.card(weights, shipped))
-        others = {p: d for p in to.glob("*.safetensors") if (d := native.describe(p))}
-        _write(to / "README.md", card.index(others))
+    trained = dataclasses.replace(trained, origin=origin)
+    weights = folder / f"{path.stem}.safetensors"
+    with lock.exclusive(folder / ".lock"):  # the table lists all weights of the folder
+        native.save(weights, arrays, trained)
+        atomic.write(weights.with_suffix(".md"), card.card(weights, trained).encode())
+        all_weights = {p: t for p in folder.glob("*.safetensors") if (t := native.describe(p))}
+        atomic.write(folder / "README.md", card.index(all_weights).encode())
     return weights
 
 
 def _measure(
-    ours: Trained, stored: dict[str, np.ndarray], settings: TrainingSettings, progress: Progress
+    trained: Trained, arrays: dict[str, np.ndarray], settings: TrainingSettings, progress: Progress
 ) -> dict[str, object]:
     from keras_models import counts
     from keras_models.accuracy import accuracy
@@ -92,36 +92,33 @@ def _measure(
 
     if settings.data.test is None:
         raise InputError("Expected the training to have 'data.test', whose figures the card shows.")
-    side = (ours.resolution, ours.resolution, 3)
+    shape = (trained.resolution, trained.resolution, 3)
     model = registry.create(
-        ours.model, input_shape=side, num_classes=ours.num_classes, **ours.options
+        trained.model, input_shape=shape, num_classes=trained.num_classes, **trained.options
     )
-    load_weights(model, stored, origin="stored weights")
-    split = datasets.load(
+    load_weights(model, arrays, origin="stored weights")
+    pictures = datasets.load(
         settings.data.test,
-        size=ours.resolution,
-        preprocessing=ours.preprocessing,
+        resolution=trained.resolution,
+        preprocessing=trained.preprocessing,
         in_memory_gb=settings.data.in_memory_gb,
         seed=settings.seed + 1,
         warn=progress.warn,
+        labels_required=True,
     )
-    if split.class_names != ours.class_names:
-        raise InputError(f"{split.origin}: expected the classes of the weights, got others.")
+    if pictures.class_names != trained.class_names:
+        raise InputError(f"{pictures.origin}: expected the classes of the weights, got others.")
     with progress.stage("accuracy") as on_step:
-        found = accuracy(classifier_of(model, ours.preprocessing), split, on_step).accuracy
+        classifier = classifier_of(model, trained.preprocessing)
+        figures = accuracy(classifier, pictures, on_step).accuracy
     params, multiply_adds = counts.total(counts.count(model))
     return {
-        "accuracy": dataclasses.asdict(found),
-        "test_sha256": split.sha256,
+        "accuracy": dataclasses.asdict(figures),
+        "test_sha256": pictures.sha256,
         "params": params,
         "multiply_adds": multiply_adds,
     }
 
 
-def _write(path: Path, text: str) -> None:
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
 if __name__ == "__main__":
-    cli.run(main, name="ship")
+    cli.run(main, name="publish")

@@ -1,7 +1,7 @@
 """RandAugment, https://arxiv.org/abs/1909.13719, of a whole batch at once.
 
 An operation is a projective transform, a table of 256 values for each channel, or a blend with a
-grey or blurred picture.  Every picture goes through one of each, of which at most one changes it.
+grey or blurred picture.  Each picture passes through one of each kind; at most one changes it.
 """
 
 import math
@@ -28,7 +28,7 @@ OPERATIONS = (
 )
 MAX_ROTATION = math.radians(30)
 MAX_SHEAR = 0.3
-MAX_TRANSLATION = 150 / 331  # of a side: 150 pixels of AutoAugment's 331
+MAX_TRANSLATION = 150 / 331  # of the resolution: 150 of AutoAugment's 331 pixels
 MAX_ENHANCEMENT = 0.9  # color, contrast, brightness and sharpness are 1 plus or minus this
 MAX_POSTERIZED = 4  # of the 8 bits
 GREY_WEIGHTS = (0.299, 0.587, 0.114)  # ITU-R 601
@@ -41,8 +41,8 @@ def randaugment(images: Tensor, *, magnitude: float, operation: Tensor, negative
     Args:
       images: float32 (b, h, w, 3) of pixels 0 to 255.
       magnitude: 0 to 30; at 10 the operations have the strengths above.
-      operation: numbers in [0, 1) that choose, (b,).
-      negative: whether to turn, shear, move or fade in the other direction, (b,) bool.
+      operation: numbers in [0, 1) that choose the operation, (b,).
+      negative: whether to rotate, shear, translate or blend in the other direction, (b,) bool.
     """
     chosen = tf.cast(operation * len(OPERATIONS), tf.int32)
     strength = magnitude / 10
@@ -65,7 +65,7 @@ def _pick(chosen: Tensor, name: str, value: Tensor, otherwise: Tensor) -> Tensor
 
 
 def _transforms(chosen: Tensor, signed: Tensor, *, size: int) -> Tensor:
-    """Rows (a, b, c, d, e, f, 0, 0): the pixel (x, y) comes from (ax + by + c, dx + ey + f)."""
+    """Rows (a, b, c, d, e, f, 0, 0): pixel (x, y) is read at (ax + by + c, dx + ey + f)."""
     zeros = tf.zeros_like(signed)
     angle = _pick(chosen, "rotate", signed * MAX_ROTATION, zeros)
     shear_x = _pick(chosen, "shear_x", signed * MAX_SHEAR, zeros)
@@ -81,7 +81,7 @@ def _transforms(chosen: Tensor, signed: Tensor, *, size: int) -> Tensor:
 
 
 def _look_up(images: Tensor, chosen: Tensor, strength: float, signed: Tensor) -> Tensor:
-    """Replaces pixels by what a table of the picture and channel, (b, 3, 256), has for them."""
+    """Replaces pixels by values from a table for each picture and channel, (b, 3, 256)."""
     batch = tf.shape(images)[0]
     first = tf.reshape(tf.range(batch * 3) * 256, (batch, 1, 1, 3))
     index = tf.cast(images, tf.int32) + first
@@ -111,7 +111,7 @@ def _auto_contrast(images: Tensor) -> Tensor:
 
 
 def _equalize(histogram: Tensor) -> Tensor:
-    """Pillow's: a level becomes the part of pixels below it."""
+    """Pillow's equalize: a level becomes the fraction of pixels below it."""
     below = tf.cumsum(histogram, axis=-1, exclusive=True)
     total = tf.reduce_sum(histogram, axis=-1, keepdims=True)
     brightest = tf.reduce_max(tf.where(histogram > 0, tf.range(256), 0), axis=-1)
@@ -122,7 +122,7 @@ def _equalize(histogram: Tensor) -> Tensor:
 
 
 def _blend(images: Tensor, chosen: Tensor, factor: Tensor) -> Tensor:
-    """Moves between a picture and its grey or blurred self, or beyond (factor above 1)."""
+    """Interpolates between the grey or blurred picture (0) and the picture (1), or beyond."""
     ones = tf.ones_like(factor)
     for name, degenerate in (
         ("color", tf.tensordot(images, GREY_WEIGHTS, 1)[..., None]),
@@ -134,7 +134,7 @@ def _blend(images: Tensor, chosen: Tensor, factor: Tensor) -> Tensor:
 
 
 def _blur(images: Tensor) -> Tensor:
-    """Pillow's SMOOTH, which leaves the outermost pixels as they are."""
+    """Pillow's SMOOTH, which keeps the outermost pixels."""
     kernel = tf.constant([[1.0, 1, 1], [1, 5, 1], [1, 1, 1]]) / 13
     kernel = tf.tile(kernel[:, :, None, None], (1, 1, 3, 1))
     inner = tf.nn.depthwise_conv2d(images, kernel, (1, 1, 1, 1), "VALID")

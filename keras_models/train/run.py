@@ -1,4 +1,4 @@
-"""The order of a training."""
+"""A training, from its settings to its files."""
 
 import contextlib
 import functools
@@ -16,22 +16,22 @@ from keras_models.accuracy import Accuracy, accuracy
 from keras_models.checkpoints.load import load_weights
 from keras_models.classifier import classifier_of
 from keras_models.images import datasets
-from keras_models.images.datasets import Split
+from keras_models.images.datasets import Pictures
 from keras_models.images.decode import Preprocessing
 from keras_models.train import checkpoint, distribution, initial_weights, outputs, progressive
-from keras_models.train.distribution import Workers
-from keras_models.train.fast_layers import training_form
+from keras_models.train.distribution import Replicas
+from keras_models.train.fast_layers import with_fast_layers
 from keras_models.train.loop import Loop
 from keras_models.train.settings import TrainingSettings
 from keras_models.train.trainer import Trainer
 from shufflelite.progress import Progress
 
-RESIZED_CROP_MARGIN = 8 / 7  # pictures to take resized crops of are decoded so much larger
+RESIZED_CROP_MARGIN = 8 / 7  # pictures for resized crops are decoded this much larger
 
 
 @dataclass(frozen=True)
-class Result:
-    """What came out; `accuracy` is that of the last weights, where there are test pictures."""
+class TrainingResult:
+    """The last weights, and their accuracy if there are test pictures."""
 
     weights: Path
     steps: int
@@ -39,93 +39,106 @@ class Result:
     accuracy: Accuracy | None
 
 
-def run(settings: TrainingSettings, progress: Progress) -> Result:
-    """Trains, or goes on where an interrupted run of the same settings stopped.
+def run(settings: TrainingSettings, progress: Progress) -> TrainingResult:
+    """Trains, or continues an interrupted run of the same settings.
 
     Raises:
-      InputError: the settings ask for what cannot be done, or the loss is no number any more.
-      OSError: the output cannot be written; the last checkpoint stays.
-      WorkerLostError: another machine is gone; started again, this goes on from the checkpoint.
+      InputError: settings that cannot be used, or a loss that is not finite.
+      OSError: the output cannot be written; the last checkpoint is kept.
+      WorkerLostError: another machine is lost; a new run continues from the checkpoint.
     """
     out = Path(settings.out)
-    # What is left of a training that has ended is done without machines that may be gone.
-    ended = checkpoint.ended(out / outputs.CHECKPOINT, settings)
-    workers = distribution.create("one" if ended else settings.distribution.strategy)
+    # After the last epoch, what remains needs no other machine; they may have ended already.
+    complete = checkpoint.is_complete(out / outputs.CHECKPOINT, settings)
+    replicas = distribution.create("one" if complete else settings.distribution.strategy)
     keras.utils.set_random_seed(settings.seed)
     tf.config.experimental.enable_op_determinism()
     with contextlib.ExitStack() as stack:
-        stack.enter_context(distribution.lost_workers(workers.several))
-        if workers.chief:
-            stack.enter_context(outputs.own(out))
-        loop = _begin(settings, progress, workers)
+        stack.enter_context(distribution.lost_workers(replicas.several_machines))
+        if replicas.chief:
+            stack.enter_context(outputs.locked(out))
+        loop = _make_loop(settings, progress, replicas)
         loop.run()
         loop.finish()
-    tops = [epoch.test_top1 for epoch in loop.done.epochs if epoch.test_top1 is not None]
-    return Result(out / outputs.LAST, loop.trainer.steps, max(tops, default=None), loop.accuracy)
+    tops = [epoch.test_top1 for epoch in loop.state.epochs if epoch.test_top1 is not None]
+    return TrainingResult(
+        out / outputs.LAST, loop.trainer.steps, max(tops, default=None), loop.accuracy
+    )
 
 
-def _begin(settings: TrainingSettings, progress: Progress, workers: Workers) -> Loop:
-    settings, begin = initial_weights.read(settings, progress.warn)
+def _make_loop(settings: TrainingSettings, progress: Progress, replicas: Replicas) -> Loop:
+    settings, initial = initial_weights.read(settings, progress.warn)
     train, test = read_pictures(settings, progress)
     model = _create(
         settings, settings.network.input_resolution, settings.network.options, train.classes
     )
-    begin.load(model, train.class_names, progress.warn)
+    initial.load(model, train.class_names, progress.warn)
 
     def make_trainer(epoch: int) -> Trainer:
-        stage = progressive.stage(settings, epoch)
+        stage = progressive.stage_settings(settings, epoch)
         sized = _create(settings, stage.resolution, stage.options, train.classes)
         sized.set_weights(model.get_weights())
         build = functools.partial(
-            training_form,
+            with_fast_layers,
             sized,
             precision=settings.training.precision,
             synchronized=settings.distribution.synchronized_batch_norm,
         )
-        return Trainer(build, settings, stage.augment, pictures=len(train), workers=workers)
+        return Trainer(build, settings, stage.augment, pictures=len(train), replicas=replicas)
 
-    form = training_form(model)
-    classifier = classifier_of(form, settings.seen)
+    evaluated = with_fast_layers(model)
+    classifier = classifier_of(evaluated, settings.input_preprocessing)
 
     def measure(weights: Mapping[str, np.ndarray]) -> Accuracy:
         assert test
-        load_weights(form, weights, origin="training")
+        load_weights(evaluated, weights, origin="training")
         return accuracy(classifier, test).accuracy
 
     return Loop(
-        settings, progress, train, make_trainer, workers, begin.identity, measure if test else None
+        settings,
+        progress,
+        train,
+        make_trainer,
+        replicas,
+        initial.identity,
+        measure if test else None,
     )
 
 
-def read_pictures(settings: TrainingSettings, progress: Progress) -> tuple[Split, Split | None]:
-    """Reads what is trained on, and what is tested on; both number the classes alike."""
+def read_pictures(
+    settings: TrainingSettings, progress: Progress
+) -> tuple[Pictures, Pictures | None]:
+    """Reads the training and the test pictures, whose labels number the same classes."""
 
-    def load(source: str, size: int, preprocessing: Preprocessing, seed: int) -> Split:
+    def load(source: str, resolution: int, preprocessing: Preprocessing, seed: int) -> Pictures:
         with progress.stage(f"pictures from {source}"):
-            split = datasets.load(
+            pictures = datasets.load(
                 source,
-                size=size,
+                resolution=resolution,
                 preprocessing=preprocessing,
                 in_memory_gb=settings.data.in_memory_gb,
                 seed=seed,
                 warn=progress.warn,
+                labels_required=True,
             )
-            datasets.check_classes(split, progress.warn)
-            return split
+            datasets.check_classes(pictures, progress.warn)
+            return pictures
 
-    side, resized = settings.network.input_resolution, settings.augment.crop == "resized"
-    # Augmentation crops: pictures come with the whole of their central square.
-    whole = replace(settings.seen, crop_fraction=1.0)
-    trained = settings.training.resolution or side
-    size = round(trained * RESIZED_CROP_MARGIN) if resized else trained
-    train = load(settings.data.train, size, whole, settings.seed)
+    resolution = settings.training.resolution or settings.network.input_resolution
+    if settings.augment.crop == "resized":
+        resolution = round(resolution * RESIZED_CROP_MARGIN)
+    # Augmentation crops: pictures are decoded with their whole central square.
+    uncropped = replace(settings.input_preprocessing, crop_fraction=1.0)
+    train = load(settings.data.train, resolution, uncropped, settings.seed)
     if settings.data.test is None:
         return train, None
-    test = load(settings.data.test, side, settings.seen, settings.seed + 1)
+    preprocessing, seed = settings.input_preprocessing, settings.seed + 1
+    test = load(settings.data.test, settings.network.input_resolution, preprocessing, seed)
     return train, datasets.aligned(test, train)
 
 
-def _create(settings: TrainingSettings, side: int, options: Mapping[str, Any], classes: int) -> Any:
-    return registry.create(
-        settings.network.name, input_shape=(side, side, 3), num_classes=classes, **options
-    )
+def _create(
+    settings: TrainingSettings, resolution: int, options: Mapping[str, Any], classes: int
+) -> Any:
+    shape = (resolution, resolution, 3)
+    return registry.create(settings.network.name, input_shape=shape, num_classes=classes, **options)

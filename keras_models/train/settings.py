@@ -122,7 +122,7 @@ class TrainingSettings(Bounded):
     tensorboard: bool = False  # also write what TensorBoard shows
 
     @property
-    def seen(self) -> Preprocessing:
+    def input_preprocessing(self) -> Preprocessing:
         """How pictures become inputs."""
         return self.preprocessing or Preprocessing()
 

@@ -1,4 +1,4 @@
-"""A network in training: its variables, and the step that changes them."""
+"""The variables of a training, and the step that changes them."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -11,18 +11,18 @@ import tf_keras as keras
 from keras_models.checkpoints.files import weight_keys
 from keras_models.layers import Tensor
 from keras_models.train import augment, schedule
-from keras_models.train.distribution import Workers
+from keras_models.train.distribution import Replicas
 from keras_models.train.fast_layers import Randomness
 from keras_models.train.settings import Augment, TrainingSettings
 
 
 @dataclass(frozen=True, eq=False)
 class Teacher:
-    """A network whose answers are a part of what another one learns (arXiv:1503.02531).
+    """The teacher of a knowledge distillation (arXiv:1503.02531).
 
     Attributes:
-      model: Takes the same inputs, gives logits of the same classes.
-      share: Of its probabilities in the targets, the rest are the labels'; 0 to 1.
+      model: Has the inputs and the classes of the trained network; returns logits.
+      share: Weight of its probabilities in the targets, 0 to 1; the rest is that of the labels.
     """
 
     model: keras.Model
@@ -30,11 +30,7 @@ class Teacher:
 
 
 class Trainer:
-    """Model, averaged weights and optimizer, as one stage of a training has them.
-
-    Attributes:
-      model: What is trained.
-    """
+    """Model, averaged weights and optimizer of one stage of a training."""
 
     def __init__(
         self,
@@ -43,16 +39,16 @@ class Trainer:
         augment: Augment,
         *,
         pictures: int,
-        workers: Workers,
+        replicas: Replicas,
         teacher: Teacher | None = None,
     ) -> None:
-        """Builds the model; an epoch is as many whole batches as `pictures` give."""
-        self.settings, self._augment, self._workers = settings, augment, workers
+        """Builds the model; an epoch has all complete batches of that number of `pictures`."""
+        self.settings, self._augment, self._replicas = settings, augment, replicas
         self._teacher = teacher
         self.batch = min(settings.training.batch, pictures)
-        self._local = workers.share(self.batch)
+        self._local = replicas.share(self.batch)
         self.steps_per_epoch = pictures // self.batch
-        with workers.strategy.scope():
+        with replicas.strategy.scope():
             self._step = tf.Variable(0, dtype=tf.int64, trainable=False)
             self.model = build(Randomness(settings.seed, self._step))
             self._optimizer = _optimizer(self.model, settings)
@@ -60,16 +56,16 @@ class Trainer:
 
     @property
     def step(self) -> int:
-        """How many steps were made."""
+        """The number of completed steps."""
         return int(self._step.numpy())
 
     @property
     def steps(self) -> int:
-        """How many steps the training has."""
+        """The number of steps of the training."""
         return self.steps_per_epoch * self.settings.training.epochs
 
     def learning_rate(self, step: int) -> float:
-        """The rate of that step."""
+        """The learning rate of a step."""
         training = self.settings.training
         return schedule.learning_rate(
             step,
@@ -79,25 +75,25 @@ class Trainer:
         )
 
     def batches(self, pictures: int) -> Iterator[np.ndarray]:
-        """This worker's indices of the batches left of this epoch, which has its own order."""
-        epoch, done = divmod(self.step, self.steps_per_epoch)
+        """Yields this process's indices of the remaining batches of the epoch, in its own order."""
+        epoch, first = divmod(self.step, self.steps_per_epoch)
         order = np.random.default_rng([self.settings.seed, epoch]).permutation(pictures)
-        for start in range(done, self.steps_per_epoch):
+        for start in range(first, self.steps_per_epoch):
             batch = order[start * self.batch : (start + 1) * self.batch]
-            yield self._workers.own(batch)
+            yield self._replicas.local_part(batch)
 
     def train(self, images: np.ndarray, labels: np.ndarray) -> tuple[float, int]:
-        """Makes one step on this worker's uint8 pictures.
+        """Makes one step on this process's uint8 pictures.
 
         Returns:
-          The mean loss of all workers' pictures and how many of them were right.
+          The mean loss of the pictures of all processes, and how many were classified correctly.
         """
         self._optimizer.learning_rate.assign(self.learning_rate(self.step))
-        loss, right = self._train(*self._workers.distribute(images, labels))
+        loss, right = self._train(*self._replicas.distribute(images, labels))
         return float(loss), int(right)
 
     def variables(self) -> dict[str, tf.Variable]:
-        """Everything that makes the next step what it is, by name."""
+        """Everything that the next step depends on, by name."""
         named = {"step": self._step}
         named |= {f"model/{key}": weight for key, weight in self._weights()}
         keys = [key for key, _ in self._weights()]
@@ -107,13 +103,13 @@ class Trainer:
         return named
 
     def weights(self) -> dict[str, np.ndarray]:
-        """The weights to evaluate and keep: the averages, where there are."""
+        """The weights to evaluate and write: the averages, if there are any."""
         kept = self._averages or [weight for _, weight in self._weights()]
         keys = [key for key, _ in self._weights()]
         return {key: weight.numpy() for key, weight in zip(keys, kept, strict=True)}
 
-    def take(self, variables: Mapping[str, tf.Variable]) -> None:
-        """Goes on from the `variables` of another trainer of this network."""
+    def copy_variables(self, variables: Mapping[str, tf.Variable]) -> None:
+        """Copies the `variables` of another trainer of this network."""
         for name, variable in self.variables().items():
             variable.assign(variables[name].numpy())
 
@@ -124,7 +120,7 @@ class Trainer:
 
     @tf.function(reduce_retracing=True)
     def _train(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        strategy = self._workers.strategy
+        strategy = self._replicas.strategy
         each = strategy.run(self._train_replica, args=(images, labels))
         self._average(of_replica=False)
         self._step.assign_add(1)
@@ -140,16 +136,16 @@ class Trainer:
         smoothing = settings.training.label_smoothing
         targets = targets * (1 - smoothing) + smoothing / targets.shape[-1]
         inputs = augment.augment(images, self._augment, self.model.input.shape[1], draw)
-        inputs = augment.normalize(inputs, settings.seen)
+        inputs = augment.normalize(inputs, settings.input_preprocessing)
         inputs, targets = augment.mixup(inputs, targets, self._augment.mixup, draw)
         if self._teacher:
-            answers = tf.nn.softmax(self._teacher.model(inputs, training=False))
-            targets += self._teacher.share * (answers - targets)
+            probabilities = tf.nn.softmax(self._teacher.model(inputs, training=False))
+            targets += self._teacher.share * (probabilities - targets)
         scaled = settings.training.precision == "float16"
         with tf.GradientTape() as tape:
             logits = tf.cast(self.model(inputs, training=True), tf.float32)
             loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(targets, logits))
-            loss *= local / self.batch  # the optimizer adds the workers' gradients up
+            loss *= local / self.batch  # the optimizer sums the gradients of the replicas
             objective = self._optimizer.get_scaled_loss(loss) if scaled else loss
         variables = self.model.trainable_variables
         gradients = tape.gradient(objective, variables)
@@ -161,10 +157,10 @@ class Trainer:
         return loss, tf.reduce_sum(tf.cast(right, tf.int32))
 
     def _average(self, *, of_replica: bool) -> None:
-        """Averages the variables that each replica has its own of (batch norms'), or the others."""
-        done = tf.cast(self._step + 1, tf.float32)
-        # In the first steps the decay is lower, or the average would remember the random weights.
-        decay = tf.minimum(self.settings.training.ema, (1 + done) / (10 + done))
+        """Averages the variables of each replica (batch norms'), or those that replicas share."""
+        steps = tf.cast(self._step + 1, tf.float32)
+        # A lower decay in the first steps, or the average would keep the random weights.
+        decay = tf.minimum(self.settings.training.ema, (1 + steps) / (10 + steps))
         for mean, (_, value) in zip(self._averages, self._weights(), strict=False):
             if (value.synchronization is tf.VariableSynchronization.ON_READ) == of_replica:
                 mean.assign_sub((1 - decay) * (mean - value))
@@ -194,11 +190,13 @@ def _optimizer(model: keras.Model, settings: TrainingSettings) -> Any:
         optimizer = keras.optimizers.SGD(momentum=training.momentum, nesterov=True, **common)
     else:
         optimizer = keras.optimizers.AdamW(**common)
-    # Behind a batch norm a weight's size does not matter, and a depthwise kernel's nine weights
-    # cannot overfit: MobileNet V1's paper found little or no decay on them important (Section 3.3).
-    kept = ["gamma", "beta", "bias"] + ["depthwise_kernel"] * (not training.decay_depthwise)
+    # The size of a weight before a batch norm does not matter, and the nine weights of a depthwise
+    # kernel cannot overfit: little or no decay on them is important (MobileNet V1, Section 3.3).
+    undecayed = ["gamma", "beta", "bias"] + ["depthwise_kernel"] * (not training.decay_depthwise)
     optimizer.exclude_from_weight_decay(
-        var_list=[v for v in model.trainable_variables if any(f"/{k}:" in v.name for k in kept)]
+        var_list=[
+            v for v in model.trainable_variables if any(f"/{k}:" in v.name for k in undecayed)
+        ]
     )
     optimizer.build(model.trainable_variables)
     if training.precision == "float16":

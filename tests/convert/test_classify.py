@@ -70,7 +70,7 @@ def test_a_picture_is_classified_as_the_float_network_does(
     files = classify.find([str(folder), str(folder / "2.png")])
     assert [file.name for file in files] == ["0.png", "1.png", "2.png", "3.png", "2.png"]
     answers = classify.classify(form, files)
-    pixels = np.stack([decode.load_picture(f, size=32, preprocessing=SEEN) for f in files])
+    pixels = np.stack([decode.load_picture(f, resolution=32, preprocessing=SEEN) for f in files])
     inputs = (pixels[..., ::-1] - np.array(SEEN.mean)) / np.array(SEEN.std)
     logits = network(inputs.astype(np.float32), training=False).numpy().astype(np.float64)
     odds = np.exp(logits)

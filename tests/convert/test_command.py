@@ -250,7 +250,7 @@ FOUND_WITH_THE_NETWORK = {  # mistake: (words, what the line says)
     ),
     "label beyond the classes": (
         [*MOBILENET, "--calibration=@label.csv"],
-        "expected labels below 10, the network's number of classes, got 10",
+        "expected labels below 10, the number of classes of the network, got 10",
     ),
     "arrays of another size": (
         [*MOBILENET, "--calibration=@size.npz"],

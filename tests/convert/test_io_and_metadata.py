@@ -64,7 +64,9 @@ def outputs(data: bytes, inputs: np.ndarray) -> np.ndarray:
 
 
 def load(files: Sequence[Path], seen: Preprocessing) -> np.ndarray:
-    return np.stack([decode.load_picture(file, size=32, preprocessing=seen) for file in files])
+    return np.stack(
+        [decode.load_picture(file, resolution=32, preprocessing=seen) for file in files]
+    )
 
 
 def describe(settings: Quantization) -> str:
@@ -336,7 +338,10 @@ def test_a_conversion_to_scores_ends_in_a_bundle_that_classifies(
         assert client.metadata((place / "model.tflite").read_bytes()).colours == 1
         answers[name] = classify.classify(form, sorted(folder.iterdir()))
     shown = np.stack(
-        [decode.load_picture(f, size=32, preprocessing=seen) for f in sorted(folder.iterdir())]
+        [
+            decode.load_picture(f, resolution=32, preprocessing=seen)
+            for f in sorted(folder.iterdir())
+        ]
     )
     expected = softmax(network(seen.to_input(shown), training=False).numpy())
     for i, (one, other) in enumerate(zip(answers["float32"], answers["int8"], strict=True)):

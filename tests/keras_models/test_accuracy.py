@@ -4,7 +4,7 @@ import dataclasses
 import math
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import pytest
 
 from keras_models import accuracy
 from keras_models.accuracy import NONE, Classifier, Predictions, judge
-from keras_models.images.datasets import Batch, Split
+from keras_models.images.datasets import Batch, Pictures
 from shufflelite.errors import InputError
 
 # Newcombe 1998, Statistics in Medicine 17, 2635-2650, Table III: the cells e, f, g and h and the
@@ -40,11 +40,18 @@ NEWCOMBE = [
 ]
 
 
-def split_of(pixels: np.ndarray, labels: np.ndarray) -> Split:
-    def read(batches: Iterable[np.ndarray]) -> Iterator[Batch]:
-        return ((pixels[b], labels[b]) for b in batches)
+def split_of(pixels: np.ndarray, labels: np.ndarray) -> Pictures:
+    return Pictures("x", pixels, labels, None, sha256="")
 
-    return Split("x", labels, None, "", read)
+
+def read_by(read: Callable[[Iterable[np.ndarray]], Iterator[Batch]], split: Pictures) -> Pictures:
+    """Pictures that `read` reads."""
+
+    class ReadBy(Pictures):
+        def read(self, batches: Iterable[np.ndarray]) -> Iterator[Batch]:
+            return read(batches)
+
+    return ReadBy(split.origin, split.pixels, split.labels, None, sha256="")
 
 
 def linear(kernel: np.ndarray) -> Classifier:
@@ -52,7 +59,7 @@ def linear(kernel: np.ndarray) -> Classifier:
     return lambda pictures: pictures[:, 0, 0].astype(np.float32) @ kernel.astype(np.float32)
 
 
-def drawn(count: int, classes: int, *, seed: int = 0) -> tuple[Split, np.ndarray]:
+def drawn(count: int, classes: int, *, seed: int = 0) -> tuple[Pictures, np.ndarray]:
     rng = np.random.default_rng(seed)
     pixels = rng.integers(0, 256, (count, 1, 1, 3), np.uint8)
     return split_of(pixels, rng.integers(0, classes, count)), rng.normal(0, 0.01, (3, classes))
@@ -216,7 +223,7 @@ def test_threads_work_at_the_same_time_and_reading_does_not_run_ahead(threads: i
             answered += 1
         return linear(kernel)(pictures)
 
-    accuracy.measure([meet], dataclasses.replace(split, read=counted), batch=1, threads=threads)
+    accuracy.measure([meet], read_by(counted, split), batch=1, threads=threads)
     assert max(ahead) <= threads + 2
 
 
@@ -246,5 +253,5 @@ def test_what_fails_stops_the_others(fails: str) -> None:
         return linear(kernel)(pictures)
 
     with pytest.raises(InputError if fails == "picture" else RuntimeError):
-        accuracy.measure([ask], dataclasses.replace(split, read=read), batch=1, threads=2)
+        accuracy.measure([ask], read_by(read, split), batch=1, threads=2)
     assert asked < 20

@@ -13,7 +13,7 @@ from keras_models import counts, registry
 from keras_models.checkpoints import bundled, files, native
 from keras_models.checkpoints.load import load_weights
 from keras_models.images.decode import Preprocessing
-from keras_models.train import card, outputs
+from keras_models.train import card, checkpoint
 from keras_models.train.settings import TrainingSettings
 from shufflelite import config
 from shufflelite.config import tomllib
@@ -71,7 +71,7 @@ def test_bundled_weights_are_those_of_their_config(model: str) -> None:
     assert toml == ROOT / "configs" / f"{path.stem}.toml"
     settings = config.load(toml, TrainingSettings)
     had = config.build({**described.origin["settings"], "out": settings.out}, TrainingSettings)
-    assert outputs.recipe(had) == outputs.recipe(settings)
+    assert checkpoint.recipe(had) == checkpoint.recipe(settings)
     assert (settings.network.name, settings.network.options) == (model, described.options)
     assert settings.network.input_resolution == described.resolution
     assert settings.training.epochs == described.origin["epochs"]

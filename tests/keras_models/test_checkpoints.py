@@ -12,7 +12,7 @@ import tf_keras
 
 from keras_models import checkpoints
 from keras_models.checkpoints import files, load
-from keras_models.images import decode
+from keras_models.images import datasets
 from shufflelite import isolated
 from shufflelite.errors import InputError
 
@@ -362,12 +362,14 @@ def test_imported_imagenet_weights_recognize_photographs() -> None:
     assert weights.preprocessing is not None
     model = mobilenet_v1(width=0.25)
     load.load_weights(model, weights.arrays, origin="shared")
-    pictures = decode.read_source(
-        SHARED / "photos" / "labels.csv",
-        size=224,
+    pictures = datasets.load(
+        str(SHARED / "photos" / "labels.csv"),
+        resolution=224,
         preprocessing=weights.preprocessing,
+        seed=0,
         warn=pytest.fail,
     )
+    assert isinstance(pictures.pixels, np.ndarray)
     inputs = weights.preprocessing.to_input(pictures.pixels)
     correct = (model.predict(inputs, verbose=0).argmax(axis=1) == pictures.labels).sum()
     assert len(inputs) == 200

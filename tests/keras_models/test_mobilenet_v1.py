@@ -54,7 +54,7 @@ def test_trained_network_computes_what_keras_own_does() -> None:
     )
     photos = sorted((SHARED / "photos").glob("*.JPEG"))[:8]
     pixels = [
-        decode.load_picture(p, size=224, preprocessing=decode.Preprocessing()) for p in photos
+        decode.load_picture(p, resolution=224, preprocessing=decode.Preprocessing()) for p in photos
     ]
     inputs = decode.Preprocessing().to_input(np.stack(pixels))
     actual, expected = logits_of_both(keras_model, IMAGENET, inputs)

@@ -132,7 +132,11 @@ def test_pictures_of_some_classes_are_enough(
 @pytest.mark.parametrize(
     ("images", "labels", "message"),
     [
-        ((4, 8, 8, 3), [0, 1, 2, 3], r"expected labels below 3, the classes of x, got 3\."),
+        (
+            (4, 8, 8, 3),
+            [0, 1, 2, 3],
+            "expected labels below 3, the number of classes of x, got 3: pass labels of",
+        ),
         ((4, 6, 6, 3), [0, 1, 2, 0], r"of shape \(n, 8, 8, 3\), got uint8 \(4, 6, 6, 3\)"),
         ((4, 8, 8, 3), None, "expected labels: a folder for each class, a csv with a column"),
     ],

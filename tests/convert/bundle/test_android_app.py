@@ -100,7 +100,7 @@ def test_vectors_are_what_the_file_answers_to_the_pictures(tmp_path: Path, files
             seen_rgb = seen_rgb.transpose(Image.Transpose.TRANSVERSE)
         else:
             seen_rgb = seen_rgb.rotate(turns[drawn.orientation], expand=True)
-        pixels = decode.resize_and_crop(seen_rgb, size=16, preprocessing=seen)
+        pixels = decode.resize_and_crop(seen_rgb, resolution=16, preprocessing=seen)
         scores = probabilities(classify(pixels[None])[0])
         assert [int(n) for n in expected["classes"].split(",")] == list(
             np.argsort(-scores, kind="stable")[:5]

@@ -18,10 +18,10 @@ from convert.verification import runner
 from keras_models import registry
 from keras_models.checkpoints import files
 from keras_models.checkpoints.load import load_weights, save
-from keras_models.images.datasets import Split, load
+from keras_models.images.datasets import Pictures, load
 from keras_models.images.decode import Preprocessing
 from keras_models.train import settings as recipes
-from keras_models.train.fast_layers import training_form
+from keras_models.train.fast_layers import with_fast_layers
 from keras_models.train.run import run
 from shufflelite.errors import InputError
 from shufflelite.progress import Progress
@@ -199,7 +199,7 @@ def trained(name: str, options: dict[str, Any], side: int, epochs: int, out: Pat
     weights = run(settings, Progress("test")).weights
     model = registry.create(name, input_shape=(side, side, 3), num_classes=10, **options)
     load_weights(model, files.read(weights), origin="test")
-    model = training_form(model)  # of which XLA compiles nothing
+    model = with_fast_layers(model)  # of which XLA compiles nothing
     # So few steps are too short a memory for the moving averages: the statistics, all at once.
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
@@ -210,12 +210,11 @@ def trained(name: str, options: dict[str, Any], side: int, epochs: int, out: Pat
     return out / "weights.npz"
 
 
-def synthetic(count: int, side: int, *, seed: int) -> Split:
+def synthetic(count: int, side: int, *, seed: int) -> Pictures:
     return load(
         f"synthetic:{count}",
-        size=side,
+        resolution=side,
         preprocessing=Preprocessing(),
-        in_memory_gb=1,
         seed=seed,
         warn=pytest.fail,
     )

@@ -2,6 +2,7 @@
 
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,20 +12,17 @@ import pytest
 from PIL import Image
 
 from keras_models.images import datasets
-from keras_models.images.datasets import Split
+from keras_models.images.datasets import Pictures
 from keras_models.images.decode import Preprocessing
 from shufflelite.errors import InputError
 
 WHOLE = Preprocessing(crop_fraction=1.0)
 
 
-def load(
-    source: str | Path, *, in_memory_gb: float = 1.0, warnings: list[str] | None = None
-) -> Split:
+def load(source: str | Path, *, warnings: list[str] | None = None, **options: Any) -> Pictures:
     warn = [].append if warnings is None else warnings.append
-    return datasets.load(
-        str(source), size=8, preprocessing=WHOLE, in_memory_gb=in_memory_gb, seed=0, warn=warn
-    )
+    options = {"seed": 0, "labels_required": True} | options
+    return datasets.load(str(source), resolution=8, preprocessing=WHOLE, warn=warn, **options)
 
 
 def write_pictures(folder: Path, counts: dict[str, int]) -> Path:
@@ -39,9 +37,9 @@ def write_pictures(folder: Path, counts: dict[str, int]) -> Path:
 
 
 def test_folders_number_the_classes_by_name(tmp_path: Path) -> None:
-    split = load(write_pictures(tmp_path / "x", {"b": 2, "a": 3}))
-    assert split.class_names == ("a", "b")
-    (pixels, labels), (rest, _) = split.read([np.array([4, 0]), np.array([1])])
+    pictures = load(write_pictures(tmp_path / "x", {"b": 2, "a": 3}))
+    assert pictures.class_names == ("a", "b")
+    (pixels, labels), (rest, _) = pictures.read([np.array([4, 0]), np.array([1])])
     np.testing.assert_array_equal(labels, [1, 0])
     assert pixels.shape == (2, 8, 8, 3)
     assert [p[0, 0, 0] for p in (*pixels, *rest)] == [1, 2, 3]  # "b" was written first
@@ -66,16 +64,20 @@ def test_a_streamed_picture_that_cannot_be_decoded_is_named(tmp_path: Path) -> N
     folder = write_pictures(tmp_path / "x", {"a": 3, "b": 3})
     broken = folder / "b" / "004.png"
     broken.write_bytes(broken.read_bytes()[:40])
-    split = load(folder, in_memory_gb=0.0)
+    pictures = load(folder, in_memory_gb=0.0)
     with pytest.raises(InputError, match=r"004\.png: cannot be decoded"):
-        list(split.read([np.arange(6)]))
+        list(pictures.read([np.arange(6)]))
 
 
 def test_a_corrupt_picture_is_left_out_and_named(tmp_path: Path) -> None:
     folder = write_pictures(tmp_path / "x", {"a": 3, "b": 3})
     (folder / "a" / "001.png").write_bytes(b"no picture")
     warnings: list[str] = []
-    assert len(load(folder, warnings=warnings)) == 5
+    pictures = load(folder, warnings=warnings)
+    assert pictures.skipped == (str(folder / "a" / "001.png"),)
+    assert pictures.known_labels.tolist() == [0, 0, 1, 1, 1]
+    assert isinstance(pictures.pixels, np.ndarray)
+    assert pictures.pixels[:, 0, 0, 0].tolist() == [0, 2, 3, 4, 5]
     assert len(warnings) == 1
     assert "001.png" in warnings[0]
 
@@ -86,23 +88,23 @@ def test_an_empty_class_folder_is_named(tmp_path: Path) -> None:
         f"{folder}: expected pictures of each class, found none of b, d: add some, or remove "
         "the class."
     )
-    split = load(folder)
-    assert split.class_names == ("a", "b", "c", "d")
+    pictures = load(folder)
+    assert pictures.class_names == ("a", "b", "c", "d")
     with pytest.raises(InputError, match=f"^{re.escape(expected)}$"):
-        datasets.check_classes(split, print)
+        datasets.check_classes(pictures, print)
 
 
 def test_a_single_class_is_nothing_to_learn(tmp_path: Path) -> None:
-    split = load(write_pictures(tmp_path / "x", {"a": 3}))
+    pictures = load(write_pictures(tmp_path / "x", {"a": 3}))
     with pytest.raises(InputError, match="expected at least two classes, got a alone"):
-        datasets.check_classes(split, print)
+        datasets.check_classes(pictures, print)
 
 
 def test_a_class_with_one_picture_is_warned_of(tmp_path: Path) -> None:
     warnings: list[str] = []
-    split = load(write_pictures(tmp_path / "x", {"a": 3, "b": 1}))
-    datasets.check_classes(split, warnings.append)
-    assert warnings == [f"{tmp_path}/x: a single picture of b, from which little is learnt"]
+    pictures = load(write_pictures(tmp_path / "x", {"a": 3, "b": 1}))
+    datasets.check_classes(pictures, warnings.append)
+    assert warnings == [f"{tmp_path}/x: only one picture of b, too few to learn from"]
 
 
 @pytest.mark.parametrize(
@@ -121,45 +123,48 @@ def test_test_pictures_of_other_classes_are_refused(
 
 
 def test_classes_are_a_networks_by_name(tmp_path: Path) -> None:
-    split = load(write_pictures(tmp_path / "x", {"cat": 2, "dog": 1}))
+    pictures = load(write_pictures(tmp_path / "x", {"cat": 2, "dog": 1}))
     names = ("dog", "owl", "cat", "eel")
-    numbered = datasets.numbered(split, names, 4, "net")
-    assert numbered.labels.tolist() == [2, 2, 0]
-    assert numbered.class_names == names
-    (pixels, labels), (_, last) = numbered.read([np.array([2, 0]), np.array([1])])
+    matched = datasets.match_classes(pictures, names, 4, "net")
+    assert matched.known_labels.tolist() == [2, 2, 0]
+    assert matched.class_names == names
+    (pixels, labels), (_, last) = matched.read([np.array([2, 0]), np.array([1])])
     assert (labels.tolist(), last.tolist()) == ([0, 2], [2])
-    np.testing.assert_array_equal(pixels, next(iter(split.read([np.array([2, 0])])))[0])
+    np.testing.assert_array_equal(pixels, next(iter(pictures.read([np.array([2, 0])])))[0])
 
 
 def test_a_network_without_names_has_the_folders_classes(tmp_path: Path) -> None:
-    split = load(write_pictures(tmp_path / "x", {"cat": 2, "dog": 1}))
-    assert datasets.numbered(split, None, 2, "net") is split
+    pictures = load(write_pictures(tmp_path / "x", {"cat": 2, "dog": 1}))
+    assert datasets.match_classes(pictures, None, 2, "net") is pictures
 
 
 def test_numbers_are_classes_as_they_are(tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", images=np.zeros((2, 8, 8, 3), np.uint8), labels=[3, 1])
-    split = load(tmp_path / "x.npz")
+    pictures = load(tmp_path / "x.npz")
     for names in (("a", "b", "c", "d"), None):
-        numbered = datasets.numbered(split, names, 4, "net")
-        assert (numbered.labels.tolist(), numbered.class_names) == ([3, 1], names)
-    with pytest.raises(InputError, match=r"expected labels below 3, the classes of net, got 3\.$"):
-        datasets.numbered(split, None, 3, "net")
+        matched = datasets.match_classes(pictures, names, 4, "net")
+        assert (matched.known_labels.tolist(), matched.class_names) == ([3, 1], names)
+    with pytest.raises(
+        InputError,
+        match=r"expected labels below 3, the number of classes of net, got 3: pass labels of",
+    ):
+        datasets.match_classes(pictures, None, 3, "net")
 
 
 @pytest.mark.parametrize(
     ("names", "classes", "message"),
     [
-        (None, 3, "expected the 3 classes of net, got 2, so which is which is unknown: pass --lab"),
+        (None, 3, "expected the 3 classes of net, got 2 in unknown order: pass --labels with a"),
         (("cat", "owl"), 2, "expected the classes of net, got 'dog', a name that none of them has"),
-        (("dog", "dog", "cat"), 3, "got 'dog', a name that several of them have .* 1 of 2 classes"),
+        (("dog", "dog", "cat"), 3, "got 'dog', a name that several of them have .1 of 2 classes"),
     ],
 )
 def test_classes_that_cannot_be_told_apart_are_refused(
     names: tuple[str, ...] | None, classes: int, message: str, tmp_path: Path
 ) -> None:
-    split = load(write_pictures(tmp_path / "x", {"cat": 2, "dog": 1}))
+    pictures = load(write_pictures(tmp_path / "x", {"cat": 2, "dog": 1}))
     with pytest.raises(InputError, match=message):
-        datasets.numbered(split, names, classes, "net")
+        datasets.match_classes(pictures, names, classes, "net")
 
 
 def test_a_csv_and_an_npz_have_numbers_for_names(tmp_path: Path) -> None:
@@ -206,10 +211,63 @@ def test_pictures_without_labels_are_refused(tmp_path: Path) -> None:
         load(tmp_path / "x.npz")
 
 
+def test_a_limit_takes_a_random_subset_in_order_that_the_seed_repeats(tmp_path: Path) -> None:
+    folder = write_pictures(tmp_path / "x", {"a": 20, "b": 20})
+    files = sorted(folder.rglob("*.png"))
+    numbers = np.arange(40, dtype=np.uint8)
+    pixels = numbers[:, None, None, None].repeat(8, 1).repeat(8, 2).repeat(3, 3)
+    np.savez(tmp_path / "x.npz", images=pixels, labels=(numbers >= 20).astype(int))
+    rows = "".join(f"{file},{int(i >= 20)}\n" for i, file in enumerate(files))
+    (tmp_path / "x.csv").write_text(f"file,label\n{rows}")
+
+    def read_some(source: Path, limit: int, seed: int) -> list[int]:
+        pictures = load(source, limit=limit, seed=seed)
+        assert isinstance(pictures.pixels, np.ndarray)
+        read = pictures.pixels[:, 0, 0, 0].tolist()
+        assert pictures.known_labels.tolist() == [int(number >= 20) for number in read]
+        return read
+
+    first = read_some(folder, 10, seed=0)
+    assert first == sorted(set(first))
+    assert len(first) == 10
+    for source in (folder, tmp_path / "x.csv", tmp_path / "x.npz"):
+        assert read_some(source, 10, seed=0) == first
+        assert read_some(source, 10, seed=1) != first
+        assert read_some(source, 100, seed=0) == list(range(40))
+        with pytest.raises(InputError, match="limit of at least 1"):
+            read_some(source, 0, seed=0)
+
+
+def test_a_limit_of_synthetic_pictures_takes_some_of_them() -> None:
+    whole, some = load("synthetic:40"), load("synthetic:40", limit=7)
+    assert isinstance(whole.pixels, np.ndarray)
+    assert isinstance(some.pixels, np.ndarray)
+    matches = (some.pixels[:, None] == whole.pixels[None]).all(axis=(2, 3, 4))
+    rows, columns = np.nonzero(matches)
+    assert rows.tolist() == list(range(7))
+    np.testing.assert_array_equal(some.known_labels, whole.known_labels[columns])
+
+
+def test_labels_are_optional_unless_they_are_required(tmp_path: Path) -> None:
+    folder = write_pictures(tmp_path / "x", {"a": 2, "b": 2})
+    flat = load(folder / "a", labels_required=False)
+    assert (len(flat), flat.labels, flat.class_names) == (2, None, None)
+    assert load(folder, labels_required=False).class_names == ("a", "b")
+    with pytest.raises(InputError, match=r"in a folder named after its class, found 000\.png"):
+        load(folder / "a")
+
+
 def test_without_tensorflow_datasets_its_names_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
     with pytest.raises(InputError, match="needs tensorflow_datasets: pip install"):
         load("tfds:cifar10/train")
+
+
+class DataSet(list):
+    """What is used of a tf.data.Dataset."""
+
+    def as_numpy_iterator(self) -> Iterator[Any]:
+        return iter(self)
 
 
 def test_data_sets_of_tfds_are_read_by_their_name(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -222,15 +280,18 @@ def test_data_sets_of_tfds_are_read_by_their_name(monkeypatch: pytest.MonkeyPatc
         assert given == {"split": "train", "with_info": True, "as_supervised": True}
         if name not in sets:
             raise ValueError(f"{name} not found.\nThere are:" + " x" * 1000)
-        return SimpleNamespace(as_numpy_iterator=lambda: iter(sets[name])), info
+        return DataSet(sets[name]), info
 
     stand_in = SimpleNamespace(load=tfds_load)
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", stand_in)
-    split = load("tfds:digits/train")
-    assert (split.class_names, split.labels.tolist()) == (("a", "b"), [1, 0])
-    ((pixels, labels),) = split.read([np.array([1, 0])])
+    pictures = load("tfds:digits/train")
+    assert (pictures.class_names, pictures.known_labels.tolist()) == (("a", "b"), [1, 0])
+    ((pixels, labels),) = pictures.read([np.array([1, 0])])
     np.testing.assert_array_equal(pixels, np.repeat([grey[::-1], grey], 3, axis=-1))
     np.testing.assert_array_equal(labels, [0, 1])
+    one = load("tfds:digits/train", limit=1)
+    assert one.known_labels.tolist() in ([1], [0])
+    np.testing.assert_array_equal(one.pixels, pixels[one.known_labels])
     with pytest.raises(InputError, match=r"^tfds:empty/train: expected pictures, found none\.$"):
         load("tfds:empty/train")
     with pytest.raises(InputError, match=r"^tfds:no/train: no not found\. There are: x .* \.\.\.$"):

@@ -13,7 +13,6 @@ from PIL import Image
 
 from keras_models.images import decode, lists
 from keras_models.images.decode import Preprocessing
-from keras_models.images.lists import PictureList
 from shufflelite.errors import InputError
 
 WHOLE = Preprocessing(crop_fraction=1.0)
@@ -40,7 +39,7 @@ def palette(*, transparent: bool) -> Image.Image:
 
 
 def read(path: Path) -> np.ndarray:
-    return decode.load_picture(path, size=SIZE, preprocessing=WHOLE)
+    return decode.load_picture(path, resolution=SIZE, preprocessing=WHOLE)
 
 
 @pytest.mark.parametrize(
@@ -137,7 +136,7 @@ def test_crop_is_torchvision_s(shape: tuple[int, int], interpolation: str, tmp_p
     expected = np.asarray(resized.crop((left, top, left + 56, top + 56)))
 
     actual = decode.load_picture(
-        tmp_path / "x.png", size=56, preprocessing=Preprocessing(interpolation=interpolation)
+        tmp_path / "x.png", resolution=56, preprocessing=Preprocessing(interpolation=interpolation)
     )
 
     # Pillow keeps the filter's window in floats: now and then a value rounds the other way.
@@ -160,7 +159,7 @@ def test_bytes_do_not_depend_on_pillow_s_version(
     channels = (x * x * 7 + y * 13, x * 31 + y * y * 3, x * y * 5 + 11)
     picture = Image.fromarray((np.stack(channels, axis=-1) % 256).astype(np.uint8))
     preprocessing = Preprocessing(interpolation=interpolation)
-    pixels = decode.resize_and_crop(picture, size=32, preprocessing=preprocessing)
+    pixels = decode.resize_and_crop(picture, resolution=32, preprocessing=preprocessing)
     assert hashlib.sha256(pixels.tobytes()).hexdigest().startswith(digest)
 
 
@@ -168,7 +167,7 @@ def test_a_long_panorama_is_cropped_before_it_is_enlarged(tmp_path: Path) -> Non
     pixels = np.zeros((1, 50_000, 3), np.uint8)  # resized whole it would be 256 x 12,800,000
     pixels[:, 25_000:] = 255
     Image.fromarray(pixels).save(tmp_path / "x.png")
-    picture = decode.load_picture(tmp_path / "x.png", size=224, preprocessing=Preprocessing())
+    picture = decode.load_picture(tmp_path / "x.png", resolution=224, preprocessing=Preprocessing())
     # The crop is 0.875 pixels wide, across the edge between black and white.
     assert picture[:, 0].max() < 0.1 * 255
     assert picture[:, -1].min() > 0.9 * 255
@@ -225,22 +224,16 @@ def test_unreadable_pictures_are_named_and_left_out(
     solid("RGB", RED).resize((100, 101)).save(tmp_path / "e.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10_000)  # e.png has 10,100: "a bomb"
     files = lists.find(tmp_path).files
-    said: list[str] = []
+    warnings: list[str] = []
 
-    pictures = decode.read_pictures(
-        PictureList(files, labels=(10, 11, 12, 13, 14, 15)),
-        size=SIZE,
-        preprocessing=WHOLE,
-        warn=said.append,
+    pixels, decoded = decode.read_files(
+        files, resolution=SIZE, preprocessing=WHOLE, warn=warnings.append
     )
 
-    assert pictures.files == (str(files[0]), str(files[5]))
-    assert pictures.labels is not None
-    assert pictures.labels.tolist() == [10, 15]
-    assert pictures.pixels[:, 0, 0].tolist() == [[0, 0, 0], [1, 0, 0]]
-    assert pictures.skipped == tuple(map(str, files[1:5]))
-    assert [line.partition(": ")[0] for line in said] == [f"skipped {f}" for f in files[1:5]]
-    for line, reason in zip(said, ("truncated", "truncated", "identify", "bomb"), strict=True):
+    assert decoded == [0, 5]
+    assert pixels[:, 0, 0].tolist() == [[0, 0, 0], [1, 0, 0]]
+    assert [line.partition(": ")[0] for line in warnings] == [f"skipped {f}" for f in files[1:5]]
+    for line, reason in zip(warnings, ("truncated", "truncated", "identify", "bomb"), strict=True):
         assert reason in line
         assert "\n" not in line
 
@@ -248,38 +241,18 @@ def test_unreadable_pictures_are_named_and_left_out(
 def test_nothing_readable_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "a.png").touch()
     with pytest.raises(InputError, match=r"None of the 1 pictures can be decoded; first: .*a\.png"):
-        decode.read_source(tmp_path, size=SIZE, preprocessing=WHOLE, warn=lambda _: None)
-
-
-def test_a_limit_takes_a_random_subset_in_order_that_the_seed_repeats(tmp_path: Path) -> None:
-    save_pictures(tmp_path, *(f"{number:03}.png" for number in range(40)))
-
-    def read_some(limit: int, seed: int) -> list[int]:
-        pictures = decode.read_source(
-            tmp_path, size=SIZE, preprocessing=WHOLE, warn=pytest.fail, limit=limit, seed=seed
+        decode.read_files(
+            [tmp_path / "a.png"], resolution=SIZE, preprocessing=WHOLE, warn=lambda _: None
         )
-        assert [int(Path(f).stem) for f in pictures.files] == pictures.pixels[:, 0, 0, 0].tolist()
-        return pictures.pixels[:, 0, 0, 0].tolist()
-
-    first = read_some(10, seed=0)
-    assert first == sorted(set(first))
-    assert len(first) == 10
-    assert read_some(10, seed=0) == first
-    assert read_some(10, seed=1) != first
-    assert read_some(100, seed=0) == list(range(40))
-    with pytest.raises(InputError, match="limit of at least 1"):
-        read_some(0, seed=0)
 
 
 def test_npz_holds_decoded_pictures(tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (6, SIZE, SIZE, 3), np.uint8)
     np.savez(tmp_path / "x.npz", images=images, labels=np.arange(6, dtype=np.int16))
-    pictures = decode.read_source(
-        tmp_path / "x.npz", size=SIZE, preprocessing=WHOLE, warn=pytest.fail, limit=3
-    )
-    assert pictures.labels is not None
-    np.testing.assert_array_equal(pictures.pixels, images[pictures.labels])
-    assert pictures.files == tuple(f"{tmp_path / 'x.npz'}[{i}]" for i in pictures.labels)
+    pixels, labels = decode.read_npz(tmp_path / "x.npz", resolution=SIZE)
+    assert labels is not None
+    assert (labels.dtype, labels.tolist()) == (np.int64, list(range(6)))
+    np.testing.assert_array_equal(pixels, images)
 
 
 @pytest.mark.parametrize(
@@ -297,7 +270,7 @@ def test_npz_holds_decoded_pictures(tmp_path: Path) -> None:
 def test_npz_of_something_else_is_refused(arrays: dict, message: str, tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", **arrays)
     with pytest.raises(InputError, match=message):
-        decode.read_npz(tmp_path / "x.npz", size=SIZE)
+        decode.read_npz(tmp_path / "x.npz", resolution=SIZE)
 
 
 def test_npz_members_that_are_no_arrays_are_refused(tmp_path: Path) -> None:
@@ -305,18 +278,18 @@ def test_npz_members_that_are_no_arrays_are_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "x.npz", "a") as archive:
         archive.writestr("labels.npy", b"no magic here")
     with pytest.raises(InputError, match=r"expected 2 integer 'labels' >= 0, got \|S13 \(\)"):
-        decode.read_npz(tmp_path / "x.npz", size=SIZE)
+        decode.read_npz(tmp_path / "x.npz", resolution=SIZE)
 
 
 def test_npz_that_is_none_is_refused(tmp_path: Path) -> None:
     for content in (b"", b"PK\x03\x04", b"text"):
         (tmp_path / "x.npz").write_bytes(content)
         with pytest.raises(InputError, match=r"expected an \.npz file"):
-            decode.read_npz(tmp_path / "x.npz", size=SIZE)
+            decode.read_npz(tmp_path / "x.npz", resolution=SIZE)
     with (tmp_path / "x.npz").open("wb") as stream:
         np.save(stream, np.zeros((1, SIZE, SIZE, 3), np.uint8))
     with pytest.raises(InputError, match=r"expected an \.npz file"):
-        decode.read_npz(tmp_path / "x.npz", size=SIZE)
+        decode.read_npz(tmp_path / "x.npz", resolution=SIZE)
 
 
 def test_digest_tells_shapes_and_values_apart() -> None:

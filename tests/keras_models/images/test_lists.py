@@ -18,13 +18,13 @@ def save_pictures(folder: Path, *names: str) -> None:
 def test_a_folder_is_searched_below_and_sorted(tmp_path: Path) -> None:
     save_pictures(tmp_path, "b/2.JPG", "a.webp", "b/1.Png", ".hidden.png", ".git/x.png")
     (tmp_path / "notes.txt").touch()
-    found = lists.find(tmp_path)
-    assert [path.relative_to(tmp_path).as_posix() for path in found.files] == [
+    listed = lists.find(tmp_path)
+    assert [path.relative_to(tmp_path).as_posix() for path in listed.files] == [
         "a.webp",
         "b/1.Png",
         "b/2.JPG",
     ]
-    assert found.labels is None
+    assert listed.labels is None
 
 
 def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
@@ -32,8 +32,8 @@ def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
     save_pictures(tmp_path / "pictures", "dog/1.png")
     (tmp_path / "pictures" / "cat").symlink_to(tmp_path / "elsewhere" / "cat")
     (tmp_path / "elsewhere" / "cat" / "all").symlink_to(tmp_path / "elsewhere")
-    found = lists.find(tmp_path / "pictures")
-    assert [f.relative_to(tmp_path / "pictures").as_posix() for f in found.files] == [
+    listed = lists.find(tmp_path / "pictures")
+    assert [f.relative_to(tmp_path / "pictures").as_posix() for f in listed.files] == [
         "cat/1.png",
         "cat/2.png",
         "dog/1.png",
@@ -44,9 +44,9 @@ def test_class_folders_number_the_classes_even_where_one_is_empty(tmp_path: Path
     save_pictures(tmp_path, "cat/1.png", "dog/1.png", "dog/2.png")
     (tmp_path / "cow").mkdir()
     (tmp_path / "fox").symlink_to(tmp_path / "nowhere")
-    found = lists.find(tmp_path, labels_from_folders=True)
-    assert found.class_names == ("cat", "cow", "dog", "fox")
-    assert found.labels == (0, 2, 2)
+    listed = lists.find(tmp_path, labels_from_folders=True)
+    assert listed.class_names == ("cat", "cow", "dog", "fox")
+    assert listed.labels == (0, 2, 2)
 
 
 @pytest.mark.parametrize("stray", ["stray.png", "dog/young/1.png"])
@@ -67,9 +67,9 @@ def test_a_csv_gives_files_beside_it_and_labels(tmp_path: Path) -> None:
     save_pictures(tmp_path, "sub/a b.png", "c.png")
     text = '\ufeffname,label,filename\n"x, y", 7 ,sub/a b.png\n\nz,0,c.png\n'
     (tmp_path / "list.csv").write_text(text, encoding="utf-8")
-    found = lists.find(tmp_path / "list.csv")
-    assert found.files == (tmp_path / "sub/a b.png", tmp_path / "c.png")
-    assert found.labels == (7, 0)
+    listed = lists.find(tmp_path / "list.csv")
+    assert listed.files == (tmp_path / "sub/a b.png", tmp_path / "c.png")
+    assert listed.labels == (7, 0)
 
 
 @pytest.mark.parametrize(

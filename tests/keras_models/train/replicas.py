@@ -10,7 +10,7 @@ import tf_keras as keras
 from conftest import build_toy
 
 from keras_models.train import distribution
-from keras_models.train.fast_layers import training_form
+from keras_models.train.fast_layers import with_fast_layers
 from keras_models.train.settings import (
     Augment,
     Data,
@@ -30,7 +30,7 @@ def main(strategy: str) -> None:
         tf.config.set_logical_device_configuration(
             cpu, [tf.config.LogicalDeviceConfiguration()] * 2
         )
-    workers = distribution.create(strategy)
+    replicas = distribution.create(strategy)
     keras.utils.set_random_seed(0)
     settings = TrainingSettings(
         NetworkSettings("toy"),
@@ -41,11 +41,11 @@ def main(strategy: str) -> None:
     )
     augment = Augment(pad=2, cutout=2, randaugment_layers=1, mixup=0.3)
     trainer = Trainer(
-        functools.partial(training_form, build_toy(drop=0.2), synchronized=True),
+        functools.partial(with_fast_layers, build_toy(drop=0.2), synchronized=True),
         settings,
         augment,
         pictures=80,
-        workers=workers,
+        replicas=replicas,
     )
     rng = np.random.default_rng(0)
     labels = np.arange(80) % 10
@@ -55,7 +55,7 @@ def main(strategy: str) -> None:
         for batch in trainer.batches(80):
             losses.append(trainer.train(images[batch].astype(np.uint8), labels[batch])[0])
     sums = {name: float(np.abs(value).sum()) for name, value in trainer.weights().items()}
-    print(json.dumps({"replicas": workers.replicas, "losses": losses, "sums": sums}))
+    print(json.dumps({"replicas": replicas.count, "losses": losses, "sums": sums}))
 
 
 if __name__ == "__main__":

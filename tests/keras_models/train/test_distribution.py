@@ -59,11 +59,11 @@ def test_a_batch_that_replicas_cannot_share_is_refused() -> None:
     class Three:
         num_replicas_in_sync = 3
 
-    workers = distribution.Workers(Three(), first=1, local=1)
-    np.testing.assert_array_equal(workers.own(np.arange(6)), [2, 3])
+    replicas = distribution.Replicas(Three(), first=1, local=1)
+    np.testing.assert_array_equal(replicas.local_part(np.arange(6)), [2, 3])
     message = "Expected a batch that 3 replicas can share, got 32 pictures."
     with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
-        workers.share(32)
+        replicas.share(32)
 
 
 @pytest.mark.parametrize("value", [None, "no JSON", '{"cluster": {}}'])

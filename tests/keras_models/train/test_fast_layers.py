@@ -1,4 +1,4 @@
-"""The form that is trained: outputs, gradients and weights of the network."""
+"""Fast layers against Keras' own: outputs, gradients and weights of the network."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -9,7 +9,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from keras_models import registry
-from keras_models.train.fast_layers import Randomness, training_form
+from keras_models.train.fast_layers import Randomness, with_fast_layers
 
 
 def randomness(step: int = 0) -> Randomness:
@@ -31,13 +31,13 @@ def gradients(model: Any, images: np.ndarray) -> tuple[np.ndarray, list[np.ndarr
 
 
 @pytest.mark.usefixtures("float64")
-def test_training_form_has_the_outputs_and_gradients_of_the_network(
+def test_fast_layers_has_the_outputs_and_gradients_of_the_network(
     toy: Any, randomize: Callable[[Any], Any]
 ) -> None:
-    form = training_form(randomize(toy), randomness())
+    fast = with_fast_layers(randomize(toy), randomness())
     images = np.random.default_rng(0).normal(size=(5, 8, 8, 3))
     expected, expected_gradients = gradients(toy, images)
-    actual, actual_gradients = gradients(form, images)
+    actual, actual_gradients = gradients(fast, images)
     np.testing.assert_allclose(actual, expected, rtol=1e-9)
     for variable, a, e in zip(
         toy.trainable_variables, actual_gradients, expected_gradients, strict=True
@@ -49,23 +49,23 @@ def test_training_form_has_the_outputs_and_gradients_of_the_network(
 def test_batch_norm_of_any_channels_remembers_what_keras_does(
     toy: Any, randomize: Callable[[Any], Any]
 ) -> None:
-    form = training_form(randomize(toy), randomness())
-    assert type(form.get_layer("grouped_bn")) is not keras.layers.BatchNormalization
+    fast = with_fast_layers(randomize(toy), randomness())
+    assert type(fast.get_layer("grouped_bn")) is not keras.layers.BatchNormalization
     images = np.random.default_rng(0).normal(size=(5, 8, 8, 3)).astype(np.float32)
-    for model in (toy, form):
+    for model in (toy, fast):
         model(images, training=True)
-    for a, e in zip(form.weights, toy.weights, strict=True):
+    for a, e in zip(fast.weights, toy.weights, strict=True):
         np.testing.assert_allclose(a.numpy(), e.numpy(), rtol=1e-5, atol=1e-6, err_msg=e.name)
-    actual, expected = (model(images, training=False).numpy() for model in (form, toy))
+    actual, expected = (model(images, training=False).numpy() for model in (fast, toy))
     np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["shufflenet_v1", "shufflenet_v2", "augshufflenet"])
-def test_training_form_keeps_names_and_order_of_the_weights(name: str) -> None:
+def test_fast_layers_keeps_names_and_order_of_the_weights(name: str) -> None:
     model = registry.create(name, stem="cifar", input_shape=(16, 16, 3), num_classes=10)
-    form = training_form(model, randomness())
-    assert [(w.name, w.shape) for w in form.weights] == [(w.name, w.shape) for w in model.weights]
-    assert [w.name for w in form.trainable_weights] == [w.name for w in model.trainable_weights]
+    fast = with_fast_layers(model, randomness())
+    assert [(w.name, w.shape) for w in fast.weights] == [(w.name, w.shape) for w in model.weights]
+    assert [w.name for w in fast.trainable_weights] == [w.name for w in model.trainable_weights]
 
 
 def test_dropout_depends_on_the_step_and_nothing_else() -> None:
@@ -77,7 +77,9 @@ def test_dropout_depends_on_the_step_and_nothing_else() -> None:
         for _ in range(layer):
             out = keras.layers.Dropout(0.0)(out)
         out = keras.layers.Dropout(0.3, noise_shape=(None, 1, 1, 1))(out)
-        return training_form(keras.Model(inputs, out), randomness(step))(x, training=True).numpy()
+        return with_fast_layers(keras.Model(inputs, out), randomness(step))(
+            x, training=True
+        ).numpy()
 
     first = dropped(7)
     np.testing.assert_array_equal(dropped(7), first)
@@ -92,12 +94,12 @@ def test_dropout_depends_on_the_step_and_nothing_else() -> None:
 def test_mixed_precision_keeps_weights_and_logits_in_float32(
     precision: str, tolerance: float, toy: Any, randomize: Callable[[Any], Any]
 ) -> None:
-    form = training_form(randomize(toy), randomness(), precision=precision)
+    fast = with_fast_layers(randomize(toy), randomness(), precision=precision)
     images = np.random.default_rng(0).normal(size=(5, 8, 8, 3)).astype(np.float32)
-    actual, expected = form(images), toy(images)
-    assert form.get_layer("concat").output.dtype == precision
+    actual, expected = fast(images), toy(images)
+    assert fast.get_layer("concat").output.dtype == precision
     assert actual.dtype == "float32"
-    assert {w.dtype for w in form.weights} == {tf.float32}
+    assert {w.dtype for w in fast.weights} == {tf.float32}
     scale = np.abs(expected).max()  # the formats round by 2**-9 and 2**-12
     np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance * scale)
 
@@ -108,4 +110,4 @@ def test_a_grouped_convolution_keeps_its_activation() -> None:
     x = np.random.default_rng(0).normal(size=(3, 4, 4, 6)).astype(np.float32)
     expected = model(x).numpy()
     assert expected.min() == 0
-    np.testing.assert_allclose(training_form(model)(x), expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(with_fast_layers(model)(x), expected, rtol=1e-5, atol=1e-6)

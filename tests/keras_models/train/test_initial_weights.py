@@ -36,36 +36,38 @@ def weights(tmp_path: Path) -> tuple[Path, dict[str, np.ndarray]]:
     return path, arrays
 
 
-def asked(path: Path | str, **options: Any) -> TrainingSettings:
+def settings_for(path: Path | str, **options: Any) -> TrainingSettings:
     return TrainingSettings(
         NetworkSettings("toy", options, weights=str(path)), Data("synthetic:40"), "out"
     )
 
 
 @pytest.mark.parametrize(
-    ("names", "classes", "why"),
+    ("names", "classes", "reason"),
     [
         (NAMES, 10, ""),
         (None, 10, ""),
-        (NAMES[:3], 3, "its classes are 10, those of the pictures 3"),
-        (NAMES[::-1], 10, "its classes are others than those of the pictures"),
+        (NAMES[:3], 3, "it has 10 classes, the pictures have 3"),
+        (NAMES[::-1], 10, "its classes are not those of the pictures"),
     ],
 )
 def test_a_classifier_for_other_classes_starts_anew(
     names: tuple[str, ...] | None,
     classes: int,
-    why: str,
+    reason: str,
     weights: tuple[Path, dict[str, np.ndarray]],
 ) -> None:
     path, before = weights
-    _, begin = initial_weights.read(asked(path), pytest.fail)
+    _, initial = initial_weights.read(settings_for(path), pytest.fail)
     model = build_toy(channels=24, num_classes=classes)
     own = model_arrays(model)
     warned: list[str] = []
-    begin.load(model, names, warned.append)
-    assert warned == ([f"{path}: {why}: the classifier starts anew"] if why else [])
+    initial.load(model, names, warned.append)
+    assert warned == (
+        [f"{path}: {reason}: the classifier starts from random weights"] if reason else []
+    )
     for name, array in model_arrays(model).items():
-        kept = not (why and name.startswith("classifier/"))
+        kept = not (reason and name.startswith("classifier/"))
         np.testing.assert_array_equal(array, (before if kept else own)[name], err_msg=name)
 
 
@@ -73,25 +75,25 @@ def test_weights_bring_what_they_need_and_the_settings_may_say_the_same(
     weights: tuple[Path, dict[str, np.ndarray]],
 ) -> None:
     path, _ = weights
-    complete, _ = initial_weights.read(asked(path, drop=0.2), pytest.fail)
+    complete, _ = initial_weights.read(settings_for(path, drop=0.2), pytest.fail)
     assert complete.network.options == {"drop": 0.2, "channels": 24}
     assert complete.preprocessing == BGR
     same, _ = initial_weights.read(complete, pytest.fail)
     assert same == complete
     warned: list[str] = []
-    other = replace(asked(path), preprocessing=Preprocessing())
+    other = replace(settings_for(path), preprocessing=Preprocessing())
     assert initial_weights.read(other, warned.append)[0].preprocessing == Preprocessing()
-    assert re.match(r".*: trained on pictures as .*'bgr'.*, and this has .*'rgb'", *warned)
+    assert re.match(r".*: trained with .*'bgr'.*, but the settings have .*'rgb'", *warned)
 
 
 def test_weights_of_other_libraries_bring_it_too() -> None:
     path = GOLDEN / "narrow.pth.tar"
     network = NetworkSettings("shufflenet_v1", {"width": 0.25, "groups": 3}, weights=str(path))
-    complete, begin = initial_weights.read(
+    complete, initial = initial_weights.read(
         TrainingSettings(network, Data("synthetic:40"), "out"), pytest.fail
     )
-    assert begin.weights is not None
-    assert begin.weights.options.items() <= complete.network.options.items()
+    assert initial.weights is not None
+    assert initial.weights.options.items() <= complete.network.options.items()
     assert complete.network.options["variant"] == "megvii"
     assert complete.preprocessing == BGR
 
@@ -99,14 +101,14 @@ def test_weights_of_other_libraries_bring_it_too() -> None:
 def test_bundled_weights_are_found_by_name() -> None:
     ours = bundled.every()["mobilenet_v1"]
     network = NetworkSettings("mobilenet_v1", weights="bundled", resolution=32)
-    complete, begin = initial_weights.read(
+    complete, initial = initial_weights.read(
         TrainingSettings(network, Data("synthetic:40"), "out"), pytest.fail
     )
     assert complete.network.options == ours.trained.options
     model = registry.create(
         "mobilenet_v1", input_shape=(32, 32, 3), num_classes=10, **complete.network.options
     )
-    begin.load(model, ours.trained.class_names, pytest.fail)
+    initial.load(model, ours.trained.class_names, pytest.fail)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +124,7 @@ def test_what_contradicts_the_weights_is_refused(
     message: str,
     weights: tuple[Path, dict[str, np.ndarray]],
 ) -> None:
-    settings = asked(weights[0], **options)
+    settings = settings_for(weights[0], **options)
     with pytest.raises(InputError, match=message):
         initial_weights.read(
             replace(settings, network=replace(settings.network, name=name)), pytest.fail
@@ -132,7 +134,7 @@ def test_what_contradicts_the_weights_is_refused(
 def test_weights_that_are_not_there_are_refused_before_pictures_are_read(tmp_path: Path) -> None:
     message = "Expected 'network.weights' to be bundled, random, imagenet or a file, got 'no', "
     with pytest.raises(InputError, match=message):
-        run(replace(asked("no"), data=Data("nowhere"), out=str(tmp_path)), Progress("train"))
+        run(replace(settings_for("no"), data=Data("nowhere"), out=str(tmp_path)), Progress("train"))
     assert not list(tmp_path.iterdir())
 
 
@@ -142,25 +144,25 @@ def test_weights_that_are_no_numbers_are_refused(
     arrays = {**weights[1], "conv1/kernel": np.full_like(weights[1]["conv1/kernel"], np.nan)}
     np.savez(tmp_path / "nan.npz", **arrays)
     with pytest.raises(InputError, match=r"nan\.npz: expected finite numbers, got others in conv1"):
-        initial_weights.read(asked(tmp_path / "nan.npz", channels=24), pytest.fail)
+        initial_weights.read(settings_for(tmp_path / "nan.npz", channels=24), pytest.fail)
 
 
 def test_weights_that_the_training_would_overwrite_are_refused(
     weights: tuple[Path, dict[str, np.ndarray]],
 ) -> None:
     path, _ = weights
-    with pytest.raises(InputError, match="to lie elsewhere than 'out', which this training writes"):
-        initial_weights.read(replace(asked(path), out=str(path.parent)), pytest.fail)
+    with pytest.raises(InputError, match="to be outside of 'out', which this training writes"):
+        initial_weights.read(replace(settings_for(path), out=str(path.parent)), pytest.fail)
 
 
 def test_weights_of_another_size_are_taken_with_a_warning(
     weights: tuple[Path, dict[str, np.ndarray]],
 ) -> None:
     path, _ = weights
-    _, begin = initial_weights.read(asked(path), pytest.fail)
+    _, initial = initial_weights.read(settings_for(path), pytest.fail)
     warned: list[str] = []
-    begin.load(build_toy(channels=24, input_shape=(16, 16, 3)), NAMES, warned.append)
-    assert warned == [f"{path}: trained at 8, and this begins at 16"]
+    initial.load(build_toy(channels=24, input_shape=(16, 16, 3)), NAMES, warned.append)
+    assert warned == [f"{path}: trained at 8, not at 16"]
 
 
 def test_bundled_weights_that_there_are_not_are_told_with_those_that_there_are() -> None:
@@ -177,9 +179,9 @@ def test_bundled_weights_that_there_are_not_are_told_with_those_that_there_are()
 def test_only_the_classifier_may_be_of_another_shape(tmp_path: Path) -> None:
     path = tmp_path / "plain.npz"
     save(build_toy(channels=24), path)
-    _, begin = initial_weights.read(asked(path), pytest.fail)
+    _, initial = initial_weights.read(settings_for(path), pytest.fail)
     with pytest.raises(InputError, match="of another shape"):
-        begin.load(build_toy(num_classes=3), NAMES[:3], lambda line: None)
+        initial.load(build_toy(num_classes=3), NAMES[:3], lambda line: None)
 
 
 @pytest.mark.parametrize("builder", sorted({entry.builder for entry in registry.MODELS.values()}))
@@ -195,7 +197,7 @@ def test_a_training_begins_with_weights_of_other_classes_and_goes_on(
     weights: tuple[Path, dict[str, np.ndarray]], tmp_path: Path
 ) -> None:
     whole = replace(
-        asked(weights[0]),
+        settings_for(weights[0]),
         out=str(tmp_path / "out"),
         augment=Augment(pad=1),
         training=Training(epochs=2, batch=10, learning_rate=1e-30, weight_decay=0.0),
@@ -206,7 +208,7 @@ def test_a_training_begins_with_weights_of_other_classes_and_goes_on(
     assert described.preprocessing == BGR
     assert described.options == {"channels": 24}
     assert described.class_names == tuple(f"stripes{i}" for i in range(10))
-    arrays = initial_weights.read(asked(result.weights), pytest.fail)[1].weights.arrays  # type: ignore[union-attr]
+    arrays = initial_weights.read(settings_for(result.weights), pytest.fail)[1].weights.arrays  # type: ignore[union-attr]
     for name, array in weights[1].items():
         if "moving_" not in name:
             kept = np.allclose(arrays[name], array)

@@ -1,6 +1,6 @@
 """Progressive learning, against Algorithm 1."""
 
-from keras_models.train.progressive import stage
+from keras_models.train.progressive import stage_settings
 from keras_models.train.settings import (
     Augment,
     Data,
@@ -29,33 +29,33 @@ STARTS = (0, 88, 175, 263)  # the first epoch of each quarter of 350
 
 
 def test_sizes_grow_as_algorithm_1_says() -> None:
-    found = [stage(settings("paper"), epoch).resolution for epoch in STARTS]
-    assert found == [128, 185, 242, 300]
+    resolutions = [stage_settings(settings("paper"), epoch).resolution for epoch in STARTS]
+    assert resolutions == [128, 185, 242, 300]
 
 
 def test_sizes_grow_as_the_released_code_does() -> None:
-    found = [stage(settings("code"), epoch).resolution for epoch in STARTS]
-    assert found == [171, 214, 257, 300]
+    resolutions = [stage_settings(settings("code"), epoch).resolution for epoch in STARTS]
+    assert resolutions == [171, 214, 257, 300]
 
 
 def test_stages_are_equally_long() -> None:
-    sizes = [stage(settings("paper"), epoch).resolution for epoch in range(350)]
+    sizes = [stage_settings(settings("paper"), epoch).resolution for epoch in range(350)]
     assert [sizes.index(size) for size in (128, 185, 242, 300)] == list(STARTS)
 
 
 def test_regularization_grows_with_the_sizes() -> None:
-    found = [stage(settings("code"), epoch) for epoch in STARTS]
-    magnitudes = [one.augment.randaugment_magnitude for one in found]
-    dropouts = [one.options["dropout"] for one in found]
-    mixups = [one.augment.mixup for one in found]
+    stages = [stage_settings(settings("code"), epoch) for epoch in STARTS]
+    magnitudes = [stage.augment.randaugment_magnitude for stage in stages]
+    dropouts = [stage.options["dropout"] for stage in stages]
+    mixups = [stage.augment.mixup for stage in stages]
     for values, first, last in ((magnitudes, 5, 15), (dropouts, 0.1, 0.3), (mixups, 0, 0.2)):
         steps = [first + (last - first) * index / 3 for index in range(4)]
         assert max(abs(a - b) for a, b in zip(values, steps, strict=True)) < 1e-12
-    assert {one.options["stochastic_depth"] for one in found} == {0.2}
+    assert {stage.options["stochastic_depth"] for stage in stages} == {0.2}
 
 
 def test_a_training_without_stages_is_as_it_is_set() -> None:
     plain = TrainingSettings(NetworkSettings("mobilenet_v1", {"width": 0.5}, 96), Data("x"), "out")
-    assert stage(plain, 0) == stage(plain, plain.training.epochs - 1)
-    assert stage(plain, 0).resolution == 96
-    assert stage(plain, 0).augment == plain.augment
+    assert stage_settings(plain, 0) == stage_settings(plain, plain.training.epochs - 1)
+    assert stage_settings(plain, 0).resolution == 96
+    assert stage_settings(plain, 0).augment == plain.augment

@@ -1,4 +1,4 @@
-"""Bundled weights, their card and the table of all, made of a finished training."""
+"""Bundled weights, their card and the table of all, made of a completed training."""
 
 import dataclasses
 import sys
@@ -11,8 +11,8 @@ from PIL import Image
 
 from keras_models.checkpoints import files, native
 from keras_models.checkpoints.load import model_arrays
-from keras_models.train import card, outputs
-from keras_models.train.publish import ship
+from keras_models.train import card, checkpoint
+from keras_models.train.publish import publish
 from keras_models.train.settings import TrainingSettings
 from shufflelite import config
 from shufflelite.errors import InputError
@@ -34,7 +34,7 @@ crop_fraction = 1.0
 
 
 @pytest.fixture
-def place(
+def folder(
     tmp_path: Path, toy: Any, registered_toy: None, randomize: Any, monkeypatch: pytest.MonkeyPatch
 ) -> Path:
     """A folder with a config, its test pictures, and what its training left."""
@@ -61,7 +61,7 @@ def write(settings: TrainingSettings, toy: Any, **changed: Any) -> None:
         card.CLASSES,
         settings.preprocessing,
         {
-            "settings": outputs.recipe(settings),
+            "settings": checkpoint.recipe(settings),
             "epochs": 40,
             "accuracy": accuracy,
             "pictures_sha256": "abc",
@@ -73,13 +73,13 @@ def write(settings: TrainingSettings, toy: Any, **changed: Any) -> None:
     native.save(path, model_arrays(toy), dataclasses.replace(described, **changed))
 
 
-def shipped(*overrides: str) -> Path:
+def published(*overrides: str) -> Path:
     sets = ["data.test=elsewhere", *overrides]
-    return ship(Path("toy_cifar10.toml"), sets, Path("weights"), Progress("test"))
+    return publish(Path("toy_cifar10.toml"), sets, Path("weights"), Progress("test"))
 
 
-def test_what_is_shipped_is_small_and_measured_as_it_is_stored(place: Path, toy: Any) -> None:
-    path = shipped()
+def test_published_weights_are_small_and_measured_as_stored(folder: Path, toy: Any) -> None:
+    path = published()
     assert path == Path("weights/toy_cifar10.safetensors")
     before, after = model_arrays(toy), files.read(path)
     assert before.keys() == after.keys()
@@ -89,7 +89,7 @@ def test_what_is_shipped_is_small_and_measured_as_it_is_stored(place: Path, toy:
     toy.set_weights([w.astype(np.float16) if w.ndim > 1 else w for w in toy.get_weights()])
     right, top5 = 0, 0
     for index, name in enumerate(card.CLASSES):
-        for file in sorted((place / "elsewhere" / name).glob("*.png")):
+        for file in sorted((folder / "elsewhere" / name).glob("*.png")):
             pixels = np.asarray(Image.open(file), np.float32)
             (logits,) = toy.predict(pixels[None] / 127.5 - 1, verbose=0)
             right += logits.argmax() == index
@@ -109,10 +109,10 @@ def test_what_is_shipped_is_small_and_measured_as_it_is_stored(place: Path, toy:
     assert "[toy_cifar10](toy_cifar10.md)" in Path("weights/README.md").read_text()
 
 
-def test_the_same_training_ships_the_same_bytes_and_no_path_of_this_machine(place: Path) -> None:
-    path = shipped()
+def test_publishing_again_writes_the_same_bytes_without_paths_of_this_machine(folder: Path) -> None:
+    path = published()
     written = [p.read_bytes() for p in sorted(path.parent.iterdir())]
-    assert [p.read_bytes() for p in sorted(shipped().parent.iterdir())] == written
+    assert [p.read_bytes() for p in sorted(published().parent.iterdir())] == written
     assert not any(b"elsewhere" in content for content in written)
     described = native.describe(path)
     assert described
@@ -120,29 +120,32 @@ def test_the_same_training_ships_the_same_bytes_and_no_path_of_this_machine(plac
     assert described.origin["config"] == "configs/toy_cifar10.toml"
 
 
-def test_another_training_than_the_configs_is_refused(place: Path, toy: Any) -> None:
+def test_another_training_than_the_configs_is_refused(folder: Path, toy: Any) -> None:
     settings = config.load("toy_cifar10.toml", TrainingSettings)
     for changed, message in (
-        ({"origin": {"settings": outputs.recipe(dataclasses.replace(settings, seed=5))}}, "others"),
+        (
+            {"origin": {"settings": checkpoint.recipe(dataclasses.replace(settings, seed=5))}},
+            "others",
+        ),
         ({"class_names": None}, "CIFAR-10's classes"),
     ):
         write(settings, toy, **changed)
         with pytest.raises(InputError, match=message):
-            shipped()
-    with pytest.raises(InputError, match="weights of a finished training, found none"):
-        shipped("out=nowhere")
+            published()
+    with pytest.raises(InputError, match="weights of a completed training, found none"):
+        published("out=nowhere")
     write(settings, toy)
-    (place / "elsewhere" / "truck").rename(place / "elsewhere" / "lorry")
+    (folder / "elsewhere" / "truck").rename(folder / "elsewhere" / "lorry")
     with pytest.raises(InputError, match="elsewhere: expected the classes of the weights"):
-        shipped()
+        published()
     assert not Path("weights").exists()
 
 
 def test_help_and_wrong_words_come_without_tensorflow(trap: Path) -> None:
     for words, code, message in (
         (["--help"], 0, ""),
-        ([], 2, "ship: expected --config FILE"),
-        (["--config=no.toml"], 1, "ship: no.toml: expected a TOML file"),
+        ([], 2, "publish: expected --config FILE"),
+        (["--config=no.toml"], 1, "publish: no.toml: expected a TOML file"),
     ):
         done = forkserver.run(
             [sys.executable, "-m", "keras_models.train.publish", *words],

@@ -127,7 +127,7 @@ def test_the_weights_say_what_they_are_and_are_the_last_averages(tmp_path: Path)
         ({"training": Training(epochs=4, batch=10)}, "training.ema = 0.9, not 0.0"),
         (
             {"data": Data("synthetic:110")},
-            "other training pictures, or other weights to begin with",
+            "other training pictures, or other initial weights",
         ),
         (
             {"network": NetworkSettings("toy", {"channels": 24})},
@@ -143,8 +143,8 @@ def test_a_checkpoint_of_something_else_stays_and_is_explained(
     run(before, Progress("train"))
     files = contents(tmp_path)
     message = (
-        f"{tmp_path}/checkpoint.safetensors: the training that began there has {what}: choose "
-        "another 'out', or remove the file to begin anew."
+        f"{tmp_path}/checkpoint.safetensors: the training that it belongs to has {what}: choose "
+        "another 'out', or remove the file to start a new training."
     )
     with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
         run(replace(before, **changed), Progress("train"))
@@ -162,7 +162,9 @@ def test_a_batch_of_more_than_all_pictures_is_told(
 
 def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
     (tmp_path / "checkpoint.safetensors").write_bytes(b"x" * 100)
-    with pytest.raises(InputError, match=r"checkpoint\.safetensors: no checkpoint of a training"):
+    with pytest.raises(
+        InputError, match=r"checkpoint\.safetensors: not a checkpoint of a training"
+    ):
         run(settings(tmp_path), Progress("train"))
 
 
@@ -183,7 +185,9 @@ def test_a_loss_that_is_no_number_spares_the_last_checkpoint(
         return train(self, *args)
 
     monkeypatch.setattr(Trainer, "train", train_badly)
-    with pytest.raises(InputError, match=r"^Expected a finite loss, got others at step 15 of 30"):
+    with pytest.raises(
+        InputError, match=r"^Expected a finite loss, got inf or nan at step 15 of 30"
+    ):
         run(settings(tmp_path), Progress("train"))
     state = safetensors.numpy.load_file(tmp_path / "checkpoint.safetensors")
     assert state["step"] == 15
@@ -229,7 +233,7 @@ def test_a_full_disk_leaves_what_was_written_before(
 
 def test_two_trainings_do_not_share_a_folder(tmp_path: Path) -> None:
     with (
-        outputs.own(tmp_path),
+        outputs.locked(tmp_path),
         pytest.raises(
             InputError, match="writes there: wait until it is done, or choose another 'out'"
         ),

@@ -81,7 +81,7 @@ def test_a_machine_that_is_killed_is_waited_for_and_nothing_is_lost(tmp_path: Pa
             process.communicate(timeout=forkserver.HANG_S)[1] for process in (first, disturbed[-1])
         ]
         assert "a worker is lost: starts again, and goes on when all are back" in told[0]
-        assert all("goes on from step" in lines for lines in told), told
+        assert all("continues at step" in lines for lines in told), told
         for process in in_peace:
             _, why = process.communicate(timeout=forkserver.HANG_S)
             assert process.returncode == 0, why
@@ -122,7 +122,7 @@ def test_killed_by_force_it_ends_with_the_same_bits(tmp_path: Path) -> None:
     assert whole.returncode == 0
     done = train(tmp_path / "killed", save_every_s="0.05")
     assert done.returncode == 0, done.stderr[-2000:]
-    assert "goes on from step" in done.stderr
+    assert "continues at step" in done.stderr
     assert re.search(r"^top-1 +\d+\.\d\d % \(95 % interval \d+\.\d\d to ", done.stdout, re.M)
     for name in ("weights.safetensors", "best.safetensors"):
         expected = (tmp_path / "whole" / "out" / name).read_bytes()

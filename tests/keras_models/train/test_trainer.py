@@ -10,7 +10,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from keras_models.train import distribution
-from keras_models.train.fast_layers import training_form
+from keras_models.train.fast_layers import with_fast_layers
 from keras_models.train.settings import Augment, Data, NetworkSettings, Training, TrainingSettings
 from keras_models.train.trainer import Teacher, Trainer
 
@@ -26,9 +26,9 @@ def make(
     settings = TrainingSettings(
         NetworkSettings("toy"), Data("x"), "out", training=Training(**recipe)
     )
-    workers = distribution.create("one")
-    build = functools.partial(training_form, model)
-    return Trainer(build, settings, augment, pictures=17, workers=workers, teacher=teacher)
+    replicas = distribution.create("one")
+    build = functools.partial(with_fast_layers, model)
+    return Trainer(build, settings, augment, pictures=17, replicas=replicas, teacher=teacher)
 
 
 def values(trainer: Trainer) -> dict[str, np.ndarray]:
@@ -161,7 +161,7 @@ def test_variables_are_all_that_the_next_steps_depend_on(
     for _ in range(3):
         first.train(IMAGES, LABELS)
     other = make(randomize(toy), augment=augment, **recipe)
-    other.take(first.variables())
+    other.copy_variables(first.variables())
     expected = [first.train(IMAGES, LABELS) for _ in range(3)]
     assert [other.train(IMAGES, LABELS) for _ in range(3)] == expected
     assert len({loss for loss, _ in expected}) == 3

@@ -95,7 +95,7 @@ def test_a_card_s_python_answers_as_the_file_does_here(
         folder = tmp_path / str(number)
         writer.write(folder, data, report_of(data, seen, scores=bool(scores)), None)
         picture = draw(tmp_path / "picture.png", *SHAPES[number % len(SHAPES)])
-        pixels = load_picture(picture, size=SIDE, preprocessing=seen)
+        pixels = load_picture(picture, resolution=SIDE, preprocessing=seen)
         (expected,) = runner.classifier_of(data, seen)(pixels[None])
         code = code_of(folder / "README.md")["python"]
         found = run(code, folder, picture, monkeypatch)
