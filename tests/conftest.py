@@ -20,10 +20,10 @@ for variable in ("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THRE
 
 LONGEST = (  # files that start first, so that the workers end together
     "tests/keras_models/test_published.py",
+    "tests/convert/lowering/test_lower.py",
     "tests/convert/test_command.py",
     "tests/convert/quantization/test_qat.py",
     "tests/convert/test_export.py",
-    "tests/convert/lowering/test_lower.py",
     "tests/convert/test_classify.py",
     "tests/convert/test_command_stops.py",
 )

@@ -351,7 +351,9 @@ def test_swish_is_a_product_of_two_layers() -> None:
 
 
 @pytest.mark.parametrize("variant", ["paper", "megvii"])
-@pytest.mark.parametrize("groups", [2, 3, 4, 8])
+@pytest.mark.parametrize(
+    "groups", [3, *(pytest.param(groups, marks=pytest.mark.slow) for groups in (2, 4, 8))]
+)
 @pytest.mark.parametrize("way", Grouped)
 def test_every_way_of_a_grouped_convolution_is_the_same_function(
     way: Grouped, groups: int, variant: str
