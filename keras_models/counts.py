@@ -37,7 +37,7 @@ class StageCount:
 
 
 @dataclass(frozen=True)
-class OperatorCount:
+class LayerTypeCount:
     """The sums of all layers of one operator."""
 
     name: str
@@ -89,12 +89,12 @@ def by_stage(counts: Iterable[LayerCount]) -> list[StageCount]:
     ]
 
 
-def by_operator(counts: Iterable[LayerCount]) -> list[OperatorCount]:
+def by_operator(counts: Iterable[LayerCount]) -> list[LayerTypeCount]:
     """Groups the layers by operator, the most multiply-adds first."""
     operators: dict[str, list[LayerCount]] = {}
     for c in counts:
         operators.setdefault(c.operator, []).append(c)
-    rows = [OperatorCount(name, len(same), *total(same)) for name, same in operators.items()]
+    rows = [LayerTypeCount(name, len(same), *total(same)) for name, same in operators.items()]
     return sorted(rows, key=lambda row: (-row.multiply_adds, -row.layers, row.name))
 
 

@@ -12,7 +12,7 @@ from shufflelite.config import Bounded, setting
 from shufflelite.errors import InputError
 
 if TYPE_CHECKING:
-    from keras_models.counts import LayerCount, OperatorCount, StageCount
+    from keras_models.counts import LayerCount, LayerTypeCount, StageCount
 
 SIZES = {"resolution", "num_classes"}  # set beside a builder's own options
 
@@ -69,7 +69,7 @@ class Summary:
     note: str
     stages: "list[StageCount]"
     strides: list[StrideCount]
-    operators: "list[OperatorCount]"
+    operators: "list[LayerTypeCount]"
     layers: "list[LayerCount]"
 
 

@@ -13,9 +13,9 @@ from keras_models.summary import Summary
 from shufflelite import cli
 
 if TYPE_CHECKING:
-    from keras_models.counts import LayerCount, OperatorCount, StageCount
+    from keras_models.counts import LayerCount, LayerTypeCount, StageCount
 
-    Counted = LayerCount | StageCount | OperatorCount
+    Counted = LayerCount | StageCount | LayerTypeCount
 
 WIDTH = 100  # of the text below tables
 COSTS = ("parameters", "multiply-adds", "share")
