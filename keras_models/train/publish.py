@@ -8,38 +8,56 @@ Example:
 """
 
 import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from absl import app, flags
+from absl import app
 
 from keras_models import registry
 from keras_models.checkpoints import bundled, files, native
 from keras_models.checkpoints.native import Trained
 from keras_models.train import card
 from keras_models.train.settings import TrainingSettings
-from shufflelite import atomic, cli, config, lock
+from shufflelite import atomic, cli, config, flags, lock
+from shufflelite.config import setting
 from shufflelite.errors import InputError
 from shufflelite.progress import Progress
 
-_CONFIG = flags.DEFINE_string("config", None, "The training's TOML file.")
-_SET = flags.DEFINE_multi_string("set", [], "section.key=value, as in the training's command.")
-_TO = flags.DEFINE_string("to", str(bundled.FOLDER), "Folder to write to.")
+
+@dataclass(frozen=True)
+class PublishFlags:
+    """The flags."""
+
+    TOPIC = "general"
+
+    config: str | None = setting(None, value_name="FILE", help="TOML file of the training.")
+    set: tuple[str, ...] = setting(
+        (),
+        repeats=True,
+        value_name="SECTION.KEY=VALUE",
+        help="As in the training's command; may be repeated.",
+    )
+    to: str = setting(
+        str(bundled.FOLDER), topic="output", value_name="FOLDER", help="Folder to write to."
+    )
 
 
 def main(argv: list[str]) -> int:
     """Reads flags, publishes, prints the paths."""
     if len(argv) > 1:
         raise app.UsageError(f"expected flags only, got {argv[1]!r}")
-    if _CONFIG.value is None:
+    command = flags.read(PublishFlags)
+    if command.config is None:
         raise app.UsageError("expected --config FILE")
-    path = publish(Path(_CONFIG.value), _SET.value, Path(_TO.value), Progress("publish"))
+    path = publish(Path(command.config), command.set, Path(command.to), Progress("publish"))
     print(f"{'weights':10} {path}")
     print(f"{'card':10} {path.with_suffix('.md')}")
     return cli.DONE
 
 
-def publish(path: Path, overrides: list[str], folder: Path, progress: Progress) -> Path:
+def publish(path: Path, overrides: Sequence[str], folder: Path, progress: Progress) -> Path:
     """Writes the weights of the training of the config at `path`; returns their path.
 
     Raises:
@@ -121,4 +139,4 @@ def _measure(
 
 
 if __name__ == "__main__":
-    cli.run(main, name="publish")
+    cli.run(main, name="publish", settings=(PublishFlags,))
