@@ -16,7 +16,9 @@ class OptionFlags:
 
     TOPIC = "network"
 
-    width: float | None = setting(None, help="Width multiplier. Default: the paper's 1.0.")
+    width: float | None = setting(
+        None, help="Width multiplier. Default: that of the weights, else the paper's."
+    )
     groups: int | None = setting(None, help="Groups of ShuffleNet V1's 1x1 convolutions.")
     stem: str | None = setting(
         None, value_name="NAME", help="First layers: imagenet, or cifar for small images."

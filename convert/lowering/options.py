@@ -37,7 +37,7 @@ class LoweringOptions:
     whole_outputs: frozenset[int] = frozenset()
 
 
-GENERIC = LoweringOptions()  # the fastest, or as fast, on every core measured: docs/lowering.md
+GENERIC = LoweringOptions()  # the fastest on nearly every core measured: docs/lowering.md
 
 
 @dataclass(frozen=True)
