@@ -148,8 +148,8 @@ class Quantization(Bounded):
         None,
         topic="calibration",
         least=1,
-        help="Maximum number of inputs. Default: 200 pictures, or as many synthetic inputs as fit in a batch (64 at 32x32, 8 at "
-        "224x224).",
+        help="Maximum number of inputs. Default: 200 pictures, or a batch of "
+        "synthetic inputs (64 at 32x32, 8 at 224x224).",
     )
     ranges: Estimator = setting(
         Estimator.MSE,
