@@ -169,7 +169,9 @@ class Quantization(Bounded):
         "text.",
     )
     int16: tuple[str, ...] = setting(
-        (), value_name="LAYERS", help="Layers of an int8 file with int16 activations, likewise."
+        (),
+        value_name="LAYERS",
+        help="Layers of an int8 file with int16 activations, as for --keep_float.",
     )
     auto_precision: bool = setting(
         False, help="Compute more layers in float32 until the file passes its gates."

@@ -50,7 +50,7 @@ class PreprocessingFlags:
         help="Mean in pixel units, 0 to 255, one or one per channel" + _WITHOUT_REPORT,
     )
     std: tuple[float, ...] | None = setting(
-        None, value_name="X[,X,X]", help="Standard deviation, likewise" + _WITHOUT_REPORT
+        None, value_name="X[,X,X]", help="Standard deviation, like --mean" + _WITHOUT_REPORT
     )
     channel_order: Literal["rgb", "bgr"] | None = setting(
         None, help="Order of the channels" + _WITHOUT_REPORT + " Default: rgb."
