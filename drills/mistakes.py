@@ -235,7 +235,7 @@ def make_files(place: Path) -> None:
     for name, content in {
         "text.h5": b"hello",
         "text.tflite": b"hello",
-        "command.pth": b"\x80\x02cos\nsystem\n(S'touch executed'\ntR.",
+        "command.pth": b"\x80\x02cos\nsystem\nX\x0e\x00\x00\x00touch executed\x85R.",
         "own.safetensors": seeds["safetensors"][0],
         "two.txt": b"cat\ndog\n",
         "strange.txt": "\n".join(_strange_names()).encode(),

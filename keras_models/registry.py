@@ -393,6 +393,7 @@ def check(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """
     fixed = find(name).options
     known = {key: argument for key, argument in arguments(name).items() if key not in fixed}
+    options = {key: value for key, value in options.items() if value is not None}
     for key in options:
         if key not in known:
             names = [option for option in known if option not in ("input_shape", "num_classes")]
@@ -400,7 +401,6 @@ def check(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     return {
         key: config.convert(value, known[key].kind, key, origin=name)
         for key, value in options.items()
-        if value is not None
     }
 
 

@@ -301,7 +301,9 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / name).write_text(text)
     (folder / "torch.pth").write_bytes(b"PK\3\4\xff")
     (folder / "network.onnx").write_bytes(b"onnx")
-    (folder / "program.pth").write_bytes(b"\x80\x02cos\nsystem\n(S'touch executed'\ntR.")
+    (folder / "program.pth").write_bytes(
+        b"\x80\x02cos\nsystem\nX\x0e\x00\x00\x00touch executed\x85R."
+    )
     model = registry.create("mobilenet_v1", width=0.25, input_shape=(32, 32, 3), num_classes=12)
     model.save_weights(folder / "mobilenet12.h5")
     whole = (folder / "mobilenet12.h5").read_bytes()

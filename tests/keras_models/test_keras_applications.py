@@ -47,10 +47,10 @@ def application(name: str, resolution: int, **options: Any) -> Any:
         ("mobilenet_v3_small", 224, {}),
         ("mobilenet_v3_small", 97, {"minimalistic": True}),
         ("efficientnet_v2_b0", 97, {}),
-        ("efficientnet_v2_b1", 64, {}),
-        ("efficientnet_v2_b2", 65, {}),
+        pytest.param("efficientnet_v2_b1", 64, {}, marks=pytest.mark.slow),
+        pytest.param("efficientnet_v2_b2", 65, {}, marks=pytest.mark.slow),
         ("efficientnet_v2_b3", 65, {}),
-        ("efficientnet_v2_s", 64, {}),
+        pytest.param("efficientnet_v2_s", 64, {}, marks=pytest.mark.slow),
     ],
 )
 def test_network_computes_what_keras_own_does(

@@ -15,6 +15,7 @@ from keras_models import registry
 from shufflelite.errors import InputError
 
 ROOT = Path(__file__).parents[2]
+DEEP = ("efficientnet_v2_l", "efficientnet_v2_m", "efficientnet_v2_xl")  # a minute to build and run
 
 
 def test_names_are_sorted_and_match_shell_patterns() -> None:
@@ -72,7 +73,13 @@ def test_a_whole_number_stands_for_a_number_and_none_for_the_default() -> None:
     assert type(typed["width"]) is float
 
 
-@pytest.mark.parametrize("name", registry.names())
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name in DEEP else ())
+        for name in registry.names()
+    ],
+)
 def test_a_network_maps_images_to_logits_under_its_own_name(name: str) -> None:
     model: Any = registry.create(name, input_shape=(64, 96, 3), num_classes=7)
     assert model.name == name

@@ -24,6 +24,10 @@ from keras_models.layers import (
 )
 
 LARGE = [name for name in registry.names("efficientnet_v2_*") if name[-2:] not in ("b0", "_s")]
+SIBLINGS = (
+    "efficientnet_v2_s",
+    "mobilenet_v3_large",
+)  # the same layers as smaller networks, deeper
 NETWORKS: list[tuple[str, dict[str, Any]]] = [
     *((name, {}) for name in registry.names() if name not in LARGE),
     ("shufflenet_v1", {"variant": "megvii", "groups": 8, "padding": "symmetric"}),
@@ -67,7 +71,12 @@ def assert_same_function(deployed: Any, model: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "network", NETWORKS, ids=lambda network: "-".join([network[0], *map(str, network[1].values())])
+    "network",
+    [
+        pytest.param(network, marks=pytest.mark.slow if network[0] in SIBLINGS else ())
+        for network in NETWORKS
+    ],
+    ids=lambda network: "-".join([network[0], *map(str, network[1].values())]),
 )
 def test_a_networks_deployment_forms_are_the_same_function(
     network: tuple[str, dict[str, Any]],

@@ -138,8 +138,11 @@ def test_an_interrupted_training_ends_with_the_same_bits(small: Any, tmp_path: P
 def test_a_training_that_began_otherwise_is_not_gone_on_with(small: Any, tmp_path: Path) -> None:
     train(small, tmp_path / "x")
     for changes, told in (
-        ({"calibrated": small.deployed}, "other weights"),
-        ({"settings": replace(SETTINGS, qat=replace(SETTINGS.qat, distillation=0.1))}, "other w"),
+        ({"calibrated": small.deployed}, "other initial weights"),
+        (
+            {"settings": replace(SETTINGS, qat=replace(SETTINGS.qat, distillation=0.1))},
+            "other initial w",
+        ),
         (
             {"settings": replace(SETTINGS, qat=replace(SETTINGS.qat, batch=8))},
             r"has qat\.batch = 16, not 8: repeat its settings",
