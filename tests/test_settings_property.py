@@ -30,6 +30,7 @@ from convert.settings import ConversionSettings
 from keras_models import __main__ as models
 from keras_models import option_flags, registry
 from keras_models.train import __main__ as train
+from keras_models.train import publish
 from keras_models.train.settings import TrainingSettings
 from shufflelite import config, flags
 from shufflelite.config import Setting
@@ -42,6 +43,7 @@ COMMANDS = {
     "convert.classify": classify,
     "keras_models": models,
     "keras_models.train": train,
+    "keras_models.train.publish": publish,
 }
 FILES = (ConversionSettings, TrainingSettings, SweepSettings)  # what TOML files hold
 NEEDED = {  # values of keys without which a table is incomplete

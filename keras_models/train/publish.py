@@ -44,6 +44,9 @@ class PublishFlags:
     )
 
 
+SETTINGS = (PublishFlags,)
+
+
 def main(argv: list[str]) -> int:
     """Reads flags, publishes, prints the paths."""
     if len(argv) > 1:
@@ -139,4 +142,4 @@ def _measure(
 
 
 if __name__ == "__main__":
-    cli.run(main, name="publish", settings=(PublishFlags,))
+    cli.run(main, name="publish", settings=SETTINGS)
