@@ -2,8 +2,8 @@
 
 A reader returns a value, or raises its documented error with one line.  Anything else is a finding:
 another exception, a crash, more than LIMIT_S seconds of CPU time or LIMIT_BYTES of memory.  Each
-reader runs in a process of its own, so that crashes are counted.  "died apart" counts the crashes
-that the commands isolate in a child process, too.
+reader runs in a process of its own, so that crashes are counted.  "isolated crash" counts those
+that the commands themselves isolate in a child process.
 
 python drills/fuzz.py --cases 10000
 python drills/fuzz.py --reader pth --first 4711 --cases 1        (one of them again)
@@ -60,7 +60,7 @@ def main(argv: list[str]) -> int:
         known = {reader.name: reader for reader in readers(Path(folder))}
         if unknown := set(arguments.reader) - known.keys():
             raise app.UsageError(f"expected readers of {', '.join(known)}, got {unknown.pop()}")
-        print("| reader | cases | read | refused | died apart | findings | seconds |")
+        print("| reader | cases | read | refused | isolated crash | findings | seconds |")
         print("|---|---|---|---|---|---|---|", flush=True)
         for name in arguments.reader or known:
             start = time.monotonic()

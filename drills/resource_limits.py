@@ -2,8 +2,8 @@
 
 A command must finish, or end in one line and exit status 1.  No file may be incomplete: each is the
 older run's or the new one's, byte for byte.  Without memory, native libraries may end the process
-where Python cannot report it, or wait for a thread that has ended: those commands "died" or "hung",
-and must leave no incomplete files either.
+where Python cannot report it, or wait for a thread that has ended: "crashed" or "hung".  Those
+commands must leave no incomplete files either.
 
 Needs Linux, and root for the disks, which are mounted in a namespace of their own.
 
@@ -111,7 +111,7 @@ def _meet(
     """Runs the command with that limit in the folder of an older run.
 
     Returns:
-      "done", "told" (one line), "died", "hung" or "wrong"; and what is wrong.
+      "done", "one line", "crashed", "hung" or "wrong"; and what is wrong.
     """
     out, older, kept = (folder / part for part in ("out", "older", "kept"))
     command = [sys.executable, *words]
@@ -140,9 +140,9 @@ def _meet(
     if code == 0:
         return "done", problems
     if code == 1 and lines and "Traceback (most recent call last):" not in lines:
-        return "told", problems
+        return "one line", problems
     if kind == "memory" and (code < 0 or code in (127, 134, 139)):
-        return "hung" if code == -signal.SIGKILL else "died", problems
+        return "hung" if code == -signal.SIGKILL else "crashed", problems
     return "wrong", [*problems, f"exit status {code}: {lines[-1:]!s:.300}"]
 
 
