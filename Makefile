@@ -6,10 +6,8 @@
 BIN := .venv/bin
 OUT := build
 DEMO := shufflenet_v2_x0.5_cifar_32_int8
-# One worker more than cores: some tests wait for a process, a device or a clock.
-WORKERS = $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
-PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 4 --dist loadfile \
-	--no-loadscope-reorder --durations 15
+PYTEST = $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder \
+	--durations 15
 
 demo: .venv/installed
 	$(BIN)/python -m convert --model shufflenet_v2 --weights bundled --int8 --out $(OUT)

@@ -130,7 +130,7 @@ def test_every_command_of_readme_and_guides_has_a_run_or_a_reason() -> None:
     "document",
     [
         "README.md",
-        "docs/guides/pytorch_weights.md",
+        pytest.param("docs/guides/pytorch_weights.md", marks=pytest.mark.slow),
         pytest.param("docs/guides/own_data.md", marks=pytest.mark.slow),
         pytest.param("docs/guides/ci.md", marks=pytest.mark.slow),
         pytest.param("docs/guides/several_machines.md", marks=pytest.mark.slow),

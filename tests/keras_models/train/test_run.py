@@ -59,6 +59,7 @@ class Killed(BaseException):
     """Ends a training as a signal would."""
 
 
+@pytest.mark.slow
 def test_killed_ten_times_it_ends_with_the_same_bits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
