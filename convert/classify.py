@@ -22,6 +22,7 @@ from keras_models.accuracy import probabilities
 from keras_models.images import decode, lists
 from shufflelite import cli, flags
 from shufflelite.config import setting
+from shufflelite.progress import Progress
 
 if TYPE_CHECKING:
     from convert.accuracy.models import EvaluatedModel
@@ -37,6 +38,7 @@ class ClassifyFlags:
 
 
 SETTINGS = (ClassifyFlags,)
+_PROGRESS = Progress("classify")
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,8 @@ def find(words: Sequence[str]) -> list[Path]:
     """The files, and the pictures in the folders."""
     files: list[Path] = []
     for word in words:
-        files += lists.find(word).files if Path(word).is_dir() else [Path(word)]
+        path = Path(word)
+        files += lists.find(path, warn=_PROGRESS.warn).files if path.is_dir() else [path]
     return files
 
 

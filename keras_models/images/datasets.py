@@ -136,7 +136,7 @@ def load(
     is_npz = path.suffix.lower() == ".npz"
     if not scheme and not is_npz:
         class_folders = path.is_dir() and (labels_required or lists.has_class_folders(path))
-        listed = lists.find(source, labels_from_folders=class_folders)
+        listed = lists.find(source, labels_from_folders=class_folders, warn=warn)
         chosen = _subset(len(listed.files), limit=limit, seed=seed)
         files = [listed.files[index] for index in chosen]
         labels = None if listed.labels is None else np.array(listed.labels, np.int64)[chosen]

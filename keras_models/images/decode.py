@@ -2,7 +2,9 @@
 
 import contextlib
 import hashlib
+import math
 import os
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,13 +14,19 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
+from keras_models.images.formats import FORMATS
 from shufflelite.display import one_line
 from shufflelite.errors import InputError
 
 INTERPOLATIONS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 CHANNEL_ORDERS = ("rgb", "bgr")
+LARGE = 16_000_000  # pixels; a picture with more is reduced before it is resized
+_OVERSAMPLING = 3  # times the resolution is what reducing leaves of a large picture
+_BAND = 1_000_000  # pixels
+_LARGE_TURN = threading.Lock()
 
 Triple = tuple[float, float, float]
+Box = tuple[float, float, float, float]  # left, top, right, bottom
 
 
 @dataclass(frozen=True)
@@ -189,15 +197,57 @@ def _bombs_are_errors() -> Iterator[None]:
 
 def _load(path: Path, *, resolution: int, preprocessing: Preprocessing) -> np.ndarray:
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image, _in_turn(image):
+            shorter = preprocessing.shorter_side(resolution)
+            if math.prod(image.size) > LARGE:  # a JPEG is decoded smaller at no cost
+                image.draft(None, (_OVERSAMPLING * shorter, _OVERSAMPLING * shorter))
             image.load()
-            rgb = _to_rgb(ImageOps.exif_transpose(image))
+            ImageOps.exif_transpose(image, in_place=True)
+            box = _central_box(image.size, resolution, shorter)
+            rgb, box = _reduced(image, box, resolution)
     except _UnreadableError:
         raise
     # Pillow's decoders raise nearly anything on damaged files, from SyntaxError to struct.error.
     except Exception as error:
         raise _UnreadableError(f"cannot be decoded ({one_line(error)})") from error
-    return resize_and_crop(rgb, resolution=resolution, preprocessing=preprocessing)
+    return _resize(rgb, box, resolution=resolution, preprocessing=preprocessing)
+
+
+@contextlib.contextmanager
+def _in_turn(image: Image.Image) -> Iterator[None]:
+    """Lets large pictures be decoded one at a time only, since each takes up to 0.7 GB."""
+    with _LARGE_TURN if math.prod(image.size) > LARGE else contextlib.nullcontext():
+        yield
+
+
+def _reduced(image: Image.Image, box: Box, resolution: int) -> tuple[Image.Image, Box]:
+    """Returns a picture as RGB and the crop `box` in it.
+
+    Of a large one only what the crop needs, averaged to a few times the resolution: in bands, since
+    a copy as RGB takes four bytes per pixel.
+    """
+    if math.prod(image.size) <= LARGE:
+        return _to_rgb(image), box
+    scale = max(1.0, (box[2] - box[0]) / resolution)
+    margin = math.ceil(2 * scale)  # as wide as a bicubic filter
+    left, top = (max(0, math.floor(start) - margin) for start in box[:2])
+    right, bottom = (
+        min(length, math.ceil(end) + margin)
+        for length, end in zip(image.size, box[2:], strict=True)
+    )
+    factor = max(1, int(scale / _OVERSAMPLING))
+    reduced = Image.new("RGB", (-(-(right - left) // factor), -(-(bottom - top) // factor)))
+    rows = factor * max(1, _BAND // (factor * (right - left)))
+    for start in range(top, bottom, rows):
+        band = _to_rgb(image.crop((left, start, right, min(start + rows, bottom))))
+        reduced.paste(band.reduce(factor), (0, (start - top) // factor))
+    x0, y0, x1, y1 = box
+    return reduced, (
+        (x0 - left) / factor,
+        (y0 - top) / factor,
+        min((x1 - left) / factor, reduced.width),
+        min((y1 - top) / factor, reduced.height),
+    )
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -215,29 +265,40 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 def _eight_bit_grey(image: Image.Image) -> Image.Image:
     """Scales 16-bit grey; Pillow's own conversion clips at 255 and leaves a white picture."""
-    samples = np.asarray(image).astype(np.int64)
+    samples = np.asarray(image).astype(np.int32)
     if samples.min() < 0 or samples.max() > 65535:
         raise _UnreadableError("32-bit samples have no defined white; save it as 8 or 16 bits")
-    return Image.fromarray(np.round(samples / 257).astype(np.uint8))
+    return Image.fromarray(((samples + 128) // 257).astype(np.uint8))  # rounds: 257 is odd
 
 
 def resize_and_crop(
     image: Image.Image, *, resolution: int, preprocessing: Preprocessing
 ) -> np.ndarray:
     """Resizes the shorter side, then takes a central crop, with torchvision's rounding."""
-    width, height = image.size
-    shorter = preprocessing.shorter_side(resolution)
+    box = _central_box(image.size, resolution, preprocessing.shorter_side(resolution))
+    return _resize(image, box, resolution=resolution, preprocessing=preprocessing)
+
+
+def _central_box(size: tuple[int, int], resolution: int, shorter: int) -> Box:
+    """The part of a picture of this size that the crop keeps after resizing."""
+    width, height = size
     resized_width = shorter * width // min(width, height)
     resized_height = shorter * height // min(width, height)
     left = round((resized_width - resolution) / 2)
     top = round((resized_height - resolution) / 2)
-    # Only the crop is computed: the whole resized picture of a long panorama exceeds the memory.
-    box = (
+    return (
         left * width / resized_width,
         top * height / resized_height,
         (left + resolution) * width / resized_width,
         (top + resolution) * height / resized_height,
     )
+
+
+def _resize(
+    image: Image.Image, box: Box, *, resolution: int, preprocessing: Preprocessing
+) -> np.ndarray:
+    # Only the crop is computed: the whole resized picture of a long panorama exceeds the memory.
+    width, height = image.size
     shape = (resolution, resolution)
     resample = INTERPOLATIONS[preprocessing.interpolation]
     # Pillow 13 resizes the columns of a tall picture first, earlier versions its rows; all of them

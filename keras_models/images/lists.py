@@ -3,16 +3,19 @@
 import csv
 import os
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
+from keras_models.images.formats import EXTENSIONS
 from shufflelite.display import one_line
 from shufflelite.errors import InputError
 
-EXTENSIONS = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 FILE_COLUMNS = ("file", "filename", "path")
 LABEL_COLUMNS = ("class_index", "label")
+DELIMITERS = (",", ";", "\t")  # of csv files; spreadsheets of many languages write semicolons
 SCHEMES = ("synthetic", "tfds")  # sources that are not paths: synthetic:COUNT, tfds:NAME/SPLIT
 
 
@@ -31,17 +34,23 @@ def scheme(source: str) -> str:
     return name if colon and name in SCHEMES else ""
 
 
-def find(source: str | Path, *, labels_from_folders: bool = False) -> PictureList:
+def find(
+    source: str | Path,
+    *,
+    labels_from_folders: bool = False,
+    warn: Callable[[str], None] = lambda line: None,
+) -> PictureList:
     """Lists the pictures of a folder, recursively, or of a csv file.
 
     Args:
         source: A folder, or a csv whose header names a file column and maybe a label column.
         labels_from_folders: Take each picture's class from its folder: the index of that
             folder's name among the sorted subfolders of `source`.
+        warn: Called with one line about all files of a folder that are no pictures.
     """
     source = Path(source)
     if source.is_dir():
-        return _find_in_folder(source, labels_from_folders=labels_from_folders)
+        return _find_in_folder(source, labels_from_folders=labels_from_folders, warn=warn)
     if source.suffix.lower() == ".csv":
         if labels_from_folders:
             raise InputError(f"{source}: labels from folders need a folder, not a csv file.")
@@ -57,17 +66,24 @@ def has_class_folders(folder: Path) -> bool:
     )
 
 
-def _find_in_folder(folder: Path, *, labels_from_folders: bool) -> PictureList:
+def _find_in_folder(
+    folder: Path, *, labels_from_folders: bool, warn: Callable[[str], None]
+) -> PictureList:
     visible = [path.relative_to(folder) for path in _visible(folder)]
-    files = [
-        relative
-        for relative in visible
-        if relative.suffix.lower() in EXTENSIONS and (folder / relative).is_file()
-    ]
+    files: list[Path] = []
+    others: list[Path] = []
+    for relative in visible:
+        if relative.suffix.lower() in EXTENSIONS and (folder / relative).is_file():
+            files.append(relative)
+        elif not (folder / relative).is_dir():
+            others.append(relative)
     if not files:
+        found = _kinds(others) if others else "none"
         raise InputError(
-            f"{folder}: expected pictures ({' '.join(sorted(EXTENSIONS))}), found none."
+            f"{folder}: expected pictures ({' '.join(sorted(EXTENSIONS))}), found {found}."
         )
+    if others:
+        warn(f"{folder}: left out what is no picture, or of a kind not read: {_kinds(others)}")
     paths = tuple(folder / relative for relative in files)
     if not labels_from_folders:
         return PictureList(paths)
@@ -83,6 +99,15 @@ def _find_in_folder(folder: Path, *, labels_from_folders: bool) -> PictureList:
     names = [path.name for path in at_top if not (folder / path).is_file()]
     index = {name: number for number, name in enumerate(names)}
     return PictureList(paths, tuple(index[file.parts[0]] for file in files), tuple(names))
+
+
+def _kinds(files: Sequence[Path]) -> str:
+    """How many files there are of each ending, and which comes first."""
+    counts = Counter(file.suffix.lower() or "no ending" for file in files)
+    kinds = [f"{count} {ending}" for ending, count in counts.most_common(5)]
+    more = ["..."] if len(counts) > 5 else []
+    install = "; .heic needs pip install pillow-heif" if {".heic", ".heif"} & {*counts} else ""
+    return f"{', '.join(kinds + more)} (first: {files[0].as_posix()}){install}"
 
 
 def _visible(folder: Path, above: tuple[str, ...] = ()) -> Iterator[Path]:
@@ -105,17 +130,12 @@ def _find_in_csv(path: Path) -> PictureList:
     missing: list[str] = []
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
-            reader = csv.DictReader(stream)
+            reader = _reader(stream, path)
             header = reader.fieldnames or []
-            file_column = next((name for name in FILE_COLUMNS if name in header), None)
+            file_column = next(name for name in FILE_COLUMNS if name in header)
             label_column = next((name for name in LABEL_COLUMNS if name in header), None)
-            if file_column is None:
-                raise InputError(
-                    f"{path}: expected a header with one of {', '.join(FILE_COLUMNS)}, "
-                    f"got {one_line(', '.join(header) or 'an empty file')}."
-                )
             for row in reader:
-                files.append(path.parent / (name := row[file_column] or ""))
+                files.append(path.parent / (name := (row[file_column] or "").strip()))
                 if not files[-1].is_file():
                     missing.append(f"line {reader.line_num}: {name!r:.100}")
                 if label_column is not None:
@@ -131,6 +151,22 @@ def _find_in_csv(path: Path) -> PictureList:
             "missing. Paths are relative to the csv."
         )
     return PictureList(tuple(files), None if label_column is None else tuple(labels))
+
+
+def _reader(stream: TextIO, path: Path) -> "csv.DictReader[str]":
+    """Reads the header, with the delimiter that yields a column of files."""
+    headers = []
+    for delimiter in DELIMITERS:
+        stream.seek(0)
+        reader = csv.DictReader(stream, delimiter=delimiter, skipinitialspace=True)
+        headers.append(", ".join(reader.fieldnames or []))
+        reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or []]
+        if {*FILE_COLUMNS} & {*reader.fieldnames}:
+            return reader
+    raise InputError(
+        f"{path}: expected a header with one of {', '.join(FILE_COLUMNS)}, "
+        f"got {one_line(headers[0] or 'an empty file')}."
+    )
 
 
 def _label(text: str | None, line: str) -> int:

@@ -2,6 +2,9 @@
 
 import hashlib
 import io
+import os
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +21,7 @@ from shufflelite.errors import InputError
 WHOLE = Preprocessing(crop_fraction=1.0)
 WHITE, BLACK, RED, BLUE = (255, 255, 255), (0, 0, 0), (255, 0, 0), (0, 0, 255)
 SIZE = 4
+CASES = Path(__file__).parent / "cases"
 
 
 def solid(mode: str, color: Any) -> Image.Image:
@@ -78,6 +82,77 @@ def test_16_bit_grey_is_scaled_and_not_clipped(name: str, tmp_path: Path) -> Non
     grey16().save(tmp_path / name)
     expected = np.arange(SIZE * SIZE, dtype=np.uint8).reshape(SIZE, SIZE, 1) * 17
     np.testing.assert_array_equal(read(tmp_path / name), np.repeat(expected, 3, axis=2))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "L", "I;16"])
+@pytest.mark.parametrize("shape", [(700, 900), (300, 41), (35, 2000), (64, 56)])
+def test_a_large_picture_gives_the_pixels_of_a_small_one(
+    mode: str, shape: tuple[int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    coarse = np.random.default_rng(0).integers(0, 256, (12, 12, 3), np.uint8)
+    image = Image.fromarray(coarse).resize(shape[::-1], Image.Resampling.BICUBIC)
+    if mode == "I;16":
+        image = Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257)
+    elif mode == "RGBA":
+        image.putalpha(image.convert("L"))
+    elif mode == "P":
+        image = image.quantize(64, dither=Image.Dither.NONE)
+    else:
+        image = image.convert(mode)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image.save(tmp_path / "x.png", exif=exif)
+    preprocessing = Preprocessing(interpolation="bicubic")
+    expected = decode.load_picture(tmp_path / "x.png", resolution=32, preprocessing=preprocessing)
+    monkeypatch.setattr(decode, "LARGE", 100)
+    monkeypatch.setattr(decode, "_BAND", 5000)
+    actual = decode.load_picture(tmp_path / "x.png", resolution=32, preprocessing=preprocessing)
+    # Reduced to three times the resolution, a picture as coarse as photographs are is off by 1.
+    np.testing.assert_allclose(actual.astype(int), expected.astype(int), atol=2)
+    assert np.abs(actual.astype(int) - expected).mean() < 0.3
+
+
+def test_a_large_jpeg_is_decoded_smaller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    coarse = np.random.default_rng(0).integers(0, 256, (12, 12, 3), np.uint8)
+    Image.fromarray(coarse).resize((900, 700)).save(tmp_path / "x.jpg", quality=95)
+    expected = decode.load_picture(tmp_path / "x.jpg", resolution=32, preprocessing=WHOLE)
+    monkeypatch.setattr(decode, "LARGE", 100)
+    monkeypatch.setattr(decode, "_BAND", 5000)
+    actual = decode.load_picture(tmp_path / "x.jpg", resolution=32, preprocessing=WHOLE)
+    np.testing.assert_allclose(actual.astype(int), expected.astype(int), atol=3)
+
+
+def test_89_million_16_bit_pixels_need_little_memory(tmp_path: Path) -> None:
+    code = (
+        "import resource, sys; from keras_models.images import decode\n"
+        "pixels = decode.load_picture(\n"
+        "    sys.argv[1], resolution=224, preprocessing=decode.Preprocessing())\n"
+        "print(pixels.max(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
+    )
+    command = [sys.executable, "-c", code, str(CASES / "g16.png")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    brightest, kilobytes = map(int, done.stdout.split())
+    assert brightest == 0
+    assert kilobytes < 500_000  # 0.18 GB of it is the picture
+
+
+def test_postscript_under_a_picture_s_name_starts_no_program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gs = tmp_path / "gs"
+    gs.write_text(f"#!/bin/sh\ntouch {tmp_path}/started\n")
+    gs.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with pytest.raises(InputError, match=r"eps_cat\.jpg: cannot be decoded \(cannot identify"):
+        read(CASES / "eps_cat.jpg")
+    assert not (tmp_path / "started").exists()
+
+
+@pytest.mark.parametrize("kind", ["ICO", "TGA", "PCX", "PDF", "EPS", "DDS"])
+def test_kinds_that_are_not_listed_are_not_opened(kind: str, tmp_path: Path) -> None:
+    solid("RGB", RED).save(tmp_path / "x.png", kind)
+    with pytest.raises(InputError, match="cannot identify image file"):
+        read(tmp_path / "x.png")
 
 
 @pytest.mark.parametrize(

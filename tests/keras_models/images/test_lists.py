@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from keras_models.images import lists
+from keras_models.images import decode, lists
+from keras_models.images.decode import Preprocessing
 from shufflelite.errors import InputError
 
 
@@ -57,10 +58,63 @@ def test_class_folders_refuse_a_picture_elsewhere(stray: str, tmp_path: Path) ->
 
 
 def test_a_folder_without_pictures_and_no_folder_at_all_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"expected pictures \(\.bmp .*\), found none"):
+    with pytest.raises(InputError, match=r"expected pictures \(\.avif \.bmp .*\), found none"):
+        lists.find(tmp_path)
+    (tmp_path / "a.PDF").touch()
+    with pytest.raises(InputError, match=r"found 1 \.pdf \(first: a\.PDF\)"):
         lists.find(tmp_path)
     with pytest.raises(InputError, match="found nothing of that name"):
         lists.find(tmp_path / "absent")
+
+
+def test_pictures_are_found_whatever_their_ending_and_the_rest_is_counted_once(
+    tmp_path: Path,
+) -> None:
+    kinds = {
+        **{"cat/a.jpg": "JPEG", "cat/b.jfif": "JPEG", "cat/c.jpe": "JPEG", "cat/d.avif": "AVIF"},
+        **{"dog/a.pgm": "PPM", "dog/b.jpg": "JPEG"},
+    }
+    for name, kind in kinds.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (8, 8), (9, 99, 199)).save(tmp_path / name, kind)
+    for name in ("cat/IMG_1.HEIC", "cat/IMG_2.HEIC", "dog/Thumbs.db", "LICENSE"):
+        (tmp_path / name).touch()
+    warnings: list[str] = []
+    listed = lists.find(tmp_path, labels_from_folders=True, warn=warnings.append)
+    assert [file.relative_to(tmp_path).as_posix() for file in listed.files] == sorted(kinds)
+    _, decoded = decode.read_files(
+        listed.files, resolution=8, preprocessing=Preprocessing(), warn=warnings.append
+    )
+    assert decoded == [*range(len(kinds))]
+    assert warnings == [
+        f"{tmp_path}: left out what is no picture, or of a kind not read: 2 .heic, 1 no ending, "
+        "1 .db (first: LICENSE); .heic needs pip install pillow-heif"
+    ]
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "file,label",
+        " File , Label ",
+        "file;label",
+        "x;file; label",
+        "label\tfile",
+        '"label", "file"',
+    ],
+)
+def test_headers_of_spreadsheets_are_read(header: str, tmp_path: Path) -> None:
+    save_pictures(tmp_path, "a b.png", "c.png")
+    delimiter = next(d for d in ";\t," if d in header)
+    names = [name.strip(' "').lower() for name in header.split(delimiter)]
+    lines = [
+        f" {delimiter}".join({"file": name, "label": label}.get(key, "-") for key in names)
+        for name, label in (("a b.png", "1"), ("c.png", " 0"))
+    ]
+    (tmp_path / "list.csv").write_text("\n".join([header, *lines]))
+    listed = lists.find(tmp_path / "list.csv")
+    assert listed.files == (tmp_path / "a b.png", tmp_path / "c.png")
+    assert listed.labels == (1, 0)
 
 
 def test_a_csv_gives_files_beside_it_and_labels(tmp_path: Path) -> None:
