@@ -3,7 +3,7 @@
 Two shell scripts print them, LAYOUT and STATE; the functions here read what they printed.
 """
 
-import math
+import itertools
 import re
 import shlex
 import time
@@ -20,8 +20,10 @@ _TELL = (
 )
 LAYOUT = (
     _TELL
-    + "tell $c/online $c/cpu[0-9]*/cpufreq/cpuinfo_max_freq $c/cpu[0-9]*/cpu_capacity"
-    + " /proc/sys/kernel/random/boot_id /sys/firmware/devicetree/base/model; "
+    + "tell $c/online $c/present $c/cpu[0-9]*/cpufreq/cpuinfo_max_freq"
+    + " $c/cpu[0-9]*/cpufreq/related_cpus $c/cpu[0-9]*/topology/core_siblings_list"
+    + " $c/cpu[0-9]*/cpu_capacity /proc/sys/kernel/random/boot_id"
+    + " /sys/firmware/devicetree/base/model; "
     + "for name in ro.serialno ro.product.manufacturer ro.product.model ro.soc.manufacturer"
     + " ro.soc.model ro.board.platform ro.build.fingerprint ro.product.cpu.abilist"
     + " ro.product.cpu.abi; do"
@@ -37,10 +39,19 @@ STATE = (
     + "command -v dumpsys >/dev/null 2>&1 && dumpsys thermalservice 2>/dev/null; true"
 )
 
+# A broken device may print anything: longer lines, more of them and cores over 999 are left out.
+_LINE = re.compile(r"^([\w/.-]{1,100})=(.{1,1000})", re.MULTILINE)
+_MOST_LINES = 10_000
+
 # "soc" alone is not a system on a chip but a Qualcomm battery's state of charge, in percent.
 _OF_CPU = re.compile(
     r"cpu|^soc[-_]|cluster|core|tsens|^(big|mid|little|ap)\b|x86_pkg", re.IGNORECASE
 )
+_HOTTEST_C = 130  # a core switches off below it
+_CPU = "/sys/devices/system/cpu"
+_LITTLE = {  # Cortex-A5, A7, A35, A53, A55, A510 and A520: slower than others of their frequency
+    *("0xc05", "0xc07", "0xd04", "0xd03", "0xd05", "0xd46", "0xd80"),
+}
 _STATUS = ("none", "light", "moderate", "severe", "critical", "emergency", "shutdown")
 
 
@@ -64,6 +75,7 @@ class Layout:
     abis: tuple[str, ...]  # the preferred one first: "arm64-v8a" of Android, "aarch64" of Linux
     taskset: bool
     identity: str | None = None  # of the device, however it is reached
+    offline: tuple[int, ...] = ()  # cores that the kernel has switched off
 
 
 @dataclass(frozen=True)
@@ -91,19 +103,23 @@ def parse_layout(text: str) -> Layout:
     text = text.replace("\r", "")  # adb of old phones
     values = _values(text)
     parts = _parts(text)
-    frequency, capacity = _per_core(values, "cpuinfo_max_freq"), _per_core(values, "cpu_capacity")
-    online = numbers(values.get("/sys/devices/system/cpu/online", ""))
+    frequency, capacity = (_of_clock(values, of) for of in ("cpuinfo_max_freq", "cpu_capacity"))
+    online = numbers(values.get(f"{_CPU}/online", "")) or {*parts, *frequency}
     cores = tuple(
         CpuCore(number, frequency.get(number), capacity.get(number), parts.get(number))
-        for number in sorted(online or {*parts, *frequency})
+        for number in sorted(online)
     )
     machine = values.get("machine", "")
     abis = values.get("ro.product.cpu.abilist") or values.get("ro.product.cpu.abi") or machine
-    model = re.search(r"^(?:Hardware|Model|model name)\s*:\s*(.+)$", text, re.MULTILINE)
+    models = (
+        re.search(rf"^{name}[ \t]*:[ \t]*(\S.{{,200}})", text, re.MULTILINE)
+        for name in ("Model", "Hardware", "model name")  # the last is the core's in old kernels
+    )
+    model = next((match[1].strip() for match in models if match), "")
     phone = _words(values.get("ro.product.manufacturer"), values.get("ro.product.model"))
     soc = _words(values.get("ro.soc.manufacturer"), values.get("ro.soc.model"))
     board = values.get("/sys/firmware/devicetree/base/model", "").rstrip("\0")
-    cpu = board or (model[1].strip() if model else "") or machine
+    cpu = board or model or machine
     if phone:
         cpu = f"{phone} ({soc or values.get('ro.board.platform') or cpu})"
     return Layout(
@@ -114,6 +130,7 @@ def parse_layout(text: str) -> Layout:
         abis=tuple(abis.split(",")),
         taskset="taskset" in values,
         identity=values.get("/proc/sys/kernel/random/boot_id") or values.get("ro.serialno"),
+        offline=tuple(sorted(numbers(values.get(f"{_CPU}/present", "")) - online)),
     )
 
 
@@ -121,29 +138,37 @@ def parse_state(text: str) -> State:
     """Reads the output of STATE."""
     text = text.replace("\r", "")
     values = _values(text)
-    load = re.match(r"\d+\.\d+", values.get("/proc/loadavg", ""))
-    status = re.search(r"^\s*Thermal Status:\s*(\d+)", text, re.MULTILINE)
+    load = re.match(r"\d{1,6}\.\d{1,6}", values.get("/proc/loadavg", ""))
+    status = re.search(r"^ *Thermal Status: *(\d{1,3})\b", text, re.MULTILINE)
     governors = {
         int(number): value
         for path, value in values.items()
-        for number in re.findall(r"/cpu(\d+)/cpufreq/scaling_governor$", path)
+        for number in re.findall(r"/cpu(\d{1,3})/cpufreq/scaling_governor$", path)
     }
     return State(
         temperature_c=_temperature(values, text),
         load_average=float(load[0]) if load else None,
         governors=governors,
-        limit_khz=_per_core(values, "scaling_max_freq"),
-        max_khz=_per_core(values, "cpuinfo_max_freq"),
+        limit_khz=_numbers_per_core(values, "scaling_max_freq"),
+        max_khz=_numbers_per_core(values, "cpuinfo_max_freq"),
         status=int(status[1]) if status else None,
     )
 
 
 def kinds(cores: Sequence[CpuCore]) -> list[tuple[int, ...]]:
-    """Returns the numbers of the cores of each kind, slowest kind first."""
-    groups: dict[tuple[int, int, str], list[int]] = {}
+    """Returns the numbers of the cores of each kind, slowest kind first.
+
+    The kernel's measure and the highest frequency make a kind.  Cores that share both are told
+    apart by their part numbers, if each of them has one.
+    """
+    speeds: dict[tuple[int, int], list[CpuCore]] = {}
     for core in cores:
-        key = core.capacity or 0, core.max_khz or 0, core.part or ""
-        groups.setdefault(key, []).append(core.number)
+        speeds.setdefault((core.capacity or 0, core.max_khz or 0), []).append(core)
+    groups: dict[tuple[int, int, bool, str], list[int]] = {}
+    for speed, alike in sorted(speeds.items()):
+        for core in alike:
+            part = (core.part or "") if all(one.part for one in alike) else ""
+            groups.setdefault((*speed, part not in _LITTLE, part), []).append(core.number)
     return [tuple(groups[key]) for key in sorted(groups)]
 
 
@@ -169,11 +194,18 @@ def choose(layout: Layout, *, requested: str | None, threads: int) -> CoreChoice
     else:
         enough = [group for group in groups if len(group) >= threads]
         chosen = enough[-1] if enough else online
+    notes = []
+    unknown = [core.number for core in layout.cores if not core.capacity and not core.max_khz]
+    if requested in (None, "big", "little"):
+        if layout.offline:
+            notes.append(f"cores {span(layout.offline)} are offline: not measured")
+        if 0 < len(unknown) < len(online):
+            notes.append(f"cores {span(unknown)} may be the fastest: their speed is not reported")
     if not layout.taskset and chosen != online:
         if requested is not None:
             raise InputError(f"--cores={requested}: the device has no taskset; leave --cores out")
-        return CoreChoice(notes=("not kept to cores of one kind: the device has no taskset",))
-    notes = []
+        notes.append("not kept to cores of one kind: the device has no taskset")
+        return CoreChoice(notes=tuple(notes))
     mixed = [span(group) for group in groups if set(group) & set(chosen)]
     if len(mixed) > 1:
         notes.append(f"cores of {len(mixed)} kinds: {', '.join(mixed)}")
@@ -243,8 +275,8 @@ def numbers(text: str) -> set[int]:
     """Returns the numbers of "0-3,6"; empty if the text is not of that form."""
     result: set[int] = set()
     for interval in text.strip().split(","):
-        match = re.fullmatch(r"(\d{1,4})(?:-(\d{1,4}))?", interval)
-        if not match or int(match[2] or match[1]) < int(match[1]):
+        match = re.fullmatch(r"(\d{1,3})(?:-(\d{1,3}))?", interval)
+        if not match or int(match[2] or match[1]) < int(match[1]) or len(text) > 10_000:
             return set()
         result.update(range(int(match[1]), int(match[2] or match[1]) + 1))
     return result
@@ -267,29 +299,56 @@ def quote(words: Iterable[str]) -> str:
 
 
 def _values(text: str) -> dict[str, str]:
-    lines = (line.partition("=") for line in text.split("\n"))
-    return {key: value.strip() for key, equal, value in lines if equal}
+    lines = itertools.islice(_LINE.finditer(text), _MOST_LINES)
+    return {line[1]: line[2].strip() for line in lines}
 
 
-def _per_core(values: Mapping[str, str], name: str) -> dict[int, int]:
-    per_core = {}
-    for path, value in values.items():
-        core = re.fullmatch(rf"/sys/devices/system/cpu/cpu(\d+)/(?:cpufreq/)?{name}", path)
-        if core and value.isdecimal():
-            per_core[int(core[1])] = int(value)
+def _per_core(values: Mapping[str, str], name: str) -> dict[int, str]:
+    pattern = re.compile(rf"{_CPU}/cpu(\d{{1,3}})/(?:cpufreq/|topology/)?{name}")
+    return {
+        int(core[1]): value for path, value in values.items() if (core := pattern.fullmatch(path))
+    }
+
+
+def _numbers_per_core(values: Mapping[str, str], name: str) -> dict[int, int]:
+    return {
+        core: int(value)
+        for core, value in _per_core(values, name).items()
+        if re.fullmatch(r"[0-9]{1,9}", value)
+    }
+
+
+def _of_clock(values: Mapping[str, str], name: str) -> dict[int, int]:
+    """Returns the value of each core, or that of the cores on the same clock or in its cluster.
+
+    Cores that the kernel switches on and off lack files now and then; others still name them.
+    """
+    per_core = _numbers_per_core(values, name)
+    for relation in ("related_cpus", "core_siblings_list"):
+        groups = {
+            frozenset(numbers(",".join(v.split()))) for v in _per_core(values, relation).values()
+        }
+        for group in groups:
+            known = {per_core[core] for core in group & per_core.keys()}
+            if len(known) == 1:
+                per_core = {**dict.fromkeys(group, *known), **per_core}
     return per_core
 
 
 def _parts(cpuinfo: str) -> dict[int, str]:
     """Returns the part numbers of the cores; old kernels print one for all of them."""
-    lines = re.findall(r"^processor\s*:\s*(\d+)$|^CPU part\s*:\s*(\S+)$", cpuinfo, re.MULTILINE)
+    lines = re.finditer(
+        r"^processor[ \t]*:[ \t]*(\d{1,3})$|^CPU part[ \t]*:[ \t]*(\S{1,10})$",
+        cpuinfo,
+        re.MULTILINE,
+    )
     parts: dict[int, str] = {}
-    for number, part in lines:  # "processor" begins the block of a core
-        if number:
-            latest = int(number)
+    for line in itertools.islice(lines, _MOST_LINES):  # "processor" begins the block of a core
+        if line[1]:
+            latest = int(line[1])
             parts[latest] = ""
         elif parts:
-            parts[latest] = part
+            parts[latest] = line[2]
     printed = [part for part in parts.values() if part]
     return dict.fromkeys(parts, printed[0]) if len(printed) == 1 else parts
 
@@ -297,19 +356,24 @@ def _parts(cpuinfo: str) -> dict[int, str]:
 def _temperature(values: Mapping[str, str], text: str) -> float | None:
     zones = []
     for path, value in values.items():
-        zone = re.fullmatch(r"(/sys/class/thermal/thermal_zone\d+/)temp", path)
-        kind = values.get(f"{zone[1]}type", "") if zone else ""
-        if zone and re.fullmatch(r"-?\d+", value):
-            degrees = int(value) / (1000 if abs(int(value)) > 1000 else 1)
-            zones.append((kind, degrees))
+        zone = re.fullmatch(r"(/sys/class/thermal/thermal_zone\d{1,4}/)temp", path)
+        if zone and re.fullmatch(r"[0-9]{1,6}", value):
+            zones.append((values.get(f"{zone[1]}type", ""), _degrees(int(value))))
     # The HAL of Android 10 and later, where the files above are not readable.  "Current" is last.
     current = text.rpartition("Current temperatures from HAL:")[2]
-    for degrees_, kind in re.findall(r"\{mValue=(\d+(?:\.\d+)?), mType=(\d+),", current):
+    for degrees, kind in re.findall(r"\{mValue=(\d{1,3}(?:\.\d{1,9})?), mType=(\d),", current):
         if kind == "0":
-            zones.append(("cpu", float(degrees_)))
-    plausible = [(kind, c) for kind, c in zones if 1 < c < 150 and math.isfinite(c)]
-    of_cpu = [c for kind, c in plausible if _OF_CPU.search(kind) and "gpu" not in kind.lower()]
-    return round(max(of_cpu), 1) if of_cpu else None
+            zones.append(("cpu", float(degrees)))
+    of_cpu = [c for kind, c in zones if _OF_CPU.search(kind) and "gpu" not in kind.lower()]
+    plausible = [c for c in of_cpu if 1 < c <= _HOTTEST_C]
+    return round(max(plausible), 1) if plausible else None
+
+
+def _degrees(value: int) -> float:
+    """Kernels print degrees, tenths (Qualcomm's of 2015-2018) or thousandths: by the size."""
+    if value <= _HOTTEST_C:
+        return value
+    return value / (10 if value <= 10 * _HOTTEST_C else 1000)
 
 
 def _words(*words: str | None) -> str:

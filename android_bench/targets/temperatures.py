@@ -40,7 +40,7 @@ class Temperatures:
         """Describes the temperatures of the measurement."""
         start_c = self._start_c
         if start_c is None or not self._before_c:
-            return []
+            return ["no sensor reports the CPU's temperature: throttling may go unnoticed"]
         notes = [
             f"{start_c:.1f} C at the start,"
             f" {max(self._before_c):.1f} C at most before and"

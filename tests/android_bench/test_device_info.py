@@ -2,12 +2,14 @@
 
 import shlex
 import subprocess
+import tracemalloc
 from pathlib import Path
 
 import pytest
 
 from android_bench import device_info
 from android_bench.device_info import CpuCore, Layout, State
+from android_bench.targets import temperatures
 from shufflelite.errors import InputError
 
 PIXEL_6 = "".join(
@@ -67,15 +69,170 @@ def test_a_phone_is_identified_by_its_properties() -> None:
         assert device_info.choose(device, requested=None, threads=4).cores == (0, 1, 2, 3)
 
 
-def test_a_part_number_that_an_old_kernel_prints_once_is_that_of_all_cores() -> None:
-    maxima = "".join(
-        f"/sys/devices/system/cpu/cpu{core}/cpufreq/cpuinfo_max_freq={khz}\n"
-        for core, khz in enumerate([1400000] * 4 + [1800000] * 2)
+CPU = "/sys/devices/system/cpu"
+A53, A73, A72, KRAIT = "0xd03", "0xd09", "0xd08", "0x06f"
+
+
+def files(name: str, values: dict[str, object]) -> str:
+    """The lines of a file of several cores, given by their spans."""
+    return "".join(
+        f"{CPU}/cpu{core}/{name}={value}\n"
+        for cores, value in values.items()
+        for core in device_info.numbers(cores)
     )
-    cores = "".join(f"processor\t: {core}\n" for core in range(6))
-    device = device_info.parse_layout(f"{maxima}{cores}Features\t: fp\nCPU part\t: 0xd03\n")
-    assert {core.part for core in device.cores} == {"0xd03"}
-    assert device_info.kinds(device.cores) == [(0, 1, 2, 3), (4, 5)]
+
+
+def clocks(khz: dict[str, object], related: dict[str, object] | None = None) -> str:
+    """Frequencies, and the cores that have them; by default of all cores of a span."""
+    together = related or {cores: spaced(cores) for cores in khz}
+    return files("cpufreq/cpuinfo_max_freq", khz) + files("cpufreq/related_cpus", together)
+
+
+def spaced(cores: str) -> str:
+    return " ".join(map(str, sorted(device_info.numbers(cores))))
+
+
+def blocks(cores: str, part: str) -> str:
+    """/proc/cpuinfo of kernels that print the part of each core."""
+    numbers = sorted(device_info.numbers(cores))
+    return "".join(f"processor\t: {core}\nCPU part\t: {part}\n\n" for core in numbers)
+
+
+def one_block(cores: str, part: str, head: str) -> str:
+    """/proc/cpuinfo of older kernels, which print the part of the core that reads it."""
+    numbers = sorted(device_info.numbers(cores))
+    listed = "".join(f"processor\t: {core}\n" for core in numbers)
+    return f"Processor\t: {head}\n{listed}Features\t: neon\nCPU part\t: {part}\n\n"
+
+
+# present, online and other files, and what follows from them: kinds, choice and notes.  Kernels
+# switch cores off and on while their files are read.
+PHONES = {
+    # Two A72, printed last; core 4 went offline between two files.
+    "Galaxy C9 Pro": (
+        "0-7",
+        "0-5,7",
+        clocks({"0-3": 1401600, "5,7": 1958400}, {"0-3": "0 1 2 3", "5,7": "4 5 6 7"})
+        + one_block("0-7", A72, "AArch64 Processor rev 0 (aarch64)"),
+        ["0-3", "4-5,7"],
+        "4-5,7",
+        ("cores 6 are offline: not measured",),
+    ),
+    "Alcatel Revvl": (
+        "0,4-7",
+        "4-6",
+        clocks({"4": 1508000}, {"4,6": "4 5 6 7"})
+        + "processor\t: 4\nprocessor\t: 5\nCPU part\t: 0xd03\n",
+        ["4-6"],
+        "",
+        ("cores 0,7 are offline: not measured",),
+    ),
+    "Galaxy J7": (  # eight A53, of which some had no cpufreq folder
+        "0-7",
+        "0-7",
+        clocks({"0-2,4-5": 1500000}, {"0-2": "0 1 2 3", "4-5": "4 5 6 7"})
+        + one_block("0-7", A53, "AArch64 Processor rev 3 (aarch64)"),
+        ["0-7"],
+        "",
+        (),
+    ),
+    "Galaxy A8 2016": (  # the first cluster is the fast one
+        "0-7",
+        "0-2,4-7",
+        clocks({"0-2": 1459200, "4-7": 1113600}, {"0-2": "0 1 2 3", "4-7": "4 5 6 7"})
+        + one_block("0-2,4-7", A53, "AArch64 Processor rev 0 (aarch64)"),
+        ["4-7", "0-2"],
+        "0-2",
+        ("cores 3 are offline: not measured",),
+    ),
+    "LG Optimus G Pro": (  # 32 bits, and a clock for each core
+        "0-3",
+        "0-2",
+        clocks({"0": 1728000, "1": 1728000})
+        + files("topology/core_siblings_list", {"0-2": "0-3"})
+        + one_block("0-2", KRAIT, "ARMv7 Processor rev 0 (v7l)"),
+        ["0-2"],
+        "",
+        ("cores 3 are offline: not measured",),
+    ),
+    "Galaxy S7": (
+        "0-7",
+        "0-5",
+        clocks({"0-3": 1586000, "4-5": 2600000}) + blocks("0-3", A53) + blocks("4-5", "0x001"),
+        ["0-3", "4-5"],
+        "4-5",
+        ("cores 6-7 are offline: not measured",),
+    ),
+    "Oppo R15": (  # one frequency for A53 and A73
+        "0-7",
+        "0-7",
+        clocks({"0-3": 1989000, "4-7": 1989000}) + blocks("0-3", A53) + blocks("4-7", A73),
+        ["0-3", "4-7"],
+        "4-7",
+        (),
+    ),
+    "Meizu Pro 6": (
+        "0-9",
+        "4,8",
+        clocks({"4": 2002000}, {"4": "4 5 6 7"}) + blocks("4", A53),
+        ["8", "4"],
+        "4",
+        (
+            "cores 0-3,5-7,9 are offline: not measured",
+            "cores 8 may be the fastest: their speed is not reported",
+        ),
+    ),
+    "Redmi Note 3": (  # of its time, without related_cpus
+        "0-5",
+        "0-5",
+        clocks({"0-3": 1401600, "4-5": 1804800}, {"0-5": ""})
+        + one_block("0-5", A53, "AArch64 Processor rev 4 (aarch64)"),
+        ["0-3", "4-5"],
+        "4-5",
+        (),
+    ),
+    "Lenovo Vibe X2": (
+        "0-7",
+        "0",
+        clocks({"0": 1690000})
+        + "".join(f"Processor\t: ARMv7 Processor rev 5 (v7l)\n{blocks(n, '0xc07')}" for n in "012"),
+        ["0"],
+        "",
+        ("cores 1-7 are offline: not measured",),
+    ),
+    "Zenfone 2": (  # an Atom: no part
+        "0-3",
+        "0-3",
+        clocks({"0-1": 2333000, "2-3": 2333000})
+        + "".join(f"processor\t: {core}\nmodel name\t: Atom\n\n" for core in range(4)),
+        ["0-3"],
+        "",
+        (),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PHONES)
+def test_the_cores_of_phones_are_told_apart_by_their_speed(name: str) -> None:
+    present, online, text, kinds, chosen, notes = PHONES[name]
+    device = device_info.parse_layout(
+        f"{CPU}/online={online}\n{CPU}/present={present}\ntaskset=yes\n{text}"
+    )
+    assert [device_info.span(kind) for kind in device_info.kinds(device.cores)] == kinds
+    choice = device_info.choose(device, requested=None, threads=1)
+    assert (device_info.span(choice.cores), choice.notes) == (chosen, notes)
+
+
+def test_the_kernel_s_measure_comes_before_the_frequency() -> None:
+    cores = (CpuCore(0, 2000, 400), CpuCore(1, 2000, 400, A53), CpuCore(2, 1800, 1024, A73))
+    assert device_info.kinds(cores) == [(0, 1), (2,)]
+
+
+def test_a_board_is_named_by_its_hardware_and_not_by_its_core() -> None:
+    text = one_block("0-3", "0xc07", "ARMv7 Processor rev 3 (v7l)").replace(
+        "Processor\t", "model name\t"
+    )
+    assert device_info.parse_layout(f"{text}Hardware\t: BCM2835\n").cpu == "BCM2835"
 
 
 def test_a_board_is_identified_by_its_device_tree() -> None:
@@ -194,6 +351,9 @@ def zones(*pairs: tuple[str, str]) -> str:
         (zones(("soc-thermal", "52000")), 52.0),
         (zones(("cpu-thermal", "48312")), 48.3),
         (zones(("mtktscpu", "39")), 39.0),
+        (zones(("tsens_tz_sensor1", "412"), ("tsens_tz_sensor2", "398")), 41.2),
+        (zones(("tsens_tz_sensor1", "41"), ("cpu0", "0"), ("cpu1", "-40")), 41.0),
+        (zones(("cpu-thermal", "9" * 5000)), None),
         (zones(("cpu-1-0", "-274000"), ("cpu-1-1", "40000")), 40.0),  # switched off
         (zones(("gpu-cpu-cluster", "90000")), None),
         (zones(("battery", "30000")), None),
@@ -210,6 +370,14 @@ def zones(*pairs: tuple[str, str]) -> str:
 )
 def test_the_temperature_is_that_of_the_hottest_core(text: str, expected: float | None) -> None:
     assert device_info.parse_state(text).temperature_c == expected
+
+
+@pytest.mark.parametrize("temperature_c", [None, 40.0])
+def test_a_device_whose_sensor_cannot_be_used_is_noted(temperature_c: float | None) -> None:
+    kept = temperatures.Temperatures(device_info.parse_state("").temperature_c)
+    kept.before_round(lambda: temperature_c)
+    kept.after_round(temperature_c)
+    assert kept.notes() == ["no sensor reports the CPU's temperature: throttling may go unnoticed"]
 
 
 def test_governors_and_throttling_are_those_of_the_cores_in_use() -> None:
@@ -278,3 +446,38 @@ def test_a_remote_shell_takes_words_as_they_are(word: str) -> None:
     assert shlex.split(nested)[2] == command
     ran = subprocess.run(["sh", "-c", nested], capture_output=True, text=True, timeout=1200)
     assert ran.stdout == word
+
+
+MEGABYTES = 8 << 20
+
+
+@pytest.mark.parametrize(
+    ("line", "ending"),
+    [
+        ("\n", ""),
+        (f"{CPU}/cpu%d/cpufreq/related_cpus=0-%d\n", ""),
+        ("/sys/%d=%d\n", ""),
+        ("processor : %d\nCPU part : %d\n", ""),
+        ("", "processor" + " " * MEGABYTES),
+        ("", f"{CPU}/online=" + "0-999," * (MEGABYTES // 6)),
+        ("", "Current temperatures from HAL:" + "{mValue=" * (MEGABYTES // 8)),
+        ("", f"{CPU}/cpu99999999999/cpu_capacity=5\nprocessor : 99999999999\n"),
+        ("", f"{CPU}/online=0-99999999999\n"),
+        ("", f"{CPU}/cpu0/cpu_capacity={'9' * 5000}\n/proc/loadavg={'1' * 5000}.5\n"),
+        ("", f"  Thermal Status: {'9' * 5000}\n{CPU}/cpu0/cpufreq/scaling_max_freq={'9' * 5000}"),
+        ("", f"ro.product.model={'x' * MEGABYTES}\n"),
+    ],
+)
+def test_what_a_broken_device_prints_is_read_in_bounded_memory(line: str, ending: str) -> None:
+    many = MEGABYTES // (len(line) + 6) if line else 0
+    text = "".join(line % (n, n) if "%" in line else line for n in range(many)) + ending
+    tracemalloc.start()
+    device, state = device_info.parse_layout(text), device_info.parse_state(text)
+    choice = device_info.choose(device, requested=None, threads=1)
+    device_info.pinned(["tool"], choice.cores)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 4 * MEGABYTES
+    assert len(device.cores) <= 1000
+    assert len(device.cpu) < 2000
+    assert (state.load_average, state.status, state.limit_khz) == (None, None, {})
