@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from convert import metadata_preprocessing
 from convert.network import LoadedNetwork, WeightsOrigin
 from convert.resolve_model import describe
 from convert.settings import ConversionSettings
@@ -80,7 +81,6 @@ def _metadata(
     model, weights = settings.model, network.weights
     summary = describe(model.name, model.options, model.input_resolution, model.classes)
     input_dtype, _ = settings.quantization.io_dtypes
-    shorter = preprocessing.shorter_side(model.input_resolution)
     return Metadata(
         name=summary,
         description=f"Classifies pictures: {summary}. Paper: {registry.find(model.name).paper}. "
@@ -88,9 +88,7 @@ def _metadata(
         author="ShuffleLite",
         version=version("shufflelite"),
         license=LICENSE if weights.origin == "bundled" else None,
-        image=f"The picture in {preprocessing.channel_order.upper()}, its shorter side scaled to "
-        f"{shorter} ({preprocessing.interpolation}), the middle "
-        f"{model.input_resolution} x {model.input_resolution} of it.",
+        image=metadata_preprocessing.describe(preprocessing, model.input_resolution),
         is_rgb=_is_declared_rgb(input_dtype, preprocessing),
         height=model.input_resolution,
         width=model.input_resolution,

@@ -135,7 +135,7 @@ def _tflite(folder: Path) -> Iterator[Reader]:
 
     def of_bundle(report: Path) -> object:
         path = report.with_name("model.tflite")
-        return bundle_info.read(path), models.read_all([str(path)], preprocessing=None, labels=None)
+        return bundle_info.read(path), models.read_all([str(path)])
 
     yield Reader("tflite_operators", read_operators, seeds, ValueError)
     yield Reader("tflite_metadata", metadata.read, seeds, ValueError)

@@ -147,7 +147,7 @@ def _class_names(data: bytes, name: str | None) -> tuple[str, ...]:
         info = archive.getinfo(name or "")
         if info.compress_type != zipfile.ZIP_STORED or info.file_size > MAX_LABEL_BYTES:
             raise ValueError(f"{info.filename} is compressed, or of {info.file_size} bytes")
-        return tuple(archive.read(info).decode().removesuffix("\n").split("\n"))
+        return tuple(archive.read(info).decode("utf-8-sig").splitlines())
 
 
 class _Reader:

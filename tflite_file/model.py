@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+STORES_AGAIN = ("QUANTIZE", "DEQUANTIZE", "RESHAPE", "SQUEEZE", "CAST")
 DAMAGE = (struct.error, IndexError, KeyError, ValueError, TypeError, AttributeError)
 
 
@@ -16,6 +17,7 @@ class Operator:
 
     type: str  # "CONV_2D", or a custom operator's own name
     dtypes: tuple[str, ...]
+    groups: int = 1  # of a CONV_2D
 
 
 def read_operators(data: bytes) -> list[Operator]:
@@ -62,8 +64,38 @@ def _read_operators(data: bytes) -> list[Operator]:
         for op in map(graph.Operators, range(graph.OperatorsLength())):
             outputs = [graph.Tensors(op.Outputs(i)) for i in range(op.OutputsLength())]
             dtypes = tuple(dtype_names[tensor.Type()] for tensor in outputs)
-            operators.append(Operator(types[op.OpcodeIndex()], dtypes))
+            type_ = types[op.OpcodeIndex()]
+            groups = _groups(graph, op) if type_ == "CONV_2D" else 1
+            operators.append(Operator(type_, dtypes, groups))
     return operators
+
+
+def _groups(graph: Any, convolution: Any) -> int:
+    """How often the channels of a filter, (out, h, w, channels), go into those of the input."""
+    indices = [convolution.Inputs(i) for i in range(min(2, convolution.InputsLength()))]
+    shapes = [graph.Tensors(i) for i in indices if 0 <= i < graph.TensorsLength()]
+    channels = [shape.Shape(3) for shape in shapes if shape.ShapeLength() == 4]
+    return channels[0] // channels[1] if len(channels) == 2 and channels[1] > 0 else 1
+
+
+def output_operator(data: bytes) -> str:
+    """The type of the operator that computes the first output; "": none does.
+
+    Looks through those that only store the same values in another way.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    operators = read_operators(data)
+    with damage_as_value_error(data):
+        graph = schema.Model.GetRootAs(data, 0).Subgraphs(0)
+        tensor = graph.Outputs(0)
+        for index in reversed(range(graph.OperatorsLength())):  # in execution order
+            op, type_ = graph.Operators(index), operators[index].type
+            if tensor in map(op.Outputs, range(op.OutputsLength())):
+                if type_ not in STORES_AGAIN:
+                    return type_
+                tensor = op.Inputs(0)
+    return ""
 
 
 def count_delegation(nodes: Sequence[Mapping[str, Any]]) -> tuple[int, dict[str, int]]:

@@ -1,9 +1,10 @@
 """Measures the accuracy of .tflite files and of trained weights over a set of labelled pictures.
 
-A .tflite file needs the report.json beside it, which says how pictures become inputs, or --mean and
---std. The weights of a training (.safetensors) run in Keras. All models see the same pictures, and
-each is compared with the first: read the differences, whose intervals are far narrower than those
-of the accuracies, because a picture is easy or hard for all models alike.
+How pictures become the inputs of a .tflite file is in the report.json beside it, else in its TFLite
+metadata, else --mean and --std say it. The weights of a training (.safetensors) run in Keras. All
+models see the same pictures, and each is compared with the first: read the differences, whose
+intervals are far narrower than those of the accuracies, because a picture is easy or hard for all
+models alike.
 
 Prints a table, or JSON; --out also writes both to files, with a picture of each model's confusions.
 
@@ -23,44 +24,17 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from absl import app
 
-from keras_models.images.decode import Preprocessing
+from convert.accuracy.preprocessing_flags import PreprocessingFlags
 from shufflelite import cli, flags
 from shufflelite.config import Bounded, setting
 from shufflelite.progress import Progress
 
 if TYPE_CHECKING:
     from convert.accuracy.models import EvaluatedModel
-
-_WITHOUT_REPORT = ", for .tflite files without report.json."
-
-
-@dataclass(frozen=True)
-class PreprocessingFlags:
-    """Fields of `Preprocessing`; None leaves its default."""
-
-    TOPIC = "preprocessing"
-
-    mean: tuple[float, ...] | None = setting(
-        None,
-        value_name="X[,X,X]",
-        help="Mean in pixel units, 0 to 255, one or one per channel" + _WITHOUT_REPORT,
-    )
-    std: tuple[float, ...] | None = setting(
-        None, value_name="X[,X,X]", help="Standard deviation, like --mean" + _WITHOUT_REPORT
-    )
-    channel_order: Literal["rgb", "bgr"] | None = setting(
-        None, help="Order of the channels" + _WITHOUT_REPORT + " Default: rgb."
-    )
-    crop_fraction: float | None = setting(
-        None, help="Share of the shorter side that is kept" + _WITHOUT_REPORT + " Default: 0.875."
-    )
-    interpolation: Literal["bilinear", "bicubic"] | None = setting(
-        None, help="How pictures are resized" + _WITHOUT_REPORT + " Default: bilinear."
-    )
 
 
 @dataclass(frozen=True)
@@ -123,7 +97,7 @@ def main(argv: list[str]) -> int:
         raise app.UsageError("expected --models with .tflite or .safetensors files")
     if command.data is None:
         raise app.UsageError("expected --data with labelled pictures")
-    preprocessing = preprocessing_of(command)
+    preprocessing = command.preprocessing.fields
     from convert.accuracy import models, outputs, report, run  # slow: not for --help
 
     evaluated = models.read_all(words, preprocessing=preprocessing, labels=command.labels)
@@ -147,25 +121,6 @@ def main(argv: list[str]) -> int:
         for path in outputs.write(Path(command.out), measured):
             print(f"accuracy: wrote {path}", file=sys.stderr)
     return cli.DONE
-
-
-def preprocessing_of(command: AccuracyFlags) -> Preprocessing | None:
-    """How pictures become inputs, if the flags say so."""
-    fields = {
-        name: value for name, value in vars(command.preprocessing).items() if value is not None
-    }
-    if not fields:
-        return None
-    if missing := [name for name in ("mean", "std") if name not in fields]:
-        raise app.UsageError(f"expected --{missing[0]} too, got --{' and --'.join(fields)}")
-    for name in ("mean", "std"):
-        if len(fields[name]) not in (1, 3):
-            numbers = ",".join(map(str, fields[name]))
-            raise app.UsageError(
-                f"--{name}: expected a number, or one for each channel, got {numbers!r}"
-            )
-        fields[name] *= 3 // len(fields[name])
-    return Preprocessing(**fields)
 
 
 def _prepare_keras(evaluated: Sequence["EvaluatedModel"], threads: int) -> None:

@@ -3,13 +3,15 @@
 import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+import types
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from convert import metadata_preprocessing
 from convert.verification import runner, sandbox
 from keras_models import registry
 from keras_models.accuracy import Classifier
@@ -21,9 +23,11 @@ from shufflelite import config, model_paths
 from shufflelite.display import one_line
 from shufflelite.errors import InputError
 from tflite_file import metadata
-from tflite_file.model import read_operators
+from tflite_file.metadata import Metadata
+from tflite_file.model import output_operator
 
 REPORT, LABELS = "report.json", "labels.txt"
+SCORES = ("SOFTMAX", "LOGISTIC")  # operators whose outputs are scores
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,13 +51,17 @@ class EvaluatedModel:
 
 
 def read_all(
-    arguments: Sequence[str], *, preprocessing: Preprocessing | None, labels: str | None
+    arguments: Sequence[str],
+    *,
+    preprocessing: Mapping[str, Any] = types.MappingProxyType({}),
+    labels: str | None = None,
 ) -> list[EvaluatedModel]:
     """Reads the files that `arguments` name: paths, comma-separated paths, and patterns.
 
     Args:
       arguments: The values of --models.
-      preprocessing: Preprocessing of .tflite files without a report.
+      preprocessing: Fields of `Preprocessing` that go over the metadata of .tflite files without a
+        report.
       labels: A file of class names that replaces those of the files.
 
     Raises:
@@ -64,10 +72,10 @@ def read_all(
         _read(path, name=name, preprocessing=preprocessing, labels=labels)
         for path, name in zip(paths, model_paths.names(paths), strict=True)
     ]
-    if preprocessing is not None and all(m.preprocessing is not preprocessing for m in models):
+    if preprocessing and all(m.runtime == "Keras" or _has_report(m.path) for m in models):
+        words = " and ".join(f"--{name}" for name in preprocessing)
         raise InputError(
-            f"--mean and --std are for .tflite files without {REPORT}, of which there is none: "
-            "leave them out."
+            f"Expected {words} with .tflite files without {REPORT}, got none: leave them out."
         )
     _check_classes(models)
     return models
@@ -90,7 +98,7 @@ def _check_classes(models: Sequence[EvaluatedModel]) -> None:
 
 
 def _read(
-    path: Path, *, name: str, preprocessing: Preprocessing | None, labels: str | None
+    path: Path, *, name: str, preprocessing: Mapping[str, Any], labels: str | None
 ) -> EvaluatedModel:
     if path.is_dir():
         inside = path / "model.tflite"
@@ -150,30 +158,36 @@ def _read_weights(path: Path, *, name: str, labels: str | None) -> EvaluatedMode
 
 
 def _read_tflite(
-    path: Path, *, name: str, preprocessing: Preprocessing | None, labels: str | None
+    path: Path, *, name: str, preprocessing: Mapping[str, Any], labels: str | None
 ) -> EvaluatedModel:
     content = path.read_bytes()
     sha256 = hashlib.sha256(content).hexdigest()
     precision, report, beside = None, path.with_name(REPORT), path.with_name(LABELS)
     with _naming(path):
-        read_operators(content)  # a damaged file may crash the runtime
-    if is_ours := report.is_file():
-        preprocessing, precision = _read_report(path, report, sha256=sha256)
-    elif preprocessing is None:
-        raise InputError(
-            f"{path}: expected {REPORT} beside it, which says how pictures become its input, found "
-            "none: pass --mean and --std (and --channel_order, --crop_fraction, --interpolation)."
-        )
+        result_of = output_operator(content)  # a damaged file may crash the runtime
+    if is_ours := _has_report(path):
+        described, (known, precision) = None, _read_report(path, report, sha256=sha256)
     with _naming(path):
         if not is_ours:
             sandbox.check(content)
-        described = metadata.read(content)
+            described = _metadata(content, is_needed=not {"mean", "std"} <= preprocessing.keys())
         interpreter = runner.load(content)
     source, result = _io_tensors(path, interpreter)
+    if not is_ours:
+        known = _described(path, described, source, preprocessing)
     names = _class_names(labels, classes=result.shape[1])
-    if is_ours and names is None and beside.is_file():
+    if names is None and is_ours and beside.is_file():
         names = class_names.read(beside, classes=result.shape[1])
-    gives_scores = described is not None and described.output == metadata.PROBABILITY
+    if names is None and described is not None:
+        names = described.class_names
+    if names is not None and len(names) != result.shape[1]:
+        raise InputError(
+            f"{path}: expected {result.shape[1]} class names in its metadata, got {len(names)}: "
+            "pass --labels."
+        )
+    gives_scores = result_of in SCORES or (
+        described is not None and described.output == metadata.PROBABILITY
+    )
     return EvaluatedModel(
         name=name,
         path=path,
@@ -186,10 +200,45 @@ def _read_tflite(
         resolution=source.shape[1],
         classes=result.shape[1],
         class_names=names,
-        preprocessing=preprocessing,
-        make=lambda: _classifier(content, preprocessing, result, gives_scores),
+        preprocessing=known,
+        make=lambda: _classifier(content, known, result, gives_scores),
         gives_scores=gives_scores,
     )
+
+
+def _has_report(path: Path) -> bool:
+    return path.with_name(REPORT).is_file()
+
+
+def _metadata(content: bytes, *, is_needed: bool) -> Metadata | None:
+    try:
+        return metadata.read(content)
+    except ValueError as error:
+        if is_needed:
+            raise ValueError(f"{error}, or pass --mean and --std") from error
+        return None
+
+
+def _described(
+    path: Path, described: Metadata | None, source: runner.IoTensor, passed: Mapping[str, Any]
+) -> Preprocessing:
+    """The preprocessing that flags or metadata determine.
+
+    Raises:
+      InputError: they do not.
+    """
+    known = {} if described is None else metadata_preprocessing.read(described, source)
+    fields = {**known, **passed}
+    if not {"mean", "std"} <= fields.keys():
+        raise InputError(
+            f"{path}: expected {REPORT} beside it, or TFLite metadata with mean, std and the order "
+            "of channels, which say how pictures become its input, found none: pass --mean and "
+            "--std (and --channel_order, --crop_fraction, --interpolation)."
+        )
+    try:
+        return Preprocessing(**fields)
+    except InputError as error:
+        raise InputError(f"{path}: its metadata: {error} Pass --mean and --std.") from error
 
 
 def _classifier(

@@ -80,7 +80,7 @@ def write(app: Path, bundle_folder: Path) -> None:
 
     check(app, bundle_folder)
     model = bundle_folder / "model.tflite"
-    (form,) = models.read_all([str(model)], preprocessing=None, labels=None)
+    (form,) = models.read_all([str(model)])
     data = model.read_bytes()
     interpreter = runner.load(data)
     network = _network(bundle_folder.name, form, runner.io_tensors(interpreter))

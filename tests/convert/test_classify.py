@@ -66,7 +66,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, pictures: Callable[..., np.
 def test_a_picture_is_classified_as_the_float_network_does(
     model_file: Path, folder: Path, network: Any
 ) -> None:
-    (form,) = models.read_all([str(model_file)], preprocessing=None, labels=None)
+    (form,) = models.read_all([str(model_file)])
     files = classify.find([str(folder), str(folder / "2.png")])
     assert [file.name for file in files] == ["0.png", "1.png", "2.png", "3.png", "2.png"]
     answers = classify.classify(form, files)
@@ -84,9 +84,38 @@ def test_a_picture_is_classified_as_the_float_network_does(
 def test_without_labels_classes_are_numbers(model_file: Path, folder: Path, tmp_path: Path) -> None:
     for name in ("model.tflite", "report.json"):
         shutil.copy(model_file.with_name(name), tmp_path / name)
-    (form,) = models.read_all([str(tmp_path / "model.tflite")], preprocessing=None, labels=None)
+    (form,) = models.read_all([str(tmp_path / "model.tflite")])
     answers = classify.classify(form, classify.find([str(folder)]))
     assert {answer.label for answer in answers} <= {"0", "1", "2"}
+
+
+def test_a_file_alone_is_read_as_in_its_bundle(
+    model_file: Path, folder: Path, tmp_path: Path
+) -> None:
+    alone = tmp_path / "alone.tflite"
+    shutil.copy(model_file, alone)
+    (bundled_file,) = models.read_all([str(model_file)])
+    (form,) = models.read_all([str(alone)])
+    assert (form.preprocessing, form.class_names) == (SEEN, NAMES)
+    files = classify.find([str(folder)])
+    assert classify.classify(form, files) == classify.classify(bundled_file, files)
+
+
+def test_flags_go_over_the_metadata_of_a_file_alone(
+    model_file: Path, folder: Path, tmp_path: Path
+) -> None:
+    shutil.copy(model_file, tmp_path / "alone.tflite")
+    (tmp_path / "names.txt").write_text("a\nb\nc\n")
+    flags = ["--mean=0,0,0", "--std=1", "--channel_order=rgb", "--crop_fraction=1"]
+    words = [str(tmp_path / "alone.tflite"), str(folder), f"--labels={tmp_path}/names.txt"]
+    answers = []
+    for more in ([], flags):
+        done = run(*words, *more, "--json")
+        assert done.returncode == 0, done.stderr
+        answers.append(json.loads(done.stdout))
+    assert {answer["label"] for side in answers for answer in side} <= {"a", "b", "c"}
+    scores = [[answer["score"] for answer in side] for side in answers]
+    assert scores[0] != scores[1]
 
 
 def run(*words: str, trap: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -103,8 +132,8 @@ def run(*words: str, trap: Path | None = None) -> subprocess.CompletedProcess[st
 def test_help_and_wrong_words_come_without_tensorflow(model_file: Path, trap: Path) -> None:
     for words, code, message in (
         (["--help"], 0, ""),
-        ([], 2, "classify: expected a bundle's .tflite file, and pictures"),
-        ([str(model_file)], 2, "classify: expected a bundle's .tflite file, and pictures"),
+        ([], 2, "classify: expected a .tflite file, and pictures"),
+        ([str(model_file)], 2, "classify: expected a .tflite file, and pictures"),
     ):
         done = run(*words, trap=trap)
         assert (done.returncode, message in done.stderr) == (code, True), done.stderr
@@ -115,6 +144,7 @@ def test_what_cannot_be_read_is_one_line(model_file: Path, tmp_path: Path) -> No
     (tmp_path / "no.png").write_bytes(b"no picture")
     for words, message in (
         (["no.tflite", "x.png"], "classify: no.tflite: expected a .tflite or .safetensors file"),
+        ([str(model_file), "b.tflite", "x.png"], "got b.tflite, a second one: classify with one"),
         ([str(model_file), f"{tmp_path}/no.png"], "no.png: cannot be decoded"),
     ):
         done = run(*words)

@@ -183,10 +183,14 @@ def test_a_client_that_knows_the_rules_alone_classifies_as_we_do(
     assert names
     file = add_io_and_metadata(made, network, names, ConversionSettings(model, settings))
     path = write_bundle(tmp_path / "x", file.data, names=names, preprocessing=file.preprocessing)
-    (form,) = models.read_all([str(path)], preprocessing=None, labels=None)
+    (form,) = models.read_all([str(path)])
     assert form.gives_scores is scores
     assert len(EXAMPLES) == 10
     answers = classify.classify(form, EXAMPLES)
+    (path.parent.parent / "alone.tflite").write_bytes(file.data)
+    (alone,) = models.read_all([str(path.parent.parent / "alone.tflite")])
+    assert (alone.class_names, alone.gives_scores) == (names, scores)
+    assert classify.classify(alone, EXAMPLES) == answers
     ours = form.make()(load(EXAMPLES, file.preprocessing))
     for picture, answer, logits in zip(EXAMPLES, answers, ours, strict=True):
         with Image.open(picture) as image:
@@ -299,7 +303,7 @@ def test_the_loss_of_a_file_of_scores_is_that_of_its_logits(
             ConversionSettings(OURS, settings),
         )
         path = write_bundle(tmp_path / f"{scores}", file.data, preprocessing=file.preprocessing)
-        (form,) = models.read_all([str(path)], preprocessing=None, labels=None)
+        (form,) = models.read_all([str(path)])
         found[scores] = accuracy.judge(form.make()(fresh.values), np.arange(40) % 10)
     np.testing.assert_allclose(found[True].losses, found[False].losses, rtol=1e-4, atol=1e-5)
     np.testing.assert_array_equal(found[True].ranks, found[False].ranks)
@@ -334,7 +338,7 @@ def test_a_conversion_to_scores_ends_in_a_bundle_that_classifies(
         assert report.audit.delegate_partitions == 1
         assert "accept it as it is |" in (place / "README.md").read_text()
         assert "val scores = classifier.classify(argb)" in (place / "README.md").read_text()
-        (form,) = models.read_all([str(place / "model.tflite")], preprocessing=None, labels=None)
+        (form,) = models.read_all([str(place / "model.tflite")])
         assert client.metadata((place / "model.tflite").read_bytes()).colours == 1
         answers[name] = classify.classify(form, sorted(folder.iterdir()))
     shown = np.stack(

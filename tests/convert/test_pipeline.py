@@ -101,7 +101,7 @@ def test_the_card_beside_the_file_runs_it(twice: Any, folder: Path) -> None:
     (code,) = re.findall(r"^```python\n(.*?)^```$", card, re.MULTILINE | re.DOTALL)
     words = [sys.executable, "-c", code, picture]
     ran = subprocess.run(words, cwd=place, capture_output=True, text=True, timeout=1200)
-    (form,) = models.read_all([str(place / "model.tflite")], preprocessing=None, labels=None)
+    (form,) = models.read_all([str(place / "model.tflite")])
     pixels = load_picture(picture, resolution=32, preprocessing=form.preprocessing)
     (logits,) = form.make()(pixels[None])
     assert ran.stdout.split() == [str(logits.argmax()), str(logits.max())], ran.stderr

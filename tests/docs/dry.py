@@ -154,7 +154,7 @@ def check_accuracy(module: ModuleType, words: list[str]) -> None:
     command = read(module.AccuracyFlags)
     if not [*command.models, *words[1:]] or not command.data:
         raise WrongError("expected --models and --data")
-    module.preprocessing_of(command)
+    assert command.preprocessing.fields is not None
 
 
 def check_classify(module: ModuleType, words: list[str]) -> None:

@@ -84,7 +84,11 @@ def test_mistakes_are_one_line_and_come_without_tensorflow(
         ([models, data, "--mean=1,2", "--std=1"], 2, "--mean: expected a number, or one for each"),
         ([models, data, "--mean=x", "--std=1"], 2, "--mean=x: expected numbers, separated by"),
         ([models, data, "--mean=1", "--std=0"], 1, "three positive stds, got (1.0, 1.0, 1.0) and"),
-        ([models, data, "--mean=1", "--std=1"], 1, "for .tflite files without report.json, of wh"),
+        (
+            [models, data, "--mean=1", "--std=1"],
+            1,
+            "with .tflite files without report.json, got none",
+        ),
         (["--models=bare.tflite", data], 1, "bare.tflite: expected report.json beside it"),
         (["--models=no.tflite", data], 1, "no.tflite: expected a .tflite or .safetensors file, f"),
         ([models, "--data=nowhere"], 1, "nowhere: expected a folder of pictures or a .csv file"),

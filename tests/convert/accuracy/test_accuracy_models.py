@@ -1,6 +1,8 @@
 """Models of a network: each is recognized, and refused where it is none."""
 
+import dataclasses
 import json
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,19 +13,23 @@ import safetensors.numpy
 import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
 
+from convert import classify
 from convert.accuracy import models
 from convert.accuracy.models import EvaluatedModel
+from convert.verification import runner
+from keras_models.images import decode
 from keras_models.images.decode import Preprocessing
 from shufflelite.errors import InputError
 from tests.convert.accuracy.colours import NAMES, PLAIN, write_bundle
-from tflite_file import serialize
+from tests.tflite_file.test_metadata import METADATA
+from tflite_file import metadata, serialize
+from tflite_file.metadata import Metadata
 
+ROOT = Path(__file__).parents[3]
 OTHER = Preprocessing((10.0, 20.0, 30.0), (2.0, 3.0, 4.0))
 
 
-def read(
-    *paths: Path, preprocessing: Preprocessing | None = None, labels: Path | None = None
-) -> list[EvaluatedModel]:
+def read(*paths: Path, labels: Path | None = None, **preprocessing: Any) -> list[EvaluatedModel]:
     return models.read_all(
         list(map(str, paths)), preprocessing=preprocessing, labels=labels and str(labels)
     )
@@ -58,21 +64,158 @@ def test_a_file_without_a_report_takes_what_the_flags_say(
     path = tmp_path / "bare.tflite"
     path.write_bytes(colour_files["right"])
     message = (
-        r"bare\.tflite: expected report\.json beside it, which says how pictures become its input, "
-        r"found none: pass --mean and --std \(and --channel_order, --crop_fraction, --interp"
+        r"bare\.tflite: expected report\.json beside it, or TFLite metadata with mean, std and the "
+        r"order of channels, .* found none: pass --mean and --std \(and --channel_order, --crop_fr"
     )
     with pytest.raises(InputError, match=message):
         read(path)
     weights = colour_weights("right")
-    bare, other = read(path, weights, preprocessing=OTHER)
+    bare, other = read(path, weights, **vars(OTHER))
     assert (bare.preprocessing, other.preprocessing) == (OTHER, PLAIN)
     assert bare.precision is None
     logits = bare.make()(np.full((1, 8, 8, 3), (12, 23, 34), np.uint8))
     np.testing.assert_allclose(logits, [[1, 1, 1]])
-    with pytest.raises(
-        InputError, match=r"without report\.json, of which there is none: leave them"
-    ):
-        read(weights, preprocessing=OTHER)
+    with pytest.raises(InputError, match=r"without report\.json, got none: leave them out"):
+        read(weights, **vars(OTHER))
+
+
+def described(**fields: Any) -> Metadata:
+    """Metadata as other converters write it."""
+    return dataclasses.replace(METADATA, class_names=None, output="outputs", **fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "flags", "expected"),
+    [
+        ({"mean": (127.0,), "std": (128.0,)}, {}, Preprocessing((127.0,) * 3, (128.0,) * 3)),
+        ({"mean": OTHER.mean, "std": OTHER.std}, {}, OTHER),
+        (
+            {"mean": OTHER.mean, "std": OTHER.std},
+            {"crop_fraction": 1.0},
+            dataclasses.replace(OTHER, crop_fraction=1.0),
+        ),
+        ({"mean": (1.0,), "std": (2.0,)}, {"mean": OTHER.mean, "std": OTHER.std}, OTHER),
+        ({"mean": (1.0,), "std": (0.0,)}, {"mean": OTHER.mean, "std": OTHER.std}, OTHER),
+        ({"is_rgb": False}, {"mean": OTHER.mean, "std": OTHER.std}, OTHER),
+    ],
+)
+def test_metadata_of_other_converters_is_read(
+    fields: dict[str, Any],
+    flags: dict[str, Any],
+    expected: Preprocessing,
+    tmp_path: Path,
+    colour_files: Mapping[str, bytes],
+) -> None:
+    path = tmp_path / "theirs.tflite"
+    path.write_bytes(metadata.add(colour_files["right"], described(**fields)))
+    (form,) = read(path, **flags)
+    assert (form.preprocessing, form.gives_scores, form.class_names) == (expected, False, None)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"mean": (), "std": ()}, "found none: pass --mean and --std"),
+        ({"is_rgb": False}, "found none: pass --mean and --std"),
+        ({"mean": (1.0, 2.0), "std": (1.0,)}, "its metadata: Expected three means and three"),
+        ({"mean": (1.0,), "std": (0.0,)}, "its metadata: Expected three means and three positive"),
+        (
+            {"class_names": ("a", "b")},
+            "expected 3 class names in its metadata, got 2: pass --label",
+        ),
+    ],
+)
+def test_metadata_that_does_not_suffice_is_one_line(
+    fields: dict[str, Any], message: str, tmp_path: Path, colour_files: Mapping[str, bytes]
+) -> None:
+    path = tmp_path / "theirs.tflite"
+    path.write_bytes(metadata.add(colour_files["right"], dataclasses.replace(METADATA, **fields)))
+    with pytest.raises(InputError, match=rf"theirs\.tflite: .*{message}"):
+        read(path)
+
+
+def test_damaged_metadata_is_no_matter_where_flags_say_all(
+    tmp_path: Path, colour_files: Mapping[str, bytes]
+) -> None:
+    path = tmp_path / "theirs.tflite"
+    path.write_bytes(metadata.add(colour_files["right"], METADATA).replace(b"M001", b"M999"))
+    with pytest.raises(InputError, match=r"damaged metadata .*: convert again, or pass --mean and"):
+        read(path)
+    (form,) = read(path, **vars(OTHER))
+    assert (form.preprocessing, form.class_names) == (OTHER, None)
+
+
+def as_tensorflow_writes_it(activation: str | None, *, dtype: Any, optimize: bool) -> bytes:
+    """A small classifier through TensorFlow's own converter; it has no metadata."""
+    layers = tf.keras.layers
+    model = tf.keras.Sequential(
+        [
+            tf.keras.Input((32, 32, 3)),
+            layers.Conv2D(8, 3, strides=4),
+            layers.GlobalAveragePooling2D(),
+            layers.Dense(
+                4,
+                activation=activation,
+                bias_initializer=tf.keras.initializers.Constant([3, 0, 0, 0]),
+            ),
+        ]
+    )
+    converter = tf.lite.TFLiteConverter.from_keras_model(model)
+    if optimize:
+        rng = np.random.default_rng(0)
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.representative_dataset = lambda: (
+            [rng.uniform(-1, 1, (1, 32, 32, 3)).astype(np.float32)] for _ in range(8)
+        )
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        converter.inference_input_type = converter.inference_output_type = dtype
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # on statistics that this converter does not need
+        return converter.convert()
+
+
+@pytest.mark.parametrize(
+    ("activation", "dtype", "optimize"),
+    [
+        ("softmax", tf.int8, True),
+        ("softmax", tf.uint8, True),
+        ("softmax", tf.float32, True),
+        ("softmax", tf.float32, False),
+        ("sigmoid", tf.int8, True),
+        (None, tf.int8, True),
+        (None, tf.float32, False),
+    ],
+)
+def test_a_file_that_ends_in_scores_gets_no_second_softmax(
+    activation: str | None, dtype: Any, optimize: bool, tmp_path: Path
+) -> None:
+    path = tmp_path / "plain.tflite"
+    path.write_bytes(as_tensorflow_writes_it(activation, dtype=dtype, optimize=optimize))
+    (form,) = read(path, mean=(127.5,) * 3, std=(127.5,) * 3)
+    assert form.gives_scores is (activation is not None)
+    (picture,) = sorted((ROOT / "examples").glob("cat.png"))
+    (answer,) = classify.classify(form, [picture])
+    pixels = decode.load_picture(picture, resolution=32, preprocessing=Preprocessing())
+    interpreter = runner.load(path.read_bytes())
+    source, result = runner.io_tensors(interpreter)
+    x = runner.quantize(Preprocessing().to_input(pixels[None]), source)
+    interpreter.set_tensor(source.index, x)
+    interpreter.invoke()
+    values = interpreter.get_tensor(result.index)[0]
+    own = runner.dequantize(values, result.scale, result.zero_point)
+    expected = own if activation else np.exp(own) / np.exp(own).sum()
+    assert answer.score == pytest.approx(100 * expected.max(), abs=0.01)
+
+
+def test_a_uint8_file_of_others_takes_the_pixels_themselves(tmp_path: Path) -> None:
+    """Readers of metadata feed pixels, whatever normalization stands beside them."""
+    path = tmp_path / "theirs.tflite"
+    plain = as_tensorflow_writes_it("softmax", dtype=tf.uint8, optimize=True)
+    path.write_bytes(metadata.add(plain, described(mean=(0.0,), std=(1.0,))))
+    (form,) = read(path)
+    source, _ = runner.io_tensors(runner.load(plain))
+    stored = runner.stored_pixels(source, form.preprocessing)
+    np.testing.assert_array_equal(stored, np.repeat(np.arange(256)[:, None], 3, axis=1))
 
 
 def test_class_names_of_the_flag_go_over_those_of_the_files(

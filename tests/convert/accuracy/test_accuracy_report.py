@@ -31,7 +31,7 @@ def measured(
     files = [write_bundle(tmp_path / kind, data) for kind, data in colour_files.items()]
     words = [str(colour_weights("right")), *map(str, files)]
     return run.run(
-        models.read_all(words, preprocessing=None, labels=None),
+        models.read_all(words),
         str(colours),
         threads=1,
         in_memory_gb=1.0,

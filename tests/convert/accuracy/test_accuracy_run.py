@@ -25,7 +25,9 @@ def measure(
     threads: int = 2,
     in_memory_gb: float = 1.0,
 ) -> AccuracyReport:
-    found = models.read_all(list(map(str, paths)), preprocessing=preprocessing, labels=None)
+    found = models.read_all(
+        list(map(str, paths)), preprocessing=vars(preprocessing) if preprocessing else {}
+    )
     return run.run(
         found,
         str(data),
@@ -181,7 +183,7 @@ def test_threads_have_room_for_their_copies_of_large_files(
     tmp_path: Path, colour_files: Mapping[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_bundle(tmp_path / "x", colour_files["right"])
-    (form,) = models.read_all([str(path)], preprocessing=None, labels=None)
+    (form,) = models.read_all([str(path)])
     monkeypatch.setattr(run.os, "cpu_count", lambda: 64)
     monkeypatch.setattr(run.os, "sysconf", {"SC_PHYS_PAGES": 2_000_000, "SC_PAGE_SIZE": 4000}.get)
     sizes = {1_000_000: 64, 100_000_000: 20, 9_000_000_000: 1}
