@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
-from shufflelite import download
+from shufflelite import download, file_kinds
 from shufflelite.atomic import replacing
 from shufflelite.download import RemoteFile
 from shufflelite.errors import InputError
@@ -76,12 +76,11 @@ def find(
     )  # the hash, since the server's file changes daily
     if not program.is_file():
         record.unlink(missing_ok=True)
-        try:
-            download.download(RemoteFile(url), folder=folder)
-        except InputError as error:
-            raise InputError(
-                f"{str(error).rstrip('.')}, or pass --benchmark_binary=FILE."
-            ) from error
+    kind = file_kinds.APK if system == "apk" else file_kinds.ELF
+    try:
+        download.download(RemoteFile(url, kind=kind), folder=folder)
+    except InputError as error:
+        raise InputError(f"{str(error).rstrip('.')}, or pass --benchmark_binary=FILE.") from error
     try:
         _, sha256 = _checked(program, system=system, abis=abis)
     except InputError as error:

@@ -6,6 +6,7 @@ from typing import Any
 from keras_models import registry
 from shufflelite.download import RemoteFile
 from shufflelite.errors import InputError
+from shufflelite.file_kinds import HDF5
 
 _KERAS = "https://storage.googleapis.com/tensorflow/keras-applications"
 _TORCHVISION = "https://download.pytorch.org/models"
@@ -16,9 +17,9 @@ def _key(name: str, resolution: int, **options: Any) -> tuple[str, int, frozense
 
 
 OFFICIAL = {
-    **{  # Keras publishes no hashes of its MobileNet and MobileNetV2.
+    **{  # Keras publishes no hashes of its MobileNet and MobileNetV2: kind and size are checked.
         _key("mobilenet_v1", resolution, width=width): RemoteFile(
-            f"{_KERAS}/mobilenet/mobilenet_{text}_{resolution}_tf.h5", size_mb
+            f"{_KERAS}/mobilenet/mobilenet_{text}_{resolution}_tf.h5", size_mb, kind=HDF5
         )
         for width, text, size_mb in (
             (1.0, "1_0", 17),
@@ -33,6 +34,7 @@ OFFICIAL = {
             f"{_KERAS}/mobilenet_v2/mobilenet_v2_weights_tf_dim_ordering_tf_kernels_"
             f"{width}_{resolution}.h5",
             size_mb,
+            kind=HDF5,
         )
         for width, size_mb, resolutions in (
             (1.4, 25, (224,)),

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from numpy.random import mtrand
 
 from android_bench import binaries
 from shufflelite.errors import InputError
@@ -22,7 +23,13 @@ def elf(machine: int, *, big_endian: bool = False) -> bytes:
     return ident + (2).to_bytes(2, order) + machine.to_bytes(2, order) + bytes(44)
 
 
-AARCH64 = elf(183)
+def program(machine: int) -> bytes:
+    """A real program of this machine, as if it were for another."""
+    data = Path(mtrand.__file__).read_bytes()
+    return data[:18] + machine.to_bytes(2, "little") + data[20:]
+
+
+AARCH64 = program(183)
 
 
 class Server(http.server.ThreadingHTTPServer):
@@ -74,7 +81,7 @@ def test_the_official_tool_is_fetched_once_and_its_hash_recorded(
     record = json.loads((tmp_path / "android_aarch64_benchmark_model.json").read_text())
     assert record["sha256"] == binary.sha256
     assert record["url"].startswith("http://127.0.0.1")
-    server.content = elf(183) + b"newer"  # the server's file changes daily
+    server.content = AARCH64 + b"newer"  # the server's file changes daily
     assert find(tmp_path) == binary
     assert server.requests == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == [
@@ -100,10 +107,19 @@ def test_a_tool_put_there_by_hand_is_used(server: Server, tmp_path: Path) -> Non
     assert server.requests == 0
 
 
-def test_a_web_page_in_place_of_a_tool_is_refused(server: Server, tmp_path: Path) -> None:
-    server.content = elf(62)
+def test_a_tool_for_another_device_is_refused(server: Server, tmp_path: Path) -> None:
+    server.content = program(62)
     with pytest.raises(InputError, match="got one for x86_64; delete it to download it again"):
         find(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"<html>" * 99999, AARCH64[:-9], b""])
+def test_what_is_no_whole_tool_is_not_kept(content: bytes, server: Server, tmp_path: Path) -> None:
+    server.content = content
+    with pytest.raises(InputError, match=r"expected .*, or pass --benchmark_binary=FILE") as caught:
+        find(tmp_path)
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_offline_it_says_what_to_download_and_where_to_put_it(
@@ -132,7 +148,7 @@ def test_offline_it_says_what_to_download_and_where_to_put_it(
 def test_the_device_s_first_abi_decides(
     abis: str, name: str, server: Server, tmp_path: Path
 ) -> None:
-    server.content = AARCH64 if "aarch64" in name else elf(40)
+    server.content = program(183 if "aarch64" in name else 40)
     assert find(tmp_path, abis=abis).path.name == name
 
 

@@ -63,6 +63,17 @@ def test_the_sizes_are_those_of_the_parameters() -> None:
         assert any(remote.size_mb == pytest.approx(s, rel=0.08, abs=0.6) for s in sizes_mb)
 
 
+def test_every_official_file_has_a_hash_or_a_kind_and_plausible_sizes() -> None:
+    for remote in official.OFFICIAL.values():
+        assert remote.digest or remote.kind
+        least, most = remote.sizes
+        assert 0 < least < remote.size_mb * 1e6 < most < 1.8 * remote.size_mb * 1e6 + 1e6
+    for name, size in (("mobilenet_v1", 17_225_924), ("mobilenet_v2", 14_536_120)):
+        # as Keras shows it when it downloads them
+        least, most = official.find(name, resolution=224, options={}).sizes
+        assert least < size < most
+
+
 def test_options_left_open_are_those_of_the_builder() -> None:
     default = official.find("mobilenet_v3_large", resolution=224, options={})
     assert default.url.endswith("v3_large_224_1.0_float.h5")

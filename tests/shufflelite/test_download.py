@@ -16,7 +16,7 @@ from shufflelite import download
 from shufflelite.download import RemoteFile
 from shufflelite.errors import InputError
 
-CONTENT = bytes(range(256)) * 1000
+CONTENT = bytes(range(256)) * 4000
 HALF = len(CONTENT) // 2
 
 
@@ -203,8 +203,8 @@ def test_the_message_for_an_absent_file_says_where_to_put_it(
     with pytest.raises(InputError) as caught:
         download.download(remote, folder=tmp_path)
     assert str(caught.value) == (
-        f"{remote.url}: cannot be downloaded (Not Found); download it (about 17 MB) with a "
-        "browser, on another machine if this one is offline, and save it as "
+        f"{remote.url}: cannot be downloaded (HTTP status 404 Not Found); download it "
+        "(about 17 MB) with a browser, on another machine if this one is offline, and save it as "
         f"{tmp_path / 'absent.h5'}."
     )
     assert list(tmp_path.iterdir()) == []
