@@ -15,24 +15,33 @@ from adbutils import AdbError
 
 from android_bench import device_info
 from android_bench.measurement import Options, TargetError
-from android_bench.targets import remote_target
-from android_bench.targets.remote_shell import DroppedError, Output, last_line
+from android_bench.targets import adb_server, client_process, remote_target
+from android_bench.targets.remote_shell import (
+    DroppedError,
+    Output,
+    TooMuchOutputError,
+    last_line,
+    unended,
+)
 from android_bench.targets.remote_target import ShellTarget
-from shufflelite.display import one_line
+from shufflelite.display import one_line, printable
 from shufflelite.errors import FlagError, InputError
 
 PACKAGE = "org.tensorflow.lite.benchmark"
 ACTIVITY = f"{PACKAGE}/.BenchmarkModelActivity"
 POLL_S = 0.5
-_STATES = {  # states of `adb devices`, and what to do
+_STATES = {  # how the states of `adb devices` begin, and what to do
     "unauthorized": (
         "does not trust this computer: unlock it and allow USB debugging in its dialog;"
         " without one, revoke the authorizations in its developer options and connect it again"
     ),
     "authorizing": "is about to be authorized: try again in a moment",
+    "connecting": "is about to be connected: try again in a moment",
     "offline": "does not answer (offline): unplug it and connect it again, or restart it",
-    "no": "is not accessible for this user (no permissions): see the udev rules of your system",
+    "no permissions": "is not accessible for this user (no permissions): see the udev rules of your"
+    " system",
     "recovery": "is in recovery mode: restart it",
+    "rescue": "is in rescue mode: restart it",
     "bootloader": "is in its bootloader: restart it",
     "sideload": "waits for a sideload: restart it",
 }
@@ -65,24 +74,6 @@ def open_target(serial: str, *, options: Options, apk: bool = False) -> ShellTar
         raise InputError(str(error)) from error
 
 
-class _Device(adbutils.AdbDevice):
-    """adbutils' device, which closes its sockets also if the server refuses."""
-
-    def open_transport(
-        self, command: str | None = None, timeout: float | None = 60.0
-    ) -> adbutils.AdbConnection:
-        """Connects to the device, or asks the server about it."""
-        connection = self._client.make_connection(timeout=timeout)
-        try:
-            request = f"host-serial:{self.serial}:{command}" if command else ""
-            connection.send_command(request or f"host:transport:{self.serial}")
-            connection.check_okay()
-        except BaseException:
-            connection.close()
-            raise
-        return connection
-
-
 class AdbShell:
     """The connection to a device through the adb server."""
 
@@ -93,7 +84,7 @@ class AdbShell:
         self.serial = serial
         self.name = f"{'adb-apk' if apk else 'adb'}:{serial}"
         self.stopping = threading.Event()
-        self._device = _Device(adbutils.AdbClient(), serial)
+        self._device = adb_server.Device(adb_server.client(), serial)
         try:
             self._v2 = "shell_v2" in self._device.get_features().split(",")
         except (AdbError, OSError) as error:
@@ -102,23 +93,18 @@ class AdbShell:
     def run(self, command: str, *, timeout_s: float = 60.0) -> Output:
         """Runs a command of the device's shell."""
         try:
-            # The timeout is of silence on the line; a benchmark's longest phase is shorter.
-            result = self._device.shell2(command, timeout=timeout_s, v2=self._v2)
-        except adbutils.AdbTimeout as error:
-            raise TargetError(
-                f"{self.name}: expected an answer within {timeout_s:g} s, got none; it may hang or"
-                " sleep: wake it up"
-            ) from error
+            return adb_server.run(self._device, command, timeout_s=timeout_s, packets=self._v2)
+        except (adbutils.AdbTimeout, TimeoutError, TooMuchOutputError) as error:
+            raise unended(self.name, command, error, timeout_s=timeout_s) from error
         except (AdbError, OSError, EOFError, ValueError) as error:
             raise self._broken(error) from error
-        return Output(result.output.replace("\r\n", "\n"), result.returncode)
 
     def push(self, path: Path, to: str) -> None:
         """Pushes a file."""
         # adbutils has no timeout here and hides the device's answer, as on a full disk.
         size_mb = path.stat().st_size / 1e6
         words = [adbutils.adb_path(), "-s", self.serial, "push", str(path.resolve()), to]
-        code, output = _start(words, timeout_s=60 + size_mb)
+        code, output = self._start(words, timeout_s=60 + size_mb)
         if code == 0:
             return
         if "No space left" in output:
@@ -142,14 +128,13 @@ class AdbShell:
                 return
             if time.monotonic() >= end:
                 raise TargetError(
-                    f"{self.name}: expected it back within {timeout_s:g} s, but it"
-                    f" {_STATES.get(state or '', 'is not connected: connect it again')}"
+                    f"{self.name}: expected it back within {timeout_s:g} s, but it {_advice(state)}"
                 )
             if ":" in self.serial:  # a network device: adb soon stops to look for it
                 try:
                     if state is not None:
-                        adbutils.AdbClient().disconnect(self.serial)
-                    adbutils.AdbClient().connect(self.serial, timeout=5)
+                        adb_server.client().disconnect(self.serial)
+                    adb_server.client().connect(self.serial, timeout=5)
                 except (AdbError, OSError):
                     pass
             if self.stopping.wait(POLL_S):
@@ -171,9 +156,20 @@ class AdbShell:
             return TargetError(str(error))
         if state == "device":
             return DroppedError(f"{self.name}: the connection broke ({one_line(reason)})")
-        return DroppedError(
-            f"{self.name}: it {_STATES.get(state or '', 'is not connected: connect it again')}"
-        )
+        return DroppedError(f"{self.name}: it {_advice(state)}")
+
+    def _start(self, words: Sequence[str], *, timeout_s: float) -> tuple[int, str]:
+        """Runs the adb client; returns its exit code and its error message."""
+        try:
+            code, out, err = client_process.run(words, timeout_s=timeout_s)
+        except (TimeoutError, TooMuchOutputError) as error:
+            command = shlex.join(words)
+            raise unended(self.name, command, error, timeout_s=timeout_s) from error
+        except OSError as error:
+            raise TargetError(f"{words[0]}: cannot be started: {error.strerror}") from error
+        output = f"{out}\n{err}"
+        errors = [line for line in output.splitlines() if "error:" in line]  # a summary may follow
+        return code, last_line("\n".join(errors) or output)
 
 
 class ApkTarget(ShellTarget):
@@ -264,7 +260,7 @@ def _choose(serial: str) -> str:
     states = _states()
     usable = [one for one, state in states.items() if state == "device"]
     if not serial and len(usable) > 1:
-        known = ", ".join(f"--target=adb:{one}" for one in usable)
+        known = ", ".join(shlex.quote(f"--target=adb:{one}") for one in usable)
         raise InputError(f"several devices are connected: choose with {known}")
     if not serial:
         serial = (usable or list(states) or [""])[0]
@@ -274,20 +270,26 @@ def _choose(serial: str) -> str:
             " options, and look at `adb devices`"
         )
     if serial not in states:
-        known = ", ".join(f"{one} ({state})" for one, state in states.items()) or "none"
+        known = ", ".join(f"{one!r} ({state})" for one, state in states.items()) or "none"
         hint = f"; try `adb connect {serial}` first" if ":" in serial else ""
-        raise InputError(f"adb knows no device {serial!r}, but: {known}{hint}")
+        raise InputError(f"adb knows no device {serial!r}, but: {printable(known)}{hint}")
     if states[serial] != "device":
-        state = states[serial]
-        raise InputError(f"adb:{serial} {_STATES.get(state, f'is in state {state!r}: restart it')}")
+        raise InputError(f"adb:{printable(serial)} {_advice(states[serial])}")
     return serial
+
+
+def _advice(state: str | None) -> str:
+    if not state:
+        return "is not connected: connect it again"
+    known = (advice for start, advice in _STATES.items() if state.startswith(start))
+    return next(known, f"is in state {state!r}: restart it")
 
 
 def _states() -> dict[str, str]:
     """Returns the states of all devices by serial; starts the adb server if none runs."""
     try:
-        return {info.serial: info.state for info in adbutils.AdbClient().list()}
-    except (AdbError, OSError, subprocess.SubprocessError) as error:
+        return adb_server.states()
+    except (AdbError, OSError, ValueError, subprocess.SubprocessError) as error:
         if isinstance(error, (FileNotFoundError, PermissionError)) or "No adb exe" in str(error):
             raise InputError(
                 f"the program adb cannot be run ({one_line(error)}): install Android's"
@@ -297,27 +299,3 @@ def _states() -> dict[str, str]:
             f"the adb server cannot be reached or started ({one_line(error)}); try"
             " `adb start-server`"
         ) from error
-
-
-def _start(words: Sequence[str], *, timeout_s: float) -> tuple[int, str]:
-    """Runs the adb client; returns its exit code and its error message."""
-    try:
-        completed = subprocess.run(
-            words,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            timeout=timeout_s,
-            start_new_session=True,  # the client must not get Ctrl-C
-        )
-    except subprocess.TimeoutExpired as error:
-        raise TargetError(
-            f"{shlex.join(words)}: expected an end within {timeout_s:g} s, got none"
-        ) from error
-    except OSError as error:
-        raise TargetError(f"{words[0]}: cannot be started: {error.strerror}") from error
-    output = completed.stdout
-    errors = [line for line in output.splitlines() if "error:" in line]  # a summary may follow
-    return completed.returncode, last_line("\n".join(errors) or output)

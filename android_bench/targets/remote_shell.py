@@ -7,10 +7,17 @@ from pathlib import Path
 from typing import Protocol
 
 from android_bench.measurement import TargetError
+from shufflelite.display import one_line, printable
+
+OUTPUT_BYTES = 16 << 20  # of a command; a device that prints more is broken
 
 
 class DroppedError(TargetError):
     """The connection broke; the command may succeed once the device is back."""
+
+
+class TooMuchOutputError(Exception):
+    """A command printed more than OUTPUT_BYTES."""
 
 
 @dataclass(frozen=True)
@@ -45,10 +52,18 @@ class Shell(Protocol):
         """Ends the connection."""
 
 
+def unended(name: str, command: str, error: Exception, *, timeout_s: float) -> TargetError:
+    """Returns the error of a command that has not ended by itself."""
+    expected, got = f"an end within {timeout_s:g} s", "none"
+    if isinstance(error, TooMuchOutputError):
+        expected, got = f"at most {OUTPUT_BYTES >> 20} MiB of output", "more"
+    return TargetError(f"{name}: expected {expected}, got {got}, of: {shortened(command)}")
+
+
 def last_line(text: str) -> str:
-    """Returns the last line that is not blank."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else ""
+    """Returns the last line that is not blank, for messages."""
+    tail = text[-1_000_000:].rstrip()
+    return one_line(printable(tail.splitlines()[-1].strip())) if tail else ""
 
 
 def shortened(command: str) -> str:

@@ -22,6 +22,7 @@ from shufflelite.errors import InputError
 ATTEMPTS = 3  # of an action that a broken connection ended
 RETURN_S = 60.0  # for a device to come back
 RUN_S = 600.0  # for one start of the tool; its own limit is 150 s for warming up and for measuring
+_LONGEST_PATH = 1000  # of the private folder
 LITERT_BENCHMARK = "litert-benchmark"  # a script of the ai-edge-litert package
 
 # The file shows whether programs can be run there; `pwd` prints the absolute path.
@@ -138,8 +139,9 @@ class ShellTarget:
         for base in self.shell.folders:
             self.folder = folder = f"{base}/{name}"
             output = self.retry(partial(self.shell.run, _MAKE.format(base=base, folder=folder)))
-            if not output.code:
-                self.folder = last_line(output.text)
+            path = output.text.rstrip("\n")[-_LONGEST_PATH:].rpartition("\n")[2]
+            if not output.code and path.endswith(f"/{name}"):
+                self.folder = path
                 return
             reason = last_line(output.text)
             self.check_output(f"rm -rf {folder}")

@@ -8,17 +8,25 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 from android_bench.measurement import Options, TargetError
-from android_bench.targets.remote_shell import DroppedError, Output, last_line
+from android_bench.targets import client_process
+from android_bench.targets.remote_shell import (
+    DroppedError,
+    Output,
+    TooMuchOutputError,
+    last_line,
+    unended,
+)
 from android_bench.targets.remote_target import ShellTarget
 from shufflelite.errors import FlagError, InputError
 
 CONNECT_S = 30.0
 _READY = "shufflelite-is-connected"
+_LONGEST_LINE = 1 << 16
 _HINTS = {  # messages of ssh, and what to do
     "Permission denied": "login must work without a password: see ssh-copy-id and ssh-agent",
     "REMOTE HOST IDENTIFICATION": "its key has changed: find out why, then ssh-keygen -R {host}",
@@ -129,7 +137,11 @@ class SshShell:
     def _run(self, command: str, *, stdin: BinaryIO | None, timeout_s: float) -> Output:
         # The login shell may be any, so sh reads the command.
         remote = f"exec sh -c {shlex.quote(command)}"
-        code, out, err = self._start([remote], stdin=stdin, timeout_s=timeout_s)
+        words = [*self._words, "-o", "ControlMaster=no", "--", self._host, remote]
+        try:
+            code, out, err = client_process.run(words, stdin=stdin, timeout_s=timeout_s)
+        except (TimeoutError, TooMuchOutputError) as error:
+            raise unended(self.name, command, error, timeout_s=timeout_s) from error
         # 255 is a failure of ssh, or a command's exit code; only ssh prints on that stream.
         if code == 255 and (err.strip() or self._master is None or self._master.poll() is not None):
             raise DroppedError(
@@ -137,55 +149,29 @@ class SshShell:
             )
         return Output(out, code)
 
-    def _start(
-        self, command: Sequence[str], *, stdin: BinaryIO | None, timeout_s: float
-    ) -> tuple[int, str, str]:
-        """Runs the client through the shared connection; returns exit code, output and errors."""
-        words = [*self._words, "-o", "ControlMaster=no", "--", self._host, *command]
-        # Files, not pipes: a background process of the command would keep a pipe open.
-        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-            try:
-                completed = subprocess.run(
-                    words,
-                    stdin=stdin or subprocess.DEVNULL,
-                    stdout=out,
-                    stderr=err,
-                    timeout=timeout_s,
-                    start_new_session=True,  # the client must not get Ctrl-C
-                )
-            except subprocess.TimeoutExpired as error:
-                raise TargetError(
-                    f"{self.name}: expected an end within {timeout_s:g} s, got none"
-                ) from error
-            texts = []
-            for file in (out, err):
-                file.seek(0)
-                texts.append(file.read().decode(errors="replace"))
-        return completed.returncode, texts[0], texts[1]
-
     def _connect(self) -> None:
         """Starts the process that holds the connection, and waits until it does."""
         self._disconnect()
         words = [*self._words, "-o", "ControlMaster=yes", "--", self._host]
-        with tempfile.TemporaryFile() as err:
-            self._master = subprocess.Popen(
-                [*words, f"exec sh -c 'echo {_READY}; cat > /dev/null'"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=err,
-                start_new_session=True,
-            )
-            assert self._master.stdout is not None
-            limit = threading.Timer(CONNECT_S, self._master.kill)
-            limit.start()
-            try:
-                for line in self._master.stdout:  # after the output of login scripts
-                    if line.strip() == _READY.encode():
-                        return
-            finally:
-                limit.cancel()
-            err.seek(0)
-            errors = err.read().decode(errors="replace")
+        self._master = subprocess.Popen(
+            [*words, f"exec sh -c 'echo {_READY}; cat > /dev/null'"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,  # a full pipe holds up a server that prints for ever
+            start_new_session=True,
+        )
+        assert self._master.stdout is not None
+        assert self._master.stderr is not None
+        limit = threading.Timer(CONNECT_S, self._master.kill)
+        limit.start()
+        try:
+            # After the output of login scripts.
+            for line in iter(partial(self._master.stdout.readline, _LONGEST_LINE), b""):
+                if line.strip() == _READY.encode():
+                    return
+            errors = self._master.stderr.read(_LONGEST_LINE).decode(errors="replace")
+        finally:
+            limit.cancel()
         self._disconnect()
         host = self._host
         hint = next((hint.format(host=host) for key, hint in _HINTS.items() if key in errors), "")

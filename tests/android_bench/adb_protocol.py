@@ -14,7 +14,7 @@ import subprocess
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tests.android_bench.adb_device import Device
@@ -155,9 +155,9 @@ class Stream:
         assert process.stdout
         assert process.stderr
 
-        def copy(source: object, number: int) -> None:
-            with contextlib.suppress(OSError, EOFError):
-                for line in source:  # type: ignore[attr-defined]
+        def copy(source: IO[bytes], number: int) -> None:
+            with contextlib.suppress(OSError, EOFError), source:
+                for line in source:
                     line = line.replace(os.fsencode(device.root), b"")
                     head = struct.pack("<BI", number, len(line)) if v2 else b""
                     self.write(head + (line if v2 else line.replace(b"\n", b"\r\n")))
@@ -171,9 +171,8 @@ class Stream:
             thread.start()
         code = process.wait()
         for thread in threads[:2]:
-            thread.join()
-        for pipe in (process.stdout, process.stderr):
-            pipe.close()
+            while thread.is_alive() and not self.ended:  # then nobody reads the other any more
+                thread.join(0.1)
         device._processes.discard(process)
         if v2:
             self.write(struct.pack("<BIB", 3, 1, code if code >= 0 else 128 - code))

@@ -19,6 +19,7 @@ from shufflelite.errors import InputError
 from tests import forkserver
 from tests.android_bench import fake_tool, phone, sweeps
 from tests.android_bench.adb_device import Device
+from tests.android_bench.ssh_server import alone, server, wire  # noqa: F401
 from tests.android_bench.sweeps import Bench
 from tests.conftest import Once
 

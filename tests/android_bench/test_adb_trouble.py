@@ -108,7 +108,7 @@ def test_a_full_disk_is_named_and_left_as_it_was(
     [
         ("crash", "the tool died of SIGABRT"),
         ("fails", "Failed to allocate tensors"),
-        pytest.param("hang", "expected an answer within 3 s, got none", marks=pytest.mark.slow),
+        pytest.param("hang", "expected an end within 3 s, got none", marks=pytest.mark.slow),
     ],
 )
 def test_a_tool_that_fails_is_one_line(
