@@ -62,6 +62,8 @@ def run(conversion: Conversion, progress: Progress) -> tuple[Path, ConversionRep
     report = make_report(
         settings, network, tuned.gains, calibration, inputs, finished, audit, fidelity
     )
+    for warning in report.warnings:
+        progress.warn(warning)
     if quantization.auto_precision and not report.passed:
         progress.warn("no layer in float32 that was tried brings the file past its gates")
     if folder.exists():

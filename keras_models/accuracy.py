@@ -80,6 +80,11 @@ class Predictions:
         return counts.reshape(self.classes, self.classes)
 
 
+def has_top5(classes: int) -> bool:
+    """Whether top-5 can be wrong."""
+    return classes > 5
+
+
 def probabilities(logits: np.ndarray) -> np.ndarray:
     """The softmax of the logits of one picture, (classes,)."""
     exponents = np.exp(logits - logits.max())

@@ -167,13 +167,14 @@ def figures(model: ModelAccuracy) -> str:
 
 
 def _table(report: AccuracyReport) -> tuple[list[str], list[list[str]]]:
+    has_top5 = accuracy.has_top5(report.classes)
     columns: dict[str, Callable[[ModelAccuracy], str]] = {
         "model": lambda m: m.name,
         "runtime": lambda m: m.runtime,
         "precision": lambda m: m.precision or "-",
         "I/O dtype": lambda m: "/".join(dict.fromkeys((m.input_dtype, m.output_dtype))),
         "top-1 %": lambda m: f"{m.accuracy.top1:.2f} ({_interval(m.accuracy.interval)})",
-        "top-5 %": lambda m: f"{m.accuracy.top5:.2f}",
+        "top-5 %": lambda m: f"{m.accuracy.top5:.2f}" if has_top5 else "-",
         "loss": lambda m: f"{m.accuracy.loss:.4f}",
         "difference": lambda m: _points(m.difference) if m.difference else "-",
         "agree %": lambda m: f"{m.difference.agreement:.2f}" if m.difference else "-",

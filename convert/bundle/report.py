@@ -15,10 +15,11 @@ from convert.quantization.mixed_precision import MixedPrecision
 from convert.quantization.qat import QatEpoch
 from convert.settings import ConversionSettings
 from convert.tflite_model import TfliteModel
-from convert.verification import gates
+from convert.verification import file_warnings, gates
+from convert.verification.gates import Gate
 from convert.verification.runner import IoTensor
 from convert.verification.verify import Audit, Fidelity
-from keras_models.accuracy import Interval
+from keras_models.accuracy import Interval, has_top5
 from keras_models.images.decode import Preprocessing
 from shufflelite import config
 from shufflelite.versions import version
@@ -54,10 +55,11 @@ class ConversionReport:
     sha256: str
     audit: Audit
     fidelity: Fidelity
-    gates: tuple[gates.Gate, ...]
+    gates: tuple[Gate, ...]
     versions: dict[str, str]
     training: tuple[QatEpoch, ...] = ()  # quantization-aware
     mixed: MixedPrecision | None = None  # layers of an int8 file that do not compute in int8
+    warnings: tuple[str, ...] = ()  # what speaks against using the file
     schema: int = SCHEMA
 
     @property
@@ -75,8 +77,10 @@ def make_report(
     tflite: TfliteModel,
     audit: Audit,
     fidelity: Fidelity,
+    calibration_warnings: tuple[str, ...] = (),
 ) -> ConversionReport:
     """Collects the results of the stages."""
+    checked = gates.check(fidelity, settings.verification)
     needs_inputs = settings.quantization.precision.needs_inputs
     return ConversionReport(
         settings=settings,
@@ -92,7 +96,8 @@ def make_report(
         sha256=hashlib.sha256(tflite.data).hexdigest(),
         audit=audit,
         fidelity=fidelity,
-        gates=gates.check(fidelity, settings.verification),
+        gates=checked,
+        warnings=(*calibration_warnings, *file_warnings.find(audit, fidelity, checked)),
         versions={name: v for name in PACKAGES if (v := version(name))},
         mixed=tflite.mixed,
     )
@@ -142,8 +147,10 @@ def rows(report: ConversionReport) -> list[tuple[str, str]]:
         table += [
             ("top-1", f"{', '.join(top1)}, with 95 % intervals"),
             ("difference", f"{difference.points:+.1f} points ({_interval(difference.interval)})"),
-            ("top-5", f"float {fidelity.float_top5:.1f} %, file {fidelity.top5:.1f} %"),
         ]
+        if has_top5(report.settings.model.classes):
+            top5 = f"float {fidelity.float_top5:.1f} %, file {fidelity.top5:.1f} %"
+            table.append(("top-5", top5))
     table += [
         ("agreement", f"{fidelity.agreement:.1f} % of inputs keep their best class"),
         *_rounded(fidelity),
@@ -153,13 +160,7 @@ def rows(report: ConversionReport) -> list[tuple[str, str]]:
             ", ".join(f"{x.name} {x.sqnr_db:.1f} dB" for x in fidelity.layers[:WORST_LAYERS]),
         ),
     ]
-    return table + [
-        (
-            f"gate {g.flag}",
-            f"{g.value:.2f}, limit {g.limit:g}: {'passed' if g.passed else 'MISSED'}",
-        )
-        for g in report.gates
-    ]
+    return table + [(f"gate {gate.flag}", _gate(gate)) for gate in report.gates]
 
 
 def output_name(report: ConversionReport) -> str:
@@ -236,10 +237,16 @@ def _rounded(fidelity: Fidelity) -> list[tuple[str, str]]:
 
 
 def _training(report: ConversionReport) -> str:
-    first, last = report.training[0], report.training[-1]
-    qat, number = report.settings.qat, len(report.training)
-    epochs = f"{number} epoch{'s' * (number != 1)} of {qat.data}"
-    return f"{epochs}, loss {first.loss:.4f} to {last.loss:.4f}"
+    data, number = report.settings.qat.data, len(report.training)
+    losses = dict.fromkeys((report.training[0], report.training[-1]))  # one of a single epoch
+    loss = " to ".join(f"{epoch.loss:.4f}" for epoch in losses)
+    return f"{number} epoch{'s' * (number != 1)} of {data}, loss {loss}"
+
+
+def _gate(gate: Gate) -> str:
+    verdict = "passed" if gate.passed else "MISSED"
+    doubt = f" within {_interval(gate.interval)}, 95 % interval" if gate.is_undecided else ""
+    return f"{gate.value:.2f}{doubt}, limit {gate.limit:g}: {verdict}"
 
 
 def _interval(interval: Interval | None) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from convert.settings import Precision, Quantization, Verification
 from convert.verification.verify import Audit, Fidelity
+from keras_models.accuracy import Interval, interval
 
 FLOAT_ONLY = frozenset({"LOCAL_RESPONSE_NORMALIZATION"})  # TFLite has no integer kernel
 
@@ -18,6 +19,16 @@ class Gate:
     limit: float
     value: float
     passed: bool
+    interval: Interval | None = None  # of the value, at 95 % confidence; None: unknown
+
+    @property
+    def is_undecided(self) -> bool:
+        """Whether more inputs may decide otherwise: the interval is wider than the limit."""
+        if self.interval is None:
+            return False
+        (low, high), limit = self.interval, self.limit
+        allowed_loss = 100 - limit if self.flag == "min_agreement" else abs(limit)
+        return low <= limit <= high and high - low > allowed_loss
 
 
 def require(audit: Audit, quantization: Quantization, kept_float: Iterable[str] = ()) -> None:
@@ -59,12 +70,15 @@ def check(fidelity: Fidelity, limits: Verification) -> tuple[Gate, ...]:
         assert fidelity.float_top1 is not None
         # rounded: the difference of two percentages is not exact, and the limit itself passes
         drop = round(fidelity.float_top1 - fidelity.top1, 9)
-        limit = limits.max_accuracy_drop
-        gates.append(Gate("max_accuracy_drop", limit, drop, drop <= limit))
-    for flag, minimum, value in (
-        ("min_agreement", limits.min_agreement, fidelity.agreement),
-        ("min_sqnr_db", limits.min_sqnr_db, fidelity.sqnr_db),
-    ):
-        if minimum is not None:
-            gates.append(Gate(flag, minimum, value, value >= minimum))
+        limit, difference = limits.max_accuracy_drop, fidelity.top1_difference
+        low, high = difference.interval if difference else (0.0, 0.0)
+        range_ = (0.0 - high, 0.0 - low) if difference else None
+        gates.append(Gate("max_accuracy_drop", limit, drop, drop <= limit, range_))
+    if (least := limits.min_agreement) is not None:
+        agreement = fidelity.agreement
+        agreeing = round(agreement / 100 * fidelity.inputs)
+        range_ = interval(agreeing, fidelity.inputs)
+        gates.append(Gate("min_agreement", least, agreement, agreement >= least, range_))
+    if (least := limits.min_sqnr_db) is not None:
+        gates.append(Gate("min_sqnr_db", least, fidelity.sqnr_db, fidelity.sqnr_db >= least))
     return tuple(gates)

@@ -40,6 +40,7 @@ class Audit:
     output: IoTensor
     operators: Mapping[str, int]
     float_operators: Mapping[str, int]  # with float32 output, without QUANTIZE and DEQUANTIZE
+    grouped_convolutions: int
     requantizations: int  # QUANTIZE operators inside, not those of the input and the output
     delegate_partitions: int  # of XNNPACK, in LiteRT
     undelegated_operators: Mapping[str, int]
@@ -87,6 +88,7 @@ def audit(data: bytes) -> Audit:
         output=result,
         operators=dict(Counter(op.type for op in operators).most_common()),
         float_operators=dict(Counter(op.type for op in inside if "float32" in op.dtypes)),
+        grouped_convolutions=sum(op.groups > 1 for op in operators),
         requantizations=max(0, quantize_count - for_io),
         delegate_partitions=partitions,
         undelegated_operators=undelegated,

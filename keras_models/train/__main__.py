@@ -51,6 +51,7 @@ def main(argv: list[str]) -> int:
         raise app.UsageError("expected --config FILE")
     settings = config.load(command.config, TrainingSettings, command.set)
     registry.check(settings.network.name, settings.network.options)
+    from keras_models.accuracy import has_top5
     from keras_models.train.distribution import WorkerLostError
     from keras_models.train.run import run  # imports TensorFlow
 
@@ -68,7 +69,8 @@ def main(argv: list[str]) -> int:
     if result.accuracy:
         low, high = result.accuracy.interval
         print(f"{'top-1':10} {result.accuracy.top1:.2f} % (95 % interval {low:.2f} to {high:.2f})")
-        print(f"{'top-5':10} {result.accuracy.top5:.2f} %")
+        if has_top5(result.classes):
+            print(f"{'top-5':10} {result.accuracy.top5:.2f} %")
         print(f"{'best top-1':10} {result.best_top1:.2f} %")
     return cli.DONE
 

@@ -35,6 +35,7 @@ class TrainingResult:
 
     weights: Path
     steps: int
+    classes: int
     best_top1: float | None
     accuracy: Accuracy | None
 
@@ -62,7 +63,11 @@ def run(settings: TrainingSettings, progress: Progress) -> TrainingResult:
         loop.finish()
     tops = [epoch.test_top1 for epoch in loop.state.epochs if epoch.test_top1 is not None]
     return TrainingResult(
-        out / outputs.LAST, loop.trainer.steps, max(tops, default=None), loop.accuracy
+        weights=out / outputs.LAST,
+        steps=loop.trainer.steps,
+        classes=loop.train.classes,
+        best_top1=max(tops, default=None),
+        accuracy=loop.accuracy,
     )
 
 

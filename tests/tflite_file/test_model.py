@@ -7,7 +7,7 @@ import flatbuffers
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
-from tflite_file.model import Operator, count_delegation, read_operators
+from tflite_file.model import Operator, count_delegation, output_operator, read_operators
 
 BUILTIN = schema.BuiltinOperator
 TYPE = schema.TensorType
@@ -77,6 +77,35 @@ OPERATORS = [
     Operator("GELU", ("float32",)),
     Operator("CONV_2D", ("int8",)),
 ]
+
+
+def test_a_convolution_whose_filters_take_fewer_channels_is_grouped() -> None:
+    shapes = [(1, 8, 8, 12), (6, 1, 1, 4), (6, 1, 1, 12), (1, 8, 8, 6), (6,)]
+    tensors = [tensor(str(number), TYPE.INT8) for number in range(len(shapes))]
+    for made, shape in zip(tensors, shapes, strict=True):
+        made.shape = list(shape)
+    made = model()
+    for inputs, groups in (([0, 1, 4], 3), ([0, 2, 4], 1), ([0, 4], 1), ([0, -1, -1], 1), ([0], 1)):
+        made.subgraphs = [graph(tensors, [operator(0, inputs, [3])])]
+        assert read_operators(pack(made)) == [Operator("CONV_2D", ("int8",), groups)]
+
+
+def test_the_output_is_of_the_operator_that_computes_it() -> None:
+    made = model()
+    made.operatorCodes = [
+        code(getattr(BUILTIN, name)) for name in ("SOFTMAX", "DEQUANTIZE", "RESHAPE", "CONV_2D")
+    ]
+    tensors = [tensor(str(number), TYPE.INT8) for number in range(6)]
+    for operators, type_ in (
+        ([operator(3, [0], [2]), operator(0, [2], [1])], "SOFTMAX"),
+        ([operator(0, [0], [2]), operator(2, [2], [3]), operator(1, [3], [1])], "SOFTMAX"),
+        ([operator(0, [0], [2]), operator(3, [2], [1])], "CONV_2D"),
+        ([operator(3, [0], [1]), operator(0, [1], [2])], "CONV_2D"),  # a softmax beside it
+        ([operator(1, [0], [1])], ""),
+        ([], ""),
+    ):
+        made.subgraphs = [graph(tensors, operators)]
+        assert output_operator(pack(made)) == type_
 
 
 def node(index: int, name: str, inputs: list[int], outputs: list[int]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from convert.bundle.card import snippets
 from convert.bundle.report import ConversionReport, network_name, output_name, rows
 from convert.settings import Estimator, Precision
 from keras_models import registry
+from keras_models.accuracy import has_top5
 from keras_models.checkpoints import bundled
 from shufflelite.display import markdown_cell
 
@@ -62,6 +63,7 @@ def to_markdown(report: ConversionReport, *, title: str, has_labels: bool) -> st
                 resolution=model.input_resolution,
                 num_classes=model.classes,
             ),
+            has_top5=has_top5(model.classes),
             bundled_license=bundled.LICENSE,
             precision=PRECISIONS[quantization.precision],
             ranges=RANGES[quantization.ranges],

@@ -81,12 +81,15 @@ def test_the_table_is_read_by_people(measured: AccuracyReport) -> None:
     stream = io.StringIO()
     report.print_table(measured, file=stream)
     heading, *rows, foot = stream.getvalue().splitlines()
-    headings = "model runtime precision I/O dtype top-1 % top-5 % loss difference agree % undecided"
+    headings = "model runtime precision I/O dtype top-1 % loss difference agree % undecided"
     assert " ".join(heading.split()) == headings
     assert rows[0].split()[:5] == ["right.safetensors", "Keras", "float32", "float32", "80.00"]
     assert "-40.00 (" in rows[2]
     assert rows[3].split()[-1] == "10"
     assert foot.startswith("10 pictures of 3 classes: ")
+    stream = io.StringIO()
+    report.print_table(dataclasses.replace(measured, classes=6), file=stream)
+    assert " top-5 % " in stream.getvalue()
 
 
 def test_markdown_names_what_is_confused_and_the_pictures(measured: AccuracyReport) -> None:

@@ -56,6 +56,7 @@ def make_report(data: bytes = b"new", *, passed: bool = True) -> ConversionRepor
             output=IoTensor("logits", 88, "uint8", (1, 1000), 0.1, 100),
             operators={"CONV_2D": 14, "DEPTHWISE_CONV_2D": 13, "QUANTIZE": 2},
             float_operators={},
+            grouped_convolutions=0,
             requantizations=0,
             delegate_partitions=1,
             undelegated_operators={"MEAN": 1},
@@ -268,6 +269,7 @@ def test_the_report_for_machines_has_every_figure() -> None:
         "limit": 90.0,
         "value": 92.5,
         "passed": True,
+        "interval": None,
     }
 
 

@@ -1,14 +1,16 @@
 """Gates: figures on either side of a limit, and files that are not int8 throughout."""
 
 import dataclasses
+import re
 
 import pytest
 
 from convert.settings import Precision, Quantization, Verification
-from convert.verification import gates
+from convert.verification import file_warnings, gates
 from convert.verification.gates import Gate
 from convert.verification.runner import IoTensor
 from convert.verification.verify import Audit, Fidelity
+from keras_models.accuracy import Difference, paired_interval
 
 INT8 = Quantization(precision=Precision.INT8)
 FIDELITY = Fidelity(
@@ -26,13 +28,23 @@ FIDELITY = Fidelity(
 )
 
 
-def audit(*, source: str = "int8", result: str = "int8", float_operators: dict[str, int]) -> Audit:
+GOOD = dataclasses.replace(FIDELITY, agreement=99.0)
+
+
+def audit(
+    *,
+    source: str = "int8",
+    result: str = "int8",
+    float_operators: dict[str, int],
+    grouped: int = 0,
+) -> Audit:
     return Audit(
         size_bytes=1000,
         input=IoTensor("image", 0, source, (1, 8, 8, 3), 0.1, 0),
         output=IoTensor("logits", 1, result, (1, 10), 0.1, 0),
         operators={"CONV_2D": 3},
         float_operators=float_operators,
+        grouped_convolutions=grouped,
         requantizations=0,
         delegate_partitions=1,
         undelegated_operators={},
@@ -51,12 +63,61 @@ def audit(*, source: str = "int8", result: str = "int8", float_operators: dict[s
 def test_a_figure_on_the_limit_passes_and_the_next_is_missed(
     flag: str, border: float, beyond: float, value: float
 ) -> None:
-    assert gates.check(FIDELITY, Verification(**{flag: border})) == (
-        Gate(flag, border, value, passed=True),
+    for limit, passed in ((border, True), (beyond, False)):
+        (gate,) = gates.check(FIDELITY, Verification(**{flag: limit}))
+        assert (gate.flag, gate.limit, gate.value, gate.passed) == (flag, limit, value, passed)
+
+
+def checked(inputs: int, agreement: float, both: int, lost: int, **limits: float) -> Gate:
+    """The gate of a file that gets `lost` of `both` + `lost` labels wrong."""
+    total = both + lost
+    difference = Difference(
+        -100 * lost / total, paired_interval(both, 0, lost, 0), agreement, lost, 0
     )
-    assert gates.check(FIDELITY, Verification(**{flag: beyond})) == (
-        Gate(flag, beyond, value, passed=False),
+    measured = dataclasses.replace(
+        FIDELITY,
+        inputs=inputs,
+        agreement=agreement,
+        float_top1=100.0,
+        top1=100 * both / total,
+        top1_difference=difference,
     )
+    (gate,) = gates.check(measured, Verification(**limits))
+    return gate
+
+
+@pytest.mark.parametrize(
+    ("gate", "undecided"),
+    [
+        (checked(6, 100.0, 6, 0, max_accuracy_drop=1.0), True),
+        (checked(3000, 100.0, 2990, 10, max_accuracy_drop=1.0), False),
+        (checked(6, 100.0, 6, 0, max_accuracy_drop=100.0), False),
+        (checked(50, 100.0, 25, 25, max_accuracy_drop=1.0), False),  # beyond any doubt
+        (checked(200, 100.0, 200, 0, min_agreement=99.5), True),
+        (checked(200, 97.0, 200, 0, min_agreement=80.0), False),
+        (checked(10_000, 99.9, 200, 0, min_agreement=99.5), False),
+        (checked(10, 100.0, 10, 0, min_sqnr_db=20.0), False),
+    ],
+)
+def test_a_gate_that_too_few_inputs_decide_says_so(gate: Gate, undecided: bool) -> None:
+    assert gate.is_undecided is undecided
+    warnings = file_warnings.find(audit(float_operators={}), GOOD, [gate])
+    assert [f"gate {gate.flag} " in warning for warning in warnings] == [True] * undecided
+    if undecided:
+        assert f"{gate.interval[0]:.1f} to {gate.interval[1]:.1f}, is wider" in warnings[0]
+        assert "-0.0" not in warnings[0]
+
+
+def test_figures_that_speak_against_a_file_are_warnings_with_the_number() -> None:
+    good, grouped = audit(float_operators={}), audit(float_operators={}, grouped=16)
+    assert file_warnings.find(good, GOOD, ()) == ()
+    for found, fidelity, words in (
+        (good, dataclasses.replace(GOOD, agreement=94.9), "agreement is 94.9 %, below 95 %"),
+        (good, dataclasses.replace(GOOD, sqnr_db=19.9), "logits have 19.9 dB, below 20 dB"),
+        (grouped, GOOD, "must not be given to a GPU: .* of which it has 16"),
+    ):
+        (warning,) = file_warnings.find(found, fidelity, ())
+        assert re.search(words, warning)
 
 
 def test_no_limits_are_no_gates_and_a_limit_of_zero_is_one() -> None:

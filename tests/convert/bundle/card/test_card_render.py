@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from convert.bundle.card import render
-from convert.bundle.report import ConversionReport
+from convert.bundle.report import ConversionReport, rows
 from convert.network import WeightsOrigin
 from convert.quantization.mixed_precision import LayerOverride, MixedPrecision
 from convert.quantization.qat import QatEpoch
@@ -146,6 +146,37 @@ def test_limits_say_what_was_not_measured() -> None:
     circular = replace(report, verified_on=report.calibration)
     assert "only on the inputs of its calibration" in card(circular)
     assert "only on the inputs of its calibration" not in card(report)
+
+
+def test_limits_hold_the_warnings() -> None:
+    doubtful = replace(make_report(), warnings=("it must not be given to a|GPU", "two: 3 dB"))
+    lines = card(doubtful).partition("## Limits")[2].splitlines()
+    assert r"- It must not be given to a\|GPU." in lines
+    assert "- Two: 3 dB." in lines
+
+
+def test_top5_is_shown_where_it_can_be_wrong() -> None:
+    accuracy = Accuracy(10_000, 0.4, 86.95, 99.58, (86.28, 87.6))
+    report = replace(make_report(), weights=WeightsOrigin("bundled", "x", "cd" * 32, accuracy))
+    model = report.settings.model
+    for classes, shown in ((1000, True), (6, True), (5, False)):
+        settings = replace(report.settings, model=replace(model, num_classes=classes))
+        of_classes = replace(report, settings=settings)
+        assert ("top-5" in card(of_classes)) is shown
+        assert ("99.58 %" in weights_of(of_classes)) is shown
+        assert ("top-5" in dict(rows(of_classes))) is shown
+
+
+def test_the_loss_of_one_epoch_is_one_figure() -> None:
+    report = make_report()
+    settings = replace(report.settings, qat=Qat(epochs=2, data="photos"))
+    one, other = QatEpoch(2.0, 30.0), QatEpoch(1.0, 60.0)
+    for epochs, text in (
+        ((one,), "1 epoch of photos, loss 2.0000"),
+        ((one, other), "2 epochs of photos, loss 2.0000 to 1.0000"),
+    ):
+        table = rows(replace(report, settings=settings, training=epochs))
+        assert dict(table)["trained in int8"] == text
 
 
 def test_the_command_and_the_versions_make_it_again() -> None:
