@@ -2,36 +2,44 @@
 
 import contextlib
 import dataclasses
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from keras_models import registry
 from shufflelite import config
+from shufflelite.config import Bounded, setting
 from shufflelite.errors import InputError
 
 
 @dataclass(frozen=True)
-class BundleInfo:
+class BundleInfo(Bounded):
     """A network by its name in the registry; accuracies are in percent, None where unknown."""
 
     name: str
-    options: Mapping[str, Any]  # of its builder: width, groups, ...
-    resolution: int
-    num_classes: int
-    precision: str
-    params: int
-    multiply_adds: int
-    published_top1: float | None
-    top1: float | None  # of the file, as its conversion measured it
+    options: Mapping[str, bool | int | float | str]  # of its builder: width, groups, ...
+    resolution: int = setting(least=1)
+    num_classes: int = setting(least=1)
+    precision: str = setting()
+    params: int = setting(least=1)
+    multiply_adds: int = setting(least=1)
+    published_top1: float | None = setting(least=0, most=100)
+    top1: float | None = setting(least=0, most=100)  # of the file, as its conversion measured it
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        config.convert(self.options.get("width", 1.0), float, "width", origin="")
+
+    @property
+    def width(self) -> float:
+        """The width multiplier."""
+        return float(self.options.get("width", 1.0))
 
 
 def read(path: Path) -> BundleInfo | None:
     """Reads report.json beside the file; None for a file that `convert` did not write."""
     try:
-        report = json.loads((path.parent / "report.json").read_text(encoding="utf-8"))
+        report = config.read_json(path.parent / "report.json")
         model = report["settings"]["model"]
         fields = {
             "name": model["name"],
@@ -45,7 +53,7 @@ def read(path: Path) -> BundleInfo | None:
             "top1": report["fidelity"]["top1"],
         }
         info = config.build(fields, BundleInfo)
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+    except (OSError, ValueError, LookupError, TypeError):
         return None
     return _with_published_top1(info)
 

@@ -253,12 +253,12 @@ def read(path: Path) -> list[Row]:
 def _row(line: str, *, location: str) -> Row:
     start = repr(line[:40])
     try:
-        fields = json.loads(line)
-    except (ValueError, RecursionError) as error:
+        fields = config.parse_json(line)
+    except InputError as error:
         damaged = f"a damaged one, {start}; delete the line"
         got = damaged if line[0] == "{" else f"{start}; {_OTHER_FILE}"
         raise InputError(f"{location}: expected a row of results, got {got}") from error
-    schema = fields.get("schema") if isinstance(fields, dict) else None
+    schema = fields.get("schema")
     if type(schema) is not int or schema != SCHEMA:
         raise InputError(
             f'{location}: expected a row with "schema": {SCHEMA}, got {start}; {_OTHER_FILE}'

@@ -279,7 +279,8 @@ def _amount(value: float, metric: str) -> str:
 
 
 def _option(network: BundleInfo, name: str) -> str:
-    return f"{network.options[name]:g}" if name in network.options else "-"
+    value = network.options.get(name, "-")
+    return f"{value:g}" if isinstance(value, (int, float)) else value
 
 
 def milliseconds(value: float | None) -> str:

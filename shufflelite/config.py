@@ -11,6 +11,7 @@ import dataclasses
 import difflib
 import enum
 import functools
+import json
 import sys
 import types
 import typing
@@ -27,6 +28,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+MAX_JSON = 8 << 20  # bytes of a text: objects in memory take thirty times as many
 T = TypeVar("T")
 Keys = tuple[str, ...]
 _UNIONS = (types.UnionType, typing.Union)
@@ -149,6 +151,36 @@ def build(
         mapping = _replace(mapping, keys, value)
         setters[keys] = f"--{flag}"
     return _build(mapping, schema, _Place(origin, setters))
+
+
+def parse_json(text: str | bytes) -> dict[str, Any]:
+    """Reads a JSON object of a foreign file; its values are of any type until `build` checks them.
+
+    Raises:
+      InputError: not JSON, too long, nested too deeply, or no object.
+    """
+    if len(text) > MAX_JSON:
+        raise InputError(f"expected at most {MAX_JSON} bytes of JSON, got {len(text)}.")
+    try:
+        value = json.loads(text, parse_int=_integer)
+    except (ValueError, RecursionError) as error:  # ValueError: also of numbers of any length
+        raise InputError(f"not valid JSON: {one_line(error)}.") from error
+    if not isinstance(value, dict):
+        raise InputError(f"expected a JSON object, got {value!r:.100}.")
+    return value
+
+
+def _integer(digits: str) -> int:
+    value = int(digits)
+    if abs(value) >= 1 << 63:
+        raise ValueError(f"an integer of {len(digits)} digits")
+    return value
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Reads a file as `parse_json` does; also raises OSError."""
+    with path.open("rb") as stream:
+        return parse_json(stream.read(MAX_JSON + 1))
 
 
 def convert(value: Any, kind: Any, key: str, *, origin: str) -> Any:
@@ -315,7 +347,7 @@ def _describe(kind: Any) -> str:
         described = (_describe(arg) for arg in args if arg is not type(None))
         return " or ".join(dict.fromkeys(described))
     if origin is Mapping:
-        return f"a table of {_describe(args[1])}"
+        return "a table" if args[1] is Any else f"a table of {_describe(args[1])}"
     if dataclasses.is_dataclass(kind):
         return "a table"
     if origin in (tuple, Sequence):

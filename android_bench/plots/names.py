@@ -38,7 +38,7 @@ def bar_name(row: Row) -> str:
     named = {key: v for key, v in options.items() if key not in ("width", "groups")}
     words = [
         family_name(row.network.name),
-        *([width_name(options["width"])] if "width" in options else []),
+        *([width_name(row.network.width)] if "width" in options else []),
         *([f"g={options['groups']}"] if "groups" in options else []),
         *(option_name(key, v) for key, v in named.items()),
     ]

@@ -58,7 +58,7 @@ def points_of(rows: Sequence[Row]) -> list[Point]:
             Point(
                 family=family,
                 line=" ".join([family, *others]),
-                width=row.network.options.get("width", 1.0),
+                width=row.network.width,
                 resolution=row.network.resolution,
                 multiply_adds=row.network.multiply_adds / 1e6,
                 cost=_cost(row, rows),

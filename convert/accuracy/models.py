@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import json
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -168,8 +167,8 @@ def _read_tflite(
     if is_ours := _has_report(path):
         described, (known, precision) = None, _read_report(path, report, sha256=sha256)
     with _naming(path):
+        sandbox.check(content)
         if not is_ours:
-            sandbox.check(content)
             described = _metadata(content, is_needed=not {"mean", "std"} <= preprocessing.keys())
         interpreter = runner.load(content)
     source, result = _io_tensors(path, interpreter)
@@ -278,12 +277,13 @@ def _io_tensors(path: Path, interpreter: Any) -> tuple[runner.IoTensor, runner.I
 def _read_report(path: Path, report: Path, *, sha256: str) -> tuple[Preprocessing, str]:
     """The preprocessing and the precision in the bundle's report."""
     try:
-        fields: dict[str, Any] = json.loads(report.read_text(encoding="utf-8"))
+        fields = config.read_json(report)
         preprocessing = config.build(fields["preprocessing"], Preprocessing)
         precision = str(fields["settings"]["quantization"]["precision"])
         expected = fields["sha256"]
-    except (ValueError, LookupError, TypeError, RecursionError) as error:
-        reason = one_line(f"{type(error).__name__}: {error}")
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
+        reason = one_line(f"{kind}{error}")
         raise InputError(
             f"{report}: expected the report of a conversion ({reason}): convert again, or move it "
             "away and pass --mean and --std."

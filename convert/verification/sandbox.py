@@ -7,7 +7,9 @@ import numpy as np
 from convert.verification import runner
 from shufflelite import isolated
 from shufflelite.display import one_line
-from shufflelite.errors import InputError
+
+SPARE_BYTES = 1 << 30  # of memory, beside the file and its copies
+CPU_S = 60.0
 
 
 def check(data: bytes) -> None:
@@ -17,9 +19,7 @@ def check(data: bytes) -> None:
       InputError: the runtime refuses the file, crashes or hangs.
     """
     code = "import sys; from convert.verification import sandbox; sys.exit(sandbox.main())"
-    succeeded, message = isolated.run(code, library="LiteRT", data=data)
-    if not succeeded:
-        raise InputError(one_line(f"LiteRT refuses it: {message}"))
+    isolated.run(code, library="LiteRT", data=data)
 
 
 def run(data: bytes) -> None:
@@ -36,9 +36,11 @@ def run(data: bytes) -> None:
 
 def main() -> int:
     """Runs the file on standard input; prints the runtime's error."""
+    data = sys.stdin.buffer.read()
+    isolated.limit(memory_bytes=SPARE_BYTES + 4 * len(data), cpu_s=CPU_S)
     try:
-        run(sys.stdin.buffer.read())
-    except (ValueError, RuntimeError) as error:
-        print(error)
+        run(data)
+    except (ValueError, RuntimeError, MemoryError) as error:
+        print(one_line(f"LiteRT refuses it: {error or 'not enough memory'}"))
         return 1
     return 0

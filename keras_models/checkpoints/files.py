@@ -7,9 +7,10 @@ tf_keras has neither: its arrays keep names such as "layers/conv2d_1/kernel", wh
 maps to the layers of a model.
 """
 
-import io
-import json
+import math
 import re
+import shutil
+import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,12 +20,15 @@ import h5py
 import numpy as np
 import safetensors.numpy
 
-from keras_models.checkpoints import pth
-from shufflelite import isolated
+from keras_models.checkpoints import native, pth
+from shufflelite import config, isolated
 from shufflelite.display import one_line
 from shufflelite.errors import InputError
 
-MAX_BYTES = 4 << 30  # a small file that declares a larger array or archive member is a bomb
+MAX_FILE_BYTES = 4 << 30  # it may also hold the state of an optimizer
+MAX_BYTES = 1 << 30  # of all arrays that are read; those of the largest network take 0.83 GB
+_SPARE_BYTES = 1 << 28  # that HDF5 may take beside the arrays
+_NUMBERS = ("f", "i", "u")  # kinds of dtypes
 _MOST_INFLATED = 2000  # bytes of an array for each that HDF5 stores: gzip makes 1000 of one
 _CONTAINERS = ("layers", "_layer_checkpoint_dependencies")  # now, and in TensorFlow 2.12 to 2.13
 _WEIGHT_NAMES = {  # in the order of Keras' store; a bias that is not used is the last
@@ -49,40 +53,57 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
     if not path.is_file():
         kind = "a folder" if path.is_dir() else "nothing of that name"
         raise InputError(f"{path}: expected a file of weights, found {kind}.")
-    if path.suffix.lower() in _HDF5:
-        try:
+    try:
+        check_size("the file", path.stat().st_size, MAX_FILE_BYTES)
+        if path.suffix.lower() in _HDF5:
             isolated.run(_TRIAL, str(path), library="HDF5")
-        except InputError as error:
-            raise InputError(f"{path}: {error}") from error
-    return read_here(path)
+        return read_here(path)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
 
 
 def read_here(path: Path) -> dict[str, np.ndarray]:
     """Reads them in this process, where HDF5 may crash or hang on a damaged file.
 
     Raises:
-      InputError: Any other content.
+      InputError: Any other content; the message does not name the file.
     """
     expected, reader = _READERS[path.suffix.lower()]
     try:
         arrays = reader(path)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
+    except (InputError, MemoryError):
+        raise
     # On damaged files the libraries raise nearly anything, from KeyError to RuntimeError.
     except Exception as error:
         raise InputError(
-            f"{path}: expected {expected}, but these {path.stat().st_size} bytes are incomplete or "
+            f"expected {expected}, but these {path.stat().st_size} bytes are incomplete or "
             f"something else ({one_line(error)}); get the file again."
         ) from error
     if not arrays:
-        raise InputError(f"{path}: expected weights, found none.")
+        raise InputError("expected weights, found none.")
     for name, array in arrays.items():
-        kind = getattr(
-            array, "dtype", "no array"
-        )  # NumPy returns a member of another kind as bytes
-        if getattr(kind, "kind", "") not in ("f", "i", "u"):
-            raise InputError(f"{path}: expected numbers in {name}, got {kind}.")
+        _check_kind(name, array.dtype)
     return arrays
+
+
+def try_here(path: Path) -> str:
+    """Reads them within limits; returns why that failed, or nothing."""
+    # Slow computers inflate 10 MB in a second.
+    seconds = 10 + path.stat().st_size / 10_000_000
+    isolated.limit(memory_bytes=MAX_BYTES + _SPARE_BYTES, cpu_s=seconds)
+    try:
+        read_here(path)
+    except MemoryError:
+        return f"HDF5 needs more than {MAX_BYTES + _SPARE_BYTES} bytes of memory for it."
+    except InputError as error:
+        return str(error)
+    return ""
+
+
+def check_size(name: str, size_bytes: int, most: int) -> None:
+    """Raises InputError if that is more than `most` bytes."""
+    if size_bytes > most:
+        raise InputError(f"expected at most {most} bytes of weights, but {name} has {size_bytes}.")
 
 
 def weight_keys(layer: str, weights: Sequence[str]) -> list[str]:
@@ -110,33 +131,60 @@ def counted_names(layers: Iterable[tuple[str, str]]) -> dict[str, str]:
 
 def _read_h5(path: Path) -> dict[str, np.ndarray]:
     with h5py.File(path, "r") as file:
-        _check_links(file)
+        _check_objects(file)
         root = file.get("model_weights", file)
         if any(name in root.attrs for name in ("layer_names", "layer_names0")):
-            config = json.loads(file.attrs.get("model_config", "{}"))
-            return _unique(_named_weights(root, dict(_classes(config))))
-        return _unique(_stored_weights(file, {}))
+            model = config.parse_json(file.attrs.get("model_config", "{}"))
+            return _arrays(_named_weights(root, dict(_classes(model))))
+        return _arrays(_stored_weights(file, {}))
 
 
 def _read_keras(path: Path) -> dict[str, np.ndarray]:
     if h5py.is_hdf5(path):  # TensorFlow before 2.12 wrote HDF5 whatever the name
         return _read_h5(path)
-    with zipfile.ZipFile(path) as archive:
-        config = json.loads(_member(archive, "config.json"))
-        with h5py.File(io.BytesIO(_member(archive, "model.weights.h5")), "r") as file:
-            _check_links(file)
-            return _unique(_stored_weights(file, config))
+    with zipfile.ZipFile(path) as archive, tempfile.TemporaryFile() as copied:
+        with archive.open("config.json") as stream:
+            model = config.parse_json(stream.read(config.MAX_JSON + 1))
+        weights = archive.getinfo("model.weights.h5")
+        check_size(weights.filename, weights.file_size, max(MAX_BYTES, path.stat().st_size))
+        with archive.open(weights) as stream:
+            shutil.copyfileobj(stream, copied)
+        with h5py.File(copied, "r") as file:
+            _check_objects(file)
+            return _arrays(_stored_weights(file, model))
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
     with zipfile.ZipFile(path) as archive:
-        for info in archive.infolist():
-            _check_size(info.filename, info.file_size)
+        declared = [_declared_bytes(archive, info) for info in archive.infolist()]
+    check_size("the sum of its arrays", sum(declared), MAX_BYTES)
     with np.load(path, allow_pickle=False) as arrays:
         return dict(arrays)
 
 
+def _declared_bytes(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> int:
+    """The size of an array by its header."""
+    name = info.filename.removesuffix(".npy")
+    headers = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }
+    with archive.open(info) as stream:
+        try:
+            version = np.lib.format.read_magic(stream)
+        except ValueError as error:
+            raise InputError(f"expected numbers in {name}, got no array.") from error
+        shape, _, dtype = headers[version](stream)
+    _check_kind(name, dtype)
+    size = math.prod(shape) * dtype.itemsize
+    if min(shape, default=0) < 0 or size > info.file_size:
+        raise InputError(f"{name} declares {size} bytes, which this file does not hold.")
+    return size
+
+
 def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
+    native.check_header(path)
+    check_size("the file", path.stat().st_size, MAX_BYTES + config.MAX_JSON)
     return safetensors.numpy.load_file(path)
 
 
@@ -158,20 +206,22 @@ _HDF5 = (".h5", ".hdf5", ".keras")
 _TRIAL = """
 import pathlib, sys
 from keras_models.checkpoints import files
-files.read_here(pathlib.Path(sys.argv[1]))
+reason = files.try_here(pathlib.Path(sys.argv[1]))
+print(reason)
+sys.exit(bool(reason))
 """
 
 
 def _named_weights(
     root: h5py.Group, classes: Mapping[str, str]
-) -> Iterator[tuple[str, np.ndarray]]:
+) -> Iterator[tuple[str, h5py.Dataset]]:
     for layer in _names(root, "layer_names"):
         names = _names(root[layer], "weight_names")
         for key, name in zip(weight_keys(layer, names), names, strict=True):
             owner, _, weight = key.rpartition("/")
             if weight == "kernel" and classes.get(owner) == "DepthwiseConv2D":  # Keras 3
                 key = f"{owner}/depthwise_kernel"
-            yield key, _array(root[layer], name)
+            yield key, _dataset(root[layer], name)
 
 
 def _names(group: h5py.Group, attribute: str) -> list[str]:
@@ -185,7 +235,7 @@ def _names(group: h5py.Group, attribute: str) -> list[str]:
 
 def _stored_weights(
     group: h5py.Group, config: Mapping[str, Any]
-) -> Iterator[tuple[str, np.ndarray]]:
+) -> Iterator[tuple[str, h5py.Dataset]]:
     """Reads the layers of a model's `group`; `config` is empty where the file has none."""
     container = next((name for name in _CONTAINERS if name in group), None)
     if container is None:
@@ -201,7 +251,7 @@ def _stored_weights(
             owner = name or variables.attrs.get("name", counted_path)
             weights = _weight_names(counted, len(variables), layers.get(name, {}).get("config"))
             for index, weight in enumerate(weights):
-                yield f"{owner}/{weight}", _array(variables, str(index))
+                yield f"{owner}/{weight}", _dataset(variables, str(index))
 
 
 def _weight_names(counted: str, count: int, config: Mapping[str, Any] | None) -> tuple[str, ...]:
@@ -243,39 +293,54 @@ def _snake_case(class_name: str) -> str:
     return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()
 
 
-def _array(group: h5py.Group, name: str) -> np.ndarray:
+def _dataset(group: h5py.Group, name: str) -> h5py.Dataset:
     dataset = group[name]
-    if not isinstance(dataset, h5py.Dataset) or dataset.external or dataset.is_virtual:
+    is_array = isinstance(dataset, h5py.Dataset) and dataset.shape is not None
+    if not is_array or dataset.external or dataset.is_virtual:
         raise InputError(f"{name} is no array within this file.")
-    _check_size(name, dataset.nbytes)
-    if dataset.nbytes > _MOST_INFLATED * dataset.id.get_storage_size():
-        raise InputError(f"{name} declares {dataset.nbytes} bytes, which this file does not hold.")
-    return dataset[()]
+    _check_kind(name, dataset.dtype)
+    size = _size(dataset)
+    if size > _MOST_INFLATED * dataset.id.get_storage_size():
+        raise InputError(f"{name} declares {size} bytes, which this file does not hold.")
+    return dataset
 
 
-def _member(archive: zipfile.ZipFile, name: str) -> bytes:
-    _check_size(name, archive.getinfo(name).file_size)
-    return archive.read(name)
+def _size(dataset: h5py.Dataset) -> int:
+    return math.prod(dataset.shape) * dataset.dtype.itemsize
 
 
-def _check_links(file: h5py.File) -> None:
-    """Refuses links, which can point to any other file of this machine."""
-    link = file.visititems_links(
-        lambda name, link: None if isinstance(link, h5py.HardLink) else name
-    )
-    if link is not None:
-        raise InputError(f"{link} is a link, which no Keras weights have.")
+def _check_objects(file: h5py.File) -> None:
+    """Refuses links, which can point to any other file, and a second name of anything.
+
+    Through second names a small file can declare arrays and groups without end.
+    """
+    groups, addresses = [file], {h5py.h5o.get_info(file.id).addr}
+    while groups:
+        group = groups.pop()
+        for name in group:
+            if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+                raise InputError(f"{name} is a link, which no Keras weights have.")
+            inner = group[name]
+            address = h5py.h5o.get_info(inner.id).addr
+            if address in addresses:
+                raise InputError(f"{name} is a second name, which no Keras weights have.")
+            addresses.add(address)
+            if isinstance(inner, h5py.Group):
+                groups.append(inner)
 
 
-def _check_size(name: str, size_bytes: int) -> None:
-    if size_bytes > MAX_BYTES:
-        raise InputError(f"{name} declares {size_bytes} bytes, more than any weights have.")
+def _check_kind(name: str, dtype: np.dtype) -> None:
+    if dtype.kind not in _NUMBERS:
+        raise InputError(f"expected numbers in {name}, got {dtype}.")
 
 
-def _unique(pairs: Iterable[tuple[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    arrays: dict[str, np.ndarray] = {}
-    for key, array in pairs:
-        if key in arrays:
+def _arrays(pairs: Iterable[tuple[str, h5py.Dataset]]) -> dict[str, np.ndarray]:
+    datasets: dict[str, h5py.Dataset] = {}
+    declared = 0
+    for key, dataset in pairs:
+        if key in datasets:
             raise InputError(f"two of its arrays are called {key}.")
-        arrays[key] = array
-    return arrays
+        datasets[key] = dataset
+        declared += _size(dataset)
+        check_size("the sum of its arrays", declared, MAX_BYTES)
+    return {key: dataset[()] for key, dataset in datasets.items()}

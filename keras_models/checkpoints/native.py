@@ -11,9 +11,9 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from keras_models import registry
 from keras_models.images.decode import Preprocessing
 from shufflelite import atomic, config
-from shufflelite.display import one_line
 from shufflelite.errors import InputError
 
 KEY = "shufflelite"  # the only one: safetensors writes several in any order
@@ -41,6 +41,14 @@ class Trained:
     preprocessing: Preprocessing
     origin: Mapping[str, Any]
 
+    def __post_init__(self) -> None:
+        for key, most in (("resolution", 4096), ("num_classes", 100_000)):
+            if not 1 <= getattr(self, key) <= most:
+                raise ValueError(f"expected {key!r} to be 1 to {most}, got {getattr(self, key)}.")
+        names = self.class_names
+        if names is not None and len(names) != self.num_classes:
+            raise ValueError(f"expected {self.num_classes} 'class_names', got {len(names)}.")
+
 
 def save(path: Path, arrays: Mapping[str, np.ndarray], trained: Trained) -> None:
     """Writes a .safetensors file; the same weights, the same bytes."""
@@ -57,22 +65,32 @@ def describe(path: Path) -> Trained | None:
     """Reads the description that `save` wrote; None for any other file or a missing one.
 
     Raises:
-      InputError: the description is not readable.
+      InputError: the description is not readable, or not of a network that we have.
     """
     if path.suffix.lower() != ".safetensors" or not path.is_file():
         return None
     try:
+        check_header(path)
         with safetensors.safe_open(path, "np") as file:
             text = (file.metadata() or {}).get(KEY)
-    except safetensors.SafetensorError:  # `files.read` reports the reason
+    except (safetensors.SafetensorError, InputError):  # `files.read` reports the reason
         return None
     if text is None:
         return None
     try:
-        fields = json.loads(text)
-        names = fields["class_names"]
-        preprocessing = config.build(fields["preprocessing"], Preprocessing)
-        known = {"class_names": names and tuple(names), "preprocessing": preprocessing}
-        return Trained(**{**fields, **known})
-    except (LookupError, TypeError, ValueError, RecursionError) as error:
-        raise InputError(f"{path}: its description cannot be read ({one_line(error)}).") from error
+        trained = config.build(config.parse_json(text), Trained, origin="")
+        for key in ("input_shape", "num_classes"):
+            if key in trained.options:
+                raise InputError(f"expected no {key!r} among the options.")
+        options = registry.check(trained.model, trained.options)
+    except InputError as error:
+        raise InputError(f"{path}: its description cannot be read: {error}") from error
+    return dataclasses.replace(trained, options=options)
+
+
+def check_header(path: Path) -> None:
+    """Raises InputError for a header that takes more memory than any network needs."""
+    with path.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+    if config.MAX_JSON < length < path.stat().st_size:
+        raise InputError(f"expected a header of at most {config.MAX_JSON} bytes, got {length}.")

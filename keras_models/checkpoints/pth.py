@@ -30,12 +30,11 @@ WRAPPERS = ("module.", "_orig_mod.")  # of DataParallel and AveragedModel; of to
 _MAGIC = 0x1950A86A20F9469CFC6C
 _PROTOCOL = 1001
 _ORDERS = {b"little": "<", b"big": ">"}
+_MAX_PICKLE_BYTES = 1 << 26
 
 
 def read(path: Path, *, max_bytes: int) -> dict[str, np.ndarray]:
-    """Reads the tensors of a state dict; `max_bytes` limits the file and all tensors together."""
-    if path.stat().st_size > max_bytes:
-        raise InputError(f"its {path.stat().st_size} bytes are more than any weights have.")
+    """Reads the tensors of a state dict; `max_bytes` limits all of them together."""
     with path.open("rb") as stream:
         if stream.read(4) == b"PK\x03\x04":
             with zipfile.ZipFile(stream) as archive:
@@ -43,6 +42,8 @@ def read(path: Path, *, max_bytes: int) -> dict[str, np.ndarray]:
         stream.seek(0)
         if stream.read(1) != b"\x80":  # a pickle of protocol 2 or later
             raise InputError(f"it is neither an archive nor a pickle of torch.save; {ADVICE}.")
+        if path.stat().st_size > max_bytes:  # it is read as a whole
+            raise InputError(f"its {path.stat().st_size} bytes are more than any weights have.")
         stream.seek(0)
         return _read_legacy(io.BytesIO(stream.read()), max_bytes=max_bytes)
 
@@ -68,6 +69,8 @@ def _read_zip(archive: zipfile.ZipFile, size: int, *, max_bytes: int) -> dict[st
         order = archive.read(f"{folder}byteorder")
     if order not in _ORDERS:
         raise InputError("its byte order is neither little nor big.")
+    if archive.getinfo(pickles[0]).file_size > _MAX_PICKLE_BYTES:
+        raise InputError(f"its pickle has more than {_MAX_PICKLE_BYTES} bytes.")
     saved, _ = torch_pickle.read(io.BytesIO(archive.read(pickles[0])))
     tensors = _state_dict(saved)
 
@@ -110,11 +113,12 @@ def _read_legacy(stream: io.BytesIO, *, max_bytes: int) -> dict[str, np.ndarray]
 def _arrays(
     tensors: Mapping[str, Tensor], load: Callable[[Storage], np.ndarray], *, max_bytes: int
 ) -> dict[str, np.ndarray]:
-    # Tensors share storages, so the file's size does not limit their sum.
+    # Tensors share storages, and storages have parts that no tensor has.
+    storages = {t.storage.key: t.storage for t in tensors.values()}
     declared = sum(math.prod(t.size) * _item_bytes(t.storage) for t in tensors.values())
+    declared = max(declared, sum(s.count * _item_bytes(s) for s in storages.values()))
     if declared > max_bytes:
         raise InputError(f"its tensors declare {declared} bytes, more than any weights have.")
-    storages = {t.storage.key: t.storage for t in tensors.values()}
     values = {key: load(storage) for key, storage in storages.items()}
     return {name: _view(values[tensor.storage.key], tensor) for name, tensor in tensors.items()}
 

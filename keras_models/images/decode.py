@@ -24,6 +24,7 @@ LARGE = 16_000_000  # pixels; a picture with more is reduced before it is resize
 _OVERSAMPLING = 3  # times the resolution is what reducing leaves of a large picture
 _BAND = 1_000_000  # pixels
 _LARGE_TURN = threading.Lock()
+MIN_CROP_FRACTION = 0.01
 
 Triple = tuple[float, float, float]
 Box = tuple[float, float, float, float]  # left, top, right, bottom
@@ -49,17 +50,19 @@ class Preprocessing:
     interpolation: str = "bilinear"
 
     def __post_init__(self) -> None:
-        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
-            raise InputError(
-                f"Expected three means and three positive stds, got {self.mean} and {self.std}."
-            )
+        if len(self.mean) != 3 or max(map(abs, self.mean)) > 1e6:
+            raise InputError(f"Expected three means of at most 1e6, got {self.mean}.")
+        if len(self.std) != 3 or not 1e-6 <= min(self.std) <= max(self.std) <= 1e6:
+            raise InputError(f"Expected three stds of 1e-6 to 1e6, got {self.std}.")
         if self.channel_order not in CHANNEL_ORDERS:
             raise InputError(
                 f"Expected channel_order to be one of {', '.join(CHANNEL_ORDERS)}, "
                 f"got {self.channel_order!r}."
             )
-        if not 0 < self.crop_fraction <= 1:
-            raise InputError(f"Expected crop_fraction in (0, 1], got {self.crop_fraction}.")
+        if not MIN_CROP_FRACTION <= self.crop_fraction <= 1:
+            raise InputError(
+                f"Expected crop_fraction in [{MIN_CROP_FRACTION}, 1], got {self.crop_fraction}."
+            )
         if self.interpolation not in INTERPOLATIONS:
             raise InputError(
                 f"Expected interpolation to be one of {', '.join(INTERPOLATIONS)}, "

@@ -65,3 +65,48 @@ def test_a_description_without_end_is_refused(tmp_path: Path) -> None:
     safetensors.numpy.save_file({"a": np.ones(2)}, path, {native.KEY: "[" * 100_000})
     with pytest.raises(InputError, match="its description cannot be read"):
         native.describe(path)
+
+
+REASONS = {  # file of descriptions/: what is wrong with it
+    "classes_bool": "expected 'num_classes' to be an integer, got True.",
+    "classes_neg": "expected 'num_classes' to be 1 to 100000, got -1.",
+    "classes_null": "expected 'num_classes' to be an integer, got None.",
+    "classes_str": "expected 'num_classes' to be an integer, got '10'.",
+    "crop_small": "[preprocessing]: Expected crop_fraction in [0.01, 1], got 1e-300.",
+    "crop_small2": "[preprocessing]: Expected crop_fraction in [0.01, 1], got 1e-06.",
+    "mean_nan": "[preprocessing]: expected 'mean' to be a number, got nan.",
+    "mean_str": "[preprocessing]: expected 'mean' to be a list of a number, ",
+    "model_int": "expected 'model' to be a string, got 5.",
+    "model_list": "expected 'model' to be a string, got ['a'].",
+    "model_null": "expected 'model' to be a string, got None.",
+    "names_dicts": "expected 'class_names' to be a string, got {}.",
+    "names_ints": "expected 'class_names' to be a string, got 0.",
+    "names_short": "expected 10 'class_names', got 1.",
+    "names_str": "expected 'class_names' to be a list of a string, ",
+    "opt_classes": "expected no 'num_classes' among the options.",
+    "opt_input_shape": "expected no 'input_shape' among the options.",
+    "opt_name": "shufflenet_v2 has no option 'name'; it takes width, ",
+    "options_list": "expected 'options' to be a table, got [1].",
+    "options_null": "expected 'options' to be a table, got None.",
+    "options_str": "expected 'options' to be a table, got 'ab'.",
+    "origin_str": "expected 'origin' to be a table, got 'x'.",
+    "res_float": "expected 'resolution' to be an integer, got 32.5.",
+    "res_neg": "expected 'resolution' to be 1 to 4096, got -5.",
+    "res_null": "expected 'resolution' to be an integer, got None.",
+    "res_str": "expected 'resolution' to be an integer, got 'x'.",
+    "res_zero": "expected 'resolution' to be 1 to 4096, got 0.",
+    "std0": "[preprocessing]: Expected three stds of 1e-6 to 1e6, got (0.0, 0.0, 0.0).",
+    "width_list": "shufflenet_v2: expected 'width' to be a number, got [1].",
+    "width_nan": "shufflenet_v2: expected 'width' to be a number, got nan.",
+    "width_str": "shufflenet_v2: expected 'width' to be a number, got 'x'.",
+}
+
+
+def test_a_description_of_wrong_types_or_values_is_one_line() -> None:
+    folder = Path(__file__).with_name("descriptions")
+    assert sorted(REASONS) == sorted(path.stem for path in folder.iterdir())
+    for name, reason in REASONS.items():
+        path = folder / f"{name}.safetensors"
+        start = f"{path}: its description cannot be read: {reason}"
+        with pytest.raises(InputError, match=f"^{re.escape(start)}"):
+            checkpoints.read_weights(path)

@@ -197,14 +197,14 @@ def test_more_bytes_than_any_weights_have_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shared = {f"tensor{index}": tensor() for index in range(100)}
-    for path in (
-        zipped(tmp_path / "x.pth", state_dict(**shared)),
-        legacy(tmp_path / "y.pth", state_dict(**shared)),
+    for path, limit, message in (
+        (zipped(tmp_path / "x.pth", state_dict(**shared)), "MAX_FILE_BYTES", "the file has {}."),
+        (legacy(tmp_path / "y.pth", state_dict(**shared)), "MAX_BYTES", "its {} bytes are more"),
     ):
         assert len(files.read(path)) == 100
         size = path.stat().st_size
-        monkeypatch.setattr(files, "MAX_BYTES", size - 1)
-        assert f"its {size} bytes are more than any weights have" in refusal(path)
+        monkeypatch.setattr(files, limit, size - 1)
+        assert message.format(size) in refusal(path)
         monkeypatch.undo()
     large = np.zeros(1 << 16, "<f4")
     wide = tensor(storage(count=large.size), size=(large.size,), stride=(1,))
@@ -212,6 +212,10 @@ def test_more_bytes_than_any_weights_have_are_refused(
     path = zipped(tmp_path / "x.pth", state_dict(**many), {"0": large.tobytes()})
     monkeypatch.setattr(files, "MAX_BYTES", 1 << 20)
     assert "its tensors declare 26214400 bytes, more than any weights have" in refusal(path)
+    small = {"a": tensor(storage(count=large.size))}  # of a storage that is large
+    path = zipped(tmp_path / "x.pth", state_dict(**small), {"0": large.tobytes()})
+    monkeypatch.setattr(files, "MAX_BYTES", 1 << 17)
+    assert "its tensors declare 262144 bytes, more than any weights have" in refusal(path)
 
 
 @pytest.mark.parametrize("name", ["tiny.pth", "tiny_legacy.pth"])

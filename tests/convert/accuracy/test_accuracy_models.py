@@ -300,9 +300,9 @@ def spoil(path: Path, how: str) -> None:
         ("empty", r"expected a TFLite file \(identifier TFL3\), got an empty file"),
         ("zip", r"expected a TFLite file \(identifier TFL3\), got one that starts with b'PK"),
         ("flipped", "report.json tells of, got another .*: damaged or replaced; convert again"),
-        ("report", r"report\.json: expected the report of a conversion \(JSONDecodeError"),
+        ("report", r"report\.json: expected the report of a conversion \(not valid JSON"),
         ("other report", r"report\.json: expected the report of a conversion \(KeyError"),
-        ("bytes report", r"report\.json: expected the report of a conversion \(Unicode"),
+        ("bytes report", r"report\.json: expected the report of a conversion \(not valid JSON"),
         ("labels", r"labels\.txt: expected 3 class names, one a line, got 2"),
     ],
 )
@@ -364,10 +364,11 @@ def test_a_file_that_crashes_the_runtime_is_one_line(
     )
     graph.tensors.append(schema.TensorT(name="x", shape=[1, 8, 8, 3]))
     graph.operators.append(convolution)
-    path = tmp_path / "x.tflite"
-    path.write_bytes(serialize.pack(model))
-    with pytest.raises(InputError, match=r"x\.tflite: LiteRT crashes on it \(SIG[A-Z]+\): damaged"):
-        read(path, preprocessing=PLAIN)
+    path = write_bundle(
+        tmp_path / "x", serialize.pack(model)
+    )  # its report does not replace a trial
+    with pytest.raises(InputError, match=r"LiteRT crashes on it \(SIG[A-Z]+\): damaged|bad_alloc"):
+        read(path)
 
 
 def test_a_file_that_the_runtime_refuses_is_one_line(
