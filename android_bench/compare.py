@@ -1,15 +1,24 @@
-"""Compares measurements with earlier ones in the same environment, to find what became slower."""
+"""Compares measurements with earlier ones in the same environment, to find what became slower.
+
+Times are compared as ratios to a control: a file that is the same in both runs, and took turns with
+the model in each round, so the machine's state cancels out.  The rounds of both runs are resampled
+(bootstrap): a model is slower if its growth exceeds the limit in 99 of 100 resamplings.
+"""
 
 import math
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
+
+import numpy as np
 
 from android_bench import results
 from android_bench.results import Environment, Row
 from shufflelite.errors import FlagError, InputError
 
+CONFIDENCE = 0.99  # of `least` and of `most`, each
+RESAMPLINGS = 1000
 NAMED = 5  # models and environments in a message
 Metric = Literal["instructions", "ratio", "ms"]
 
@@ -24,8 +33,9 @@ class CostChange:
       metric: what was compared, see `compare`.
       before: the cost in the baseline: instructions, milliseconds, or the ratio.
       after: the cost now.
-      growth: after / before - 1.
-      beyond_noise: whether the two spreads do not overlap; always true for counts.
+      least: `growth` that is exceeded with CONFIDENCE; for counts, `growth` itself.
+      most: `growth` that is not reached with CONFIDENCE.
+      same: whether file, runtime and delegate are the same: what grew is the machine's.
     """
 
     target: str
@@ -33,8 +43,14 @@ class CostChange:
     metric: Metric
     before: float
     after: float
-    growth: float
-    beyond_noise: bool
+    least: float
+    most: float
+    same: bool
+
+    @property
+    def growth(self) -> float:
+        """The relative change of the cost."""
+        return _growth(self.before, self.after)
 
 
 @dataclass(frozen=True)
@@ -49,9 +65,18 @@ class Comparison:
 
     @property
     def slower(self) -> list[CostChange]:
-        """The models that miss the gate: slower by more than the limit and beyond the noise."""
-        allowed = 1 + self.limit
-        return [c for c in self.changes if c.after > c.before * allowed and c.beyond_noise]
+        """The models that miss the gate."""
+        return [change for change in self.changes if self.verdict(change) == "SLOWER"]
+
+    def verdict(self, change: CostChange) -> str:
+        """Describes a change in a few words; empty: it needs none."""
+        if change.metric != "instructions" and change.same:
+            return "same file and runtime"
+        if change.least > self.limit:
+            return "SLOWER"
+        if change.growth > self.limit:
+            return "uncertain"
+        return "within the noise" if change.least <= 0 <= change.most else ""
 
 
 def parse_limit(text: str) -> float:
@@ -87,23 +112,21 @@ def check_models(baseline: Sequence[Row], models: Collection[tuple[Environment, 
 def compare(baseline: Sequence[Row], new: Sequence[Row], *, limit: float) -> Comparison:
     """Compares the last row of each model, by name, in the environments that both sides have.
 
-    Instructions are compared as they are.  Times vary, so a difference of two medians beyond
-    `limit` counts only if their spreads, p5 to p95, do not overlap.  Ratios are compared if both
-    are to the same file, since the machine's state cancels out; otherwise, and for the reference
-    itself, milliseconds.
+    Instructions are compared as they are; without a control, so are milliseconds, which contain the
+    load of the machine.
 
     Raises:
       InputError: the sides share no model in any environment, see `check_models`.
     """
     then, now = _last(baseline), _last(new)
-    pairs = [(then[key], now[key]) for key in now if key in then]
+    keys = [key for key in now if key in then]
     environments = {results.environment(row) for row in new}
-    if not pairs:
+    if not keys:
         check_models(baseline, now.keys())
     return Comparison(
         limit=limit,
-        changes=[_change(*pair) for pair in pairs],
-        differences=_differences([(old, new) for (old, _), (new, _) in pairs]),
+        changes=[_change(then[key], now[key], _control(key, then, now)) for key in keys],
+        differences=_differences([(then[key].row, now[key].row) for key in keys]),
         missing=[
             f"{row.model} on {row.target}"
             for key, (row, _) in then.items()
@@ -114,43 +137,97 @@ def compare(baseline: Sequence[Row], new: Sequence[Row], *, limit: float) -> Com
 
 
 _Key = tuple[Environment, str]
-_Entry = tuple[Row, Row | None]  # a row, and the one that its ratio is to
+
+
+class _Entry(NamedTuple):
+    row: Row
+    reference: Row | None  # that its ratio is to
 
 
 def _last(rows: Sequence[Row]) -> dict[_Key, _Entry]:
     pairs = zip(rows, results.references(rows), strict=True)
-    return {(results.environment(row), row.model): (row, reference) for row, reference in pairs}
+    return {(results.environment(row), row.model): _Entry(row, other) for row, other in pairs}
 
 
-def _change(then: _Entry, now: _Entry) -> CostChange:
-    (old, old_reference), (new, new_reference) = then, now
-    metric: Metric = "ms"
-    if old.instructions is not None and new.instructions is not None:
-        metric = "instructions"
-    elif (
-        old_reference is not None
-        and new_reference is not None
-        and old_reference.sha256 == new_reference.sha256
-        and old.model != old.ratio_to
-        and new.model != new.ratio_to
+def _control(
+    key: _Key, then: Mapping[_Key, _Entry], now: Mapping[_Key, _Entry]
+) -> tuple[Row, Row] | None:
+    """Returns the rows, then and now, of a file that took turns with the model and is the same.
+
+    Best the reference.  If the runtime has changed, nothing is left to compare the reference with.
+    """
+    old, new = then[key], now[key]
+    if old.reference is None or new.reference is None:
+        return None
+    if (
+        old.row is not old.reference
+        and new.row is not new.reference
+        and old.reference.sha256 == new.reference.sha256
     ):
-        metric = "ratio"
-    low, before, high = _spread(old, metric)
-    new_low, after, new_high = _spread(new, metric)
-    beyond_noise = metric == "instructions" or new_low > high or new_high < low
-    growth = after / before - 1 if before else math.inf
-    return CostChange(new.target, new.model, metric, before, after, growth, beyond_noise)
+        return old.reference, new.reference
+    others = (
+        (then[other].row, now[other].row)
+        for other in now
+        if other != key and other in then
+        if then[other].reference is old.reference and now[other].reference is new.reference
+    )
+    return next((rows for rows in others if _is_same(*rows)), None)
 
 
-def _spread(row: Row, metric: Metric) -> tuple[float, float, float]:
-    """The low end, the middle and the high end of the metric."""
-    if metric == "instructions":
-        count = float(results.total_instructions(row))
-        return count, count, count
-    if metric == "ratio":
-        return row.ratio_p5, row.ratio, row.ratio_p95
+def _is_same(old: Row, new: Row) -> bool:
+    names = ("sha256", "runtime_version", "delegate", "delegate_partitions")
+    return all(getattr(old, name) == getattr(new, name) for name in names)
+
+
+def _change(then: _Entry, now: _Entry, control: tuple[Row, Row] | None) -> CostChange:
+    old, new = then.row, now.row
+    same = _is_same(old, new)
+    if old.instructions is not None and new.instructions is not None:
+        before, after = (float(results.total_instructions(row)) for row in (old, new))
+        growth = _growth(before, after)
+        return CostChange(
+            new.target, new.model, "instructions", before, after, growth, growth, same
+        )
+    metric: Metric = "ms"
+    rounds = _rounds_ms(old), _rounds_ms(new)
+    if control is not None:
+        ratios = _ratios(then, control[0]), _ratios(now, control[1])
+        if ratios[0] and ratios[1]:
+            metric, rounds = "ratio", ratios
+    before, after = (float(np.median(values)) for values in rounds)
+    least, most = _bounds(*rounds)
+    return CostChange(new.target, new.model, metric, before, after, least, most, same)
+
+
+def _rounds_ms(row: Row) -> Sequence[float]:
+    # Rows before 2026-12 lack the rounds: three stand for them.
     assert row.median_ms is not None
-    return row.p5_ms or row.median_ms, row.median_ms, row.p95_ms or row.median_ms
+    middle = row.median_ms
+    return row.round_ms or (row.p5_ms or middle, middle, row.p95_ms or middle)
+
+
+def _ratios(entry: _Entry, control: Row) -> Sequence[float]:
+    row = entry.row
+    if row.round_ms and len(row.round_ms) == len(control.round_ms) and min(control.round_ms) > 0:
+        return [own / other for own, other in zip(row.round_ms, control.round_ms, strict=True)]
+    return (row.ratio_p5, row.ratio, row.ratio_p95) if control is entry.reference else ()
+
+
+def _bounds(before: Sequence[float], after: Sequence[float]) -> tuple[float, float]:
+    """Returns the least and the most growth of the median, with CONFIDENCE each."""
+    if min(len(before), len(after)) < 2 or min(before) <= 0:
+        return -1.0, math.inf
+    rng = np.random.default_rng(0)
+    medians = [
+        np.median(rng.choice(values, (RESAMPLINGS, len(values))), axis=1)
+        for values in (before, after)
+    ]
+    least, most = np.quantile(medians[1] / medians[0], (1 - CONFIDENCE, CONFIDENCE)) - 1
+    return float(least), float(most)
+
+
+def _growth(before: float, after: float) -> float:
+    return (after - before) / before if before else math.inf
 
 
 def _differences(pairs: Sequence[tuple[Row, Row]]) -> list[str]:

@@ -124,6 +124,11 @@ def latency(rounds: Sequence[Round]) -> Latency:
     return Latency(median, p5, p95, min(round_.min_ms for round_ in rounds))
 
 
+def medians_ms(rounds: Sequence[Round] | Sequence[Counted]) -> list[float]:
+    """The median of each round; empty if the rounds are counts."""
+    return [round_.median_ms for round_ in rounds if isinstance(round_, Round)]
+
+
 def instructions(rounds: Sequence[Counted]) -> dict[str, int]:
     """The mean of each class over the rounds, which differ by parts per million."""
     classes = rounds[0].instructions

@@ -72,6 +72,7 @@ class Row:
     delegate: str = DEFAULT_DELEGATE  # in use; "none" where the requested one took no operator
     delegate_asked: str = DEFAULT_DELEGATE  # requested
     rounds: int  # completed; a time budget may have ended them early
+    round_ms: Sequence[float] = ()  # median of each; empty on an emulated core, and in old rows
     runs: int  # timed inferences in each round
     warmup: int
     seed: int
@@ -145,6 +146,7 @@ def record(
             delegate=_in_use(options.requested_delegate, one.facts.delegate_partitions),
             delegate_asked=options.requested_delegate,
             rounds=len(one.rounds),
+            round_ms=measure.medians_ms(one.rounds),
             runs=plan.runs,
             warmup=plan.warmup,
             seed=plan.seed,

@@ -7,7 +7,7 @@ from typing import TextIO
 from android_bench import paper_claims, results
 from android_bench.build_cache import NetworkSpec
 from android_bench.bundle_info import BundleInfo
-from android_bench.compare import Comparison, CostChange
+from android_bench.compare import Comparison
 from android_bench.paper_claims import Claim
 from android_bench.results import Row
 from shufflelite import cli
@@ -130,7 +130,7 @@ def comparison_table(comparison: Comparison) -> str:
             _amount(change.before, change.metric),
             _amount(change.after, change.metric),
             f"{100 * change.growth:+.2f} %",
-            _verdict(change, slower=change in comparison.slower),
+            comparison.verdict(change),
         ]
         for change in sorted(comparison.changes, key=lambda change: -change.growth)
     ]
@@ -243,12 +243,6 @@ def _footer(rows: Sequence[Row], notes: Sequence[str]) -> list[str]:
     if notes:
         lines.append(" ".join(notes))
     return lines
-
-
-def _verdict(change: CostChange, *, slower: bool) -> str:
-    if slower:
-        return "SLOWER"
-    return "" if change.beyond_noise else "within the noise"
 
 
 def _figure(claim: Claim, numerator: Row | None, denominator: Row | None) -> str:

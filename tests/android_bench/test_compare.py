@@ -1,10 +1,15 @@
 """What got slower: rows against earlier rows of the same environment."""
 
 import dataclasses
+import json
+import random
+from collections.abc import Iterator
+from pathlib import Path
 
+import numpy as np
 import pytest
 
-from android_bench import compare, results, tables
+from android_bench import compare, measure, results, tables
 from android_bench.compare import Comparison
 from android_bench.measurement import Machine, Options
 from android_bench.results import Row
@@ -22,6 +27,11 @@ def timed(model: str = "base", *, ms: float, spread: float = 0.01, ratio_to: str
 def related(ratio: float, *, spread: float = 0.01) -> Row:
     ends = {"ratio_p5": ratio * (1 - spread), "ratio_p95": ratio * (1 + spread)}
     return row("net", ratio=ratio, **ends)
+
+
+def changed(one: Row) -> Row:
+    """The model of another file."""
+    return dataclasses.replace(one, sha256="of another file")
 
 
 def counted(dot: int, load: int = 0, *, model: str = "net", target: str = "emulated:a53") -> Row:
@@ -47,27 +57,98 @@ def test_instructions_are_compared_exactly_and_over_all_classes(after: int, slow
     [
         (2.0, 2.2, 0.01, True),
         (2.0, 2.2, 0.06, False),  # 2.068 now may be 2.12 then
+        (2.0, 2.2, 0.03, False),  # slower, but perhaps by 3.6 %
         (2.0, 2.08, 0.001, False),  # apart, and below the limit
         (2.0, 1.5, 0.01, False),
     ],
 )
-def test_times_are_slower_only_beyond_the_limit_and_the_spread_of_both(
+def test_times_are_slower_only_if_the_rounds_agree_that_the_limit_is_exceeded(
     before: float, after: float, spread: float, slower: bool
 ) -> None:
-    comparison = compared([timed(ms=before, spread=spread)], [timed(ms=after, spread=spread)])
+    then, now = timed(ms=before, spread=spread), timed(ms=after, spread=spread)
+    comparison = compared([then], [changed(now)])
     assert [change.metric for change in comparison.changes] == ["ms"]
     assert bool(comparison.slower) is slower
+    assert not compared([then], [now]).slower  # of the same file it is the machine's
 
 
 def test_ratios_to_the_same_file_are_compared_and_not_milliseconds() -> None:
-    # The machine is half as fast today, which must show at the reference alone.
+    # The machine is half as fast today.
     before = [timed(ms=1.0), related(2.0)]
-    after = [timed(ms=2.0), related(2.02)]
-    comparison = compared(before, after)
+    base = timed(ms=2.0)
+    comparison = compared(before, [base, changed(related(2.02))])
     assert [(c.model, c.metric) for c in comparison.changes] == [("base", "ms"), ("net", "ratio")]
-    assert [change.model for change in comparison.slower] == ["base"]
-    assert [c.model for c in compared(before, [after[0], related(2.2)]).slower] == ["base", "net"]
-    assert not compared(before, [before[0], related(2.2, spread=0.1)]).slower
+    assert not comparison.slower
+    assert [c.model for c in compared(before, [base, changed(related(2.2))]).slower] == ["net"]
+    assert not compared(before, [base, changed(related(2.2, spread=0.1))]).slower
+
+
+def test_another_runtime_is_compared_in_milliseconds_too() -> None:
+    before = [timed(ms=1.0), related(2.0)]
+    after = [dataclasses.replace(one, runtime_version="2.4") for one in (timed(ms=2.0), before[1])]
+    assert [(c.model, c.metric) for c in compared(before, after).slower] == [("base", "ms")]
+
+
+def rounds(*models: tuple[str, list[float]]) -> list[Row]:
+    """The rows of a run, with the times of its rounds."""
+    base = models[0][1]
+    return [
+        row(name, round_ms=ms, median_ms=float(np.median(ms)), **vars(_ratio(ms, base)))
+        for name, ms in models
+    ]
+
+
+def _ratio(own: list[float], base: list[float]) -> measure.Ratio:
+    p5, median, p95 = np.percentile(np.divide(own, base), (5, 50, 95))
+    return measure.Ratio(median, p5, p95)
+
+
+def test_a_file_that_has_not_changed_stands_in_for_a_reference_that_has() -> None:
+    # Each round and the whole machine are noisy, the ratios of the rounds are not.
+    before = rounds(("base", [1.0, 2.0, 3.0]), ("net", [2.0, 4.0, 6.0]))
+    after = rounds(("base", [9.0, 6.0, 3.9]), ("net", [18.0, 12.0, 6.0]))
+    comparison = compared(before, [changed(after[0]), after[1]])
+    base = comparison.changes[0]
+    assert (base.model, base.metric, base.before, base.after) == ("base", "ratio", 0.5, 0.5)
+    assert not comparison.slower
+    after = rounds(("base", [9.0, 6.0, 3.0]), ("net", [9.0, 6.0, 3.0]))
+    assert [c.model for c in compared(before, [changed(after[0]), after[1]]).slower] == ["base"]
+
+
+def test_one_round_proves_nothing() -> None:
+    before, after = rounds(("base", [1.0])), rounds(("base", [9.0]))
+    comparison = compared(before, [changed(after[0])])
+    assert not comparison.slower
+    assert comparison.verdict(comparison.changes[0]) == "uncertain"
+
+
+def runs_of(factor: float, count: int, seed: int) -> Iterator[tuple[list[Row], list[Row]]]:
+    """Pairs of recorded runs; the second is of another file, which costs `factor` times more."""
+    runs = json.loads((Path(__file__).parent / "recorded_rounds.json").read_text())["runs"]
+    rng = random.Random(seed)
+    for _ in range(250):
+        start = rng.randrange(len(runs[0][0]) - count + 1)
+        before, after = rng.sample(runs, 2)
+        for model in (1, 2):
+            then, now = (
+                rounds(*((str(m), run[m][start : start + count]) for m in (0, model)))
+                for run in (before, after)
+            )
+            slower = [factor * ms for ms in now[1].round_ms]
+            yield then, [now[0], changed(dataclasses.replace(now[1], round_ms=slower))]
+
+
+@pytest.mark.parametrize(
+    ("count", "factor", "least", "most"),
+    [(20, 1.0, 0.0, 0.01), (6, 1.0, 0.0, 0.03), (20, 1.15, 0.95, 1.0), (6, 1.15, 0.75, 1.0)],
+)
+def test_on_a_busy_machine_what_is_slower_is_found_and_nothing_else(
+    count: int, factor: float, least: float, most: float
+) -> None:
+    pairs = list(runs_of(factor, count, seed=count))
+    assert len(pairs) == 500
+    called = [bool(compared(then, now, limit=0.05).slower) for then, now in pairs]
+    assert least <= sum(called) / len(called) <= most
 
 
 def test_milliseconds_are_compared_where_the_reference_is_another_file() -> None:
@@ -119,7 +200,7 @@ def test_environments_that_differ_are_not_compared(other: dict[str, object]) -> 
 
 def test_each_delegate_has_a_gate_of_its_own() -> None:
     before = [timed(ms=1.0), row("base", median_ms=9.0, delegate_asked="gpu")]
-    comparison = compared(before, [timed(ms=1.5)])
+    comparison = compared(before, [changed(timed(ms=1.5))])
     assert [(change.before, change.after) for change in comparison.slower] == [(1.0, 1.5)]
     assert comparison.missing == []  # the gpu was not measured now
     with pytest.raises(InputError, match=r"delegate xnnpack, got those of .* delegate gpu"):
@@ -189,12 +270,12 @@ def test_what_cost_nothing_then_is_infinitely_slower() -> None:
 
 def test_the_table_has_the_worst_first_and_a_verdict() -> None:
     before = [BASE, related(2.0), counted(1_000_000)]
-    after = [timed(ms=2.1, spread=0.2), related(1.0), counted(1_500_000)]
+    after = [timed(ms=2.1, spread=0.2), changed(related(1.0)), counted(1_500_000)]
     lines = tables.comparison_table(compared(before, after)).splitlines()
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines[2:5]]
     assert cells == [
         ["net", "emulated:a53", "instructions", "1.000 M", "1.500 M", "+50.00 %", "SLOWER"],
-        ["base", "host", "ms", "2.00", "2.10", "+5.00 %", "within the noise"],
+        ["base", "host", "ms", "2.00", "2.10", "+5.00 %", "same file and runtime"],
         ["net", "host", "ratio", "2.000", "1.000", "-50.00 %", ""],
     ]
 
