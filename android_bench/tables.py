@@ -12,6 +12,7 @@ from android_bench.paper_claims import Claim
 from android_bench.results import Row
 from shufflelite import cli
 from shufflelite.cli import markdown_table
+from shufflelite.display import markdown_page, printable_line
 
 COLUMN_OPTIONS = ("width", "groups")  # that have a column of their own
 
@@ -38,16 +39,16 @@ def print_run(rows: Sequence[Row], *, file: TextIO) -> None:
     columns = _without_empty(columns)
     names = [row.model for row in rows]
     cli.print_table(["model", *columns], zip(names, *columns.values(), strict=True), file=file)
-    for note in dict.fromkeys(note for row in rows for note in row.notes):
-        print(note, file=file)
     head = rows[0]
     delegates = " and ".join(dict.fromkeys(row.delegate for row in rows))
-    print(
+    facts = (
         f"{head.target}, {head.cpu}: {head.runtime} {head.runtime_version}, delegate {delegates},"
         f" threads {head.threads}, {head.rounds} rounds of {head.runs} runs. Read the ratios: each"
-        f" is to {head.ratio_to} within the same round, so that the machine's noise cancels out.",
-        file=file,
+        f" is to {head.ratio_to} within the same round, so that the machine's noise cancels out."
     )
+    notes = dict.fromkeys(note for row in rows for note in row.notes)
+    for line in (*notes, facts):
+        print(printable_line(line), file=file)
 
 
 def sweep_table(rows: Sequence[Row], notes: Sequence[str]) -> str:
@@ -87,7 +88,7 @@ def sweep_table(rows: Sequence[Row], notes: Sequence[str]) -> str:
     if not all(map(_counts, rows)):
         notes = ["ms are the reference's median, times the ratio.", *notes]
     table = markdown_table([*columns], list(zip(*columns.values(), strict=True)))
-    return "\n\n".join([table, *_footer(rows, notes)]) + "\n"
+    return markdown_page([table, *_footer(rows, notes)])
 
 
 def claims_table(
@@ -115,9 +116,11 @@ def claims_table(
         lines.append([f"{claim.text}{mark}", claim.place, figure, *cells])
     counted = {row.target for row in rows if _counts(row)}
     units = [f"{t}, {'instructions' if t in counted else 'time'}" for t in targets]
-    text = [markdown_table(["claim", "where", "the paper's", "counted", *units], lines, left=2)]
+    text: list[str] = [
+        markdown_table(["claim", "where", "the paper's", "counted", *units], lines, left=2)
+    ]
     text += [f"[{number}] {note}" for number, note in enumerate(footnotes, start=1)]
-    return "\n\n".join([*text, *_footer(rows, notes)]) + "\n"
+    return markdown_page([*text, *_footer(rows, notes)])
 
 
 def comparison_table(comparison: Comparison) -> str:
@@ -135,13 +138,13 @@ def comparison_table(comparison: Comparison) -> str:
         for change in sorted(comparison.changes, key=lambda change: -change.growth)
     ]
     headings = ["model", "target", "compared by", "before", "now", "change", "verdict"]
-    text = [markdown_table(headings, lines, left=3)]
+    text: list[str] = [markdown_table(headings, lines, left=3)]
     text += [f"Not the same: {difference}." for difference in comparison.differences]
     if comparison.missing:
         text.append(f"In the baseline, and not measured now: {', '.join(comparison.missing)}.")
     if comparison.new:
         text.append(f"Not in the baseline: {', '.join(comparison.new)}.")
-    return "\n\n".join(text) + "\n"
+    return markdown_page(text)
 
 
 def profile_tables(rows: Sequence[Row], *, costliest: int = 0) -> str:
@@ -162,7 +165,7 @@ def profile_tables(rows: Sequence[Row], *, costliest: int = 0) -> str:
             text += [f"{row.model} on {row.target}, the costliest operators:"]
             headings = ["operator", "type", unit, "% of the sum"]
             text += [markdown_table(headings, _operator_lines(row)[:costliest], left=2)]
-    return "\n" + "\n\n".join(text) + "\n" if text else ""
+    return "\n" + markdown_page(text) if text else ""
 
 
 def network_label(row: Row) -> str:

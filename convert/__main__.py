@@ -101,17 +101,12 @@ def main(argv: list[str]) -> int:
     if command.json:
         print(to_json(report), end="")
     else:
-        print("\n".join(f"{what:22} {much}" for what, much in rows(report)))
-        print(f"{'bundle':22} {folder}")
-        if app_folder is not None:
-            print(f"{'Android app':22} {app_folder}")
+        app_facts = [] if app_folder is None else [("Android app", app_folder)]
+        cli.print_facts([*rows(report), ("bundle", folder), *app_facts], width=22)
     sys.stdout.flush()  # in a log that holds both, the verdict comes last
     for gate in report.gates:
         if not gate.passed:
-            print(
-                f"convert: gate missed: {gate.flag} {gate.limit:g}, got {gate.value:.2f}",
-                file=sys.stderr,
-            )
+            progress.tell(f"gate missed: {gate.flag} {gate.limit:g}, got {gate.value:.2f}")
     return cli.DONE if report.passed else cli.GATE_MISSED
 
 

@@ -13,7 +13,7 @@ from typing import Any, TextIO
 
 from absl import app, flags
 
-from shufflelite.display import markdown_cell, one_line
+from shufflelite.display import Markdown, SafeStream, markdown, one_line, printable, printable_line
 from shufflelite.errors import FlagError, InputError
 from shufflelite.flags import define, define_help
 
@@ -98,7 +98,7 @@ def _out_of_memory(error: BaseException) -> str:
 def print_table(
     headings: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1, file: TextIO
 ) -> None:
-    """Prints a table, its first `left` columns aligned left and the others right.
+    """Prints a table of any texts, its first `left` columns aligned left and the others right.
 
     Each row is one line, also in a narrow terminal or a pipe: no column or name is cut.
     """
@@ -107,22 +107,29 @@ def print_table(
 
     table = Table(box=None, pad_edge=False)
     for i, heading in enumerate(headings):
-        table.add_column(heading, justify="left" if i < left else "right")
+        table.add_column(printable(heading), justify="left" if i < left else "right")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(printable, row))
     Console(file=file, width=1000, highlight=False, markup=False, emoji=False).print(table)
 
 
-def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> str:
-    """Returns the table in Markdown."""
+def print_facts(facts: Iterable[tuple[str, object]], *, width: int = 10) -> None:
+    """Prints a line for each fact on standard output, as `weights    runs/weights.h5`."""
+    for name, value in facts:
+        print(f"{name:{width}} {printable(str(value))}")
+
+
+def markdown_table(
+    headings: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1
+) -> Markdown:
+    """Returns the table in Markdown; cells are escaped unless they are `Markdown`."""
     rule = ["---"] * left + ["---:"] * (len(headings) - left)
-    lines = (" | ".join(map(markdown_cell, row)) for row in (headings, rule, *rows))
-    return "\n".join(f"| {line} |" for line in lines)
+    lines = (" | ".join(map(markdown, row)) for row in (headings, rule, *rows))
+    return Markdown("\n".join(f"| {line} |" for line in lines))
 
 
 def _fail(name: str, message: str, code: int) -> int:
-    line = " ".join(message.split())
-    print(f"{name}: {line}", file=sys.stderr)
+    print(f"{name}: {printable_line(message)}", file=sys.stderr)
     return code
 
 
@@ -161,7 +168,7 @@ def _open_streams() -> None:
 
 
 def _text(stream: TextIO | None, descriptor: int, lost: type[OSError]) -> TextIO:
-    return io.TextIOWrapper(
+    return SafeStream(
         io.BufferedWriter(_Stream(descriptor, lost)),
         encoding=stream.encoding if stream else "utf-8",
         errors="backslashreplace",

@@ -10,6 +10,9 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from shufflelite.display import printable
 
 WIDTH_IN, DPI = 8.3, 200  # 830 pixels wide in a README, drawn at twice the resolution
 PIXELS_PER_POINT = DPI / 72
@@ -28,6 +31,7 @@ STYLE: dict[Any, Any] = {
     "grid.linewidth": 0.6,
     "legend.frameon": False,
     "legend.fontsize": 8.5,
+    "text.parse_math": False,  # a dollar in a name is no formula
 }
 
 
@@ -44,8 +48,8 @@ def styled(height_in: float) -> Iterator[Figure]:
 
 def add_title(axes: Axes, title: str, subtitle: str) -> None:
     """Writes a title and, below it, a smaller subtitle of any length."""
-    lines = textwrap.wrap(subtitle, 125)
-    axes.set_title(title, loc="left", pad=8 + 12 * len(lines))
+    lines = textwrap.wrap(printable(subtitle), 125)
+    axes.set_title(printable(title), loc="left", pad=8 + 12 * len(lines))
     axes.annotate(
         "\n".join(lines),
         (0, 1),
@@ -58,7 +62,9 @@ def add_title(axes: Axes, title: str, subtitle: str) -> None:
 
 
 def png(figure: Figure) -> bytes:
-    """The bytes of the figure as a PNG file."""
+    """The bytes of the figure as a PNG file; its texts are made printable."""
+    for text in figure.findobj(Text):
+        text.set_text(printable(text.get_text(), keep="\n"))
     file = BytesIO()
     figure.savefig(file, format="png", dpi=DPI, metadata={"Software": None})
     return file.getvalue()

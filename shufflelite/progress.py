@@ -6,6 +6,9 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
+
+from shufflelite.display import drawing, printable, printable_line
 
 Step = Callable[[int, int], None]
 
@@ -32,12 +35,7 @@ class Progress:
         if not _in_terminal() or threading.current_thread() is not threading.main_thread():
             self.tell(f"{title}: {len(steps)}")
             return steps
-        from rich.console import Console
-        from rich.progress import track
-
-        # Redrawn between the steps only: a thread that redraws would disturb the measurement.
-        console = Console(stderr=True)
-        return track(steps, title, console=console, auto_refresh=False, transient=True)
+        return _track(steps, title)
 
     def warn(self, message: str) -> None:
         """Prints a warning; the command continues."""
@@ -45,11 +43,22 @@ class Progress:
 
     def tell(self, message: str) -> None:
         """Prints a line."""
-        print(f"{self._command}: {message}", file=sys.stderr)
+        print(f"{self._command}: {printable_line(message)}", file=sys.stderr)
 
 
 def _in_terminal() -> bool:
     return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def _track(steps: range, title: str) -> Iterator[int]:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.progress import track
+
+    # Redrawn between the steps only: a thread that redraws would disturb the measurement.
+    options: dict[str, Any] = {"auto_refresh": False, "transient": True}
+    with drawing(sys.stderr):
+        yield from track(steps, escape(printable(title)), console=Console(stderr=True), **options)
 
 
 @contextmanager
@@ -59,12 +68,13 @@ def _bar(title: str) -> Iterator[Step]:
 
     columns = (
         progress.SpinnerColumn(),
-        progress.TextColumn("{task.description}"),
+        progress.TextColumn("{task.description}", markup=False),
         progress.BarColumn(),
         progress.TimeElapsedColumn(),
         progress.TimeRemainingColumn(),
     )
     # stderr may have been replaced since rich was imported
-    with progress.Progress(*columns, console=Console(file=sys.stderr), transient=True) as bar:
-        task = bar.add_task(title, total=None)
+    console = Console(file=sys.stderr)
+    with drawing(sys.stderr), progress.Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(printable(title), total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)

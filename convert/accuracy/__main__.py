@@ -104,6 +104,7 @@ def main(argv: list[str]) -> int:
     if command.out is not None:
         outputs.check(Path(command.out))
     threads = command.threads or run.default_threads(evaluated)
+    progress = Progress("accuracy")
     _prepare_keras(evaluated, threads)
     measured = run.run(
         evaluated,
@@ -111,7 +112,7 @@ def main(argv: list[str]) -> int:
         threads=threads,
         in_memory_gb=command.in_memory_gb,
         seed=command.seed,
-        progress=Progress("accuracy"),
+        progress=progress,
     )
     if command.json:
         print(report.to_json(measured), end="")
@@ -119,7 +120,7 @@ def main(argv: list[str]) -> int:
         report.print_table(measured, file=sys.stdout)
     if command.out is not None:
         for path in outputs.write(Path(command.out), measured):
-            print(f"accuracy: wrote {path}", file=sys.stderr)
+            progress.tell(f"wrote {path}")
     return cli.DONE
 
 

@@ -9,6 +9,7 @@ from matplotlib.colors import to_rgb
 
 from convert.accuracy.report import AccuracyReport, ModelAccuracy, class_name, confused, figures
 from shufflelite import plot_style
+from shufflelite.display import printable
 
 RIGHT, WRONG = "#0072B2", "#D55E00"
 PALE = 0.1  # least share of a class that is drawn in full colour
@@ -105,4 +106,5 @@ def _add_title(axes: Axes, report: AccuracyReport, model: ModelAccuracy, note: s
 
 
 def _short(name: str) -> str:
+    name = printable(name)
     return name if len(name) <= NAME else name[: NAME - 1] + "…"

@@ -16,6 +16,7 @@ from keras_models import accuracy
 from keras_models.accuracy import Accuracy, Difference, Interval, Predictions
 from keras_models.images.decode import Preprocessing
 from shufflelite import cli
+from shufflelite.display import Markdown, markdown, markdown_page, printable_line
 from shufflelite.versions import version
 
 SCHEMA = 1  # version of accuracy.json; grows when a field changes its meaning
@@ -120,7 +121,7 @@ def print_table(report: AccuracyReport, *, file: TextIO) -> None:
     """Prints a table for people."""
     headings, rows = _table(report)
     cli.print_table(headings, rows, left=headings.index("top-1 %"), file=file)
-    print(_foot(report), file=file)
+    print(printable_line(_foot(report)), file=file)
 
 
 def to_markdown(report: AccuracyReport, *, pictures: Sequence[str]) -> str:
@@ -145,9 +146,12 @@ def to_markdown(report: AccuracyReport, *, pictures: Sequence[str]) -> str:
         f"Pictures of a class that are taken for another: the {len(confusions)} commonest pairs of "
         "all models together.",
         cli.markdown_table(["class", "taken for", *names], confusions, left=2),
-        *(f"![Confusions of {name}]({path})" for name, path in zip(names, pictures, strict=True)),
+        *(
+            Markdown(f"![Confusions of {markdown(name)}]({path})")
+            for name, path in zip(names, pictures, strict=True)
+        ),
     ]
-    return "\n\n".join(parts) + "\n"
+    return markdown_page(parts)
 
 
 def confused(model: ModelAccuracy) -> list[tuple[int, int, int]]:

@@ -65,13 +65,15 @@ def main(argv: list[str]) -> int:
     if command.json:
         print(json.dumps(asdict(result), indent=2, default=str))
         return cli.DONE
-    print(f"{'weights':10} {result.weights}")
+    facts: list[tuple[str, object]] = [("weights", result.weights)]
     if result.accuracy:
         low, high = result.accuracy.interval
-        print(f"{'top-1':10} {result.accuracy.top1:.2f} % (95 % interval {low:.2f} to {high:.2f})")
+        top1 = f"{result.accuracy.top1:.2f} % (95 % interval {low:.2f} to {high:.2f})"
+        facts.append(("top-1", top1))
         if has_top5(result.classes):
-            print(f"{'top-5':10} {result.accuracy.top5:.2f} %")
-        print(f"{'best top-1':10} {result.best_top1:.2f} %")
+            facts.append(("top-5", f"{result.accuracy.top5:.2f} %"))
+        facts.append(("best top-1", f"{result.best_top1:.2f} %"))
+    cli.print_facts(facts)
     return cli.DONE
 
 

@@ -6,8 +6,11 @@ from typing import Any
 
 from keras_models import registry
 from keras_models.checkpoints.native import Trained
+from shufflelite.cli import markdown_table
+from shufflelite.display import Markdown, markdown
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+_TRAIN = "python -m keras_models.train"
 _CARD = """# {title}
 
 | | |
@@ -35,7 +38,7 @@ def card(path: Path, trained: Trained) -> str:
     """The card of the bundled weights at `path`, as Markdown."""
     origin = trained.origin
     rows = [
-        ("network", f"{_network(trained)} ([paper]({registry.find(trained.model).paper}))"),
+        ("network", Markdown(f"{_network(trained)} ([paper]({_paper(trained)}))")),
         ("input", f"{trained.resolution} x {trained.resolution}, RGB, {_input(trained)}"),
         ("classes", ", ".join(trained.class_names or ())),
         ("parameters", f"{origin['params']:,}"),
@@ -45,26 +48,35 @@ def card(path: Path, trained: Trained) -> str:
         ("top-5", f"{origin['accuracy']['top5']:.2f} %"),
         ("measured on", f"{origin['accuracy']['pictures']:,} test pictures, in float32"),
         ("top-1 before rounding to float16", _top1(origin["trained_accuracy"])),
-        ("trained by", f"`python -m keras_models.train --config {origin['config']}`"),
+        ("trained by", Markdown(f"`{_TRAIN} --config {markdown(origin['config'])}`")),
         ("epochs", f"{origin['epochs']}; the last one's weights, not the best one's"),
         ("training pictures", f"SHA-256 {origin['pictures_sha256']}"),
         ("test pictures", f"SHA-256 {origin['test_sha256']}"),
         ("versions", _versions(origin["versions"])),
     ]
-    table = "\n".join(f"| {name} | {value} |" for name, value in rows)
-    return _CARD.format(title=path.stem, table=table)
+    table = "\n".join(f"| {name} | {markdown(value)} |" for name, value in rows)
+    return _CARD.format(title=markdown(path.stem), table=table)
 
 
 def index(bundled: Mapping[Path, Trained]) -> str:
     """A table of all bundled weights, as Markdown."""
     rows = [
-        f"| [{path.stem}]({path.stem}.md) | {_network(trained)} | {trained.resolution} "
-        f"| {_millions(trained.origin['multiply_adds'])} | {trained.origin['params']:,} "
-        f"| {_top1(trained.origin['accuracy'])} |"
+        [
+            Markdown(f"[{markdown(path.stem)}]({path.stem}.md)"),
+            _network(trained),
+            f"{trained.resolution}",
+            _millions(trained.origin["multiply_adds"]),
+            f"{trained.origin['params']:,}",
+            _top1(trained.origin["accuracy"]),
+        ]
         for path, trained in sorted(bundled.items())
     ]
-    head = "| weights | network | resolution | multiply-adds | parameters | top-1, float |"
-    return "\n".join(["# Bundled weights", "", head, "|---|---|---:|---:|---:|---|", *rows, ""])
+    head = ["weights", "network", "resolution", "multiply-adds", "parameters", "top-1, float"]
+    return "# Bundled weights\n\n" + markdown_table(head, rows, left=2) + "\n"
+
+
+def _paper(trained: Trained) -> str:
+    return registry.find(trained.model).paper
 
 
 def _network(trained: Trained) -> str:

@@ -55,8 +55,7 @@ def main(argv: list[str]) -> int:
     if command.config is None:
         raise app.UsageError("expected --config FILE")
     path = publish(Path(command.config), command.set, Path(command.to), Progress("publish"))
-    print(f"{'weights':10} {path}")
-    print(f"{'card':10} {path.with_suffix('.md')}")
+    cli.print_facts([("weights", path), ("card", path.with_suffix(".md"))])
     return cli.DONE
 
 

@@ -9,7 +9,7 @@ from convert.settings import Estimator, Precision
 from keras_models import registry
 from keras_models.accuracy import has_top5
 from keras_models.checkpoints import bundled
-from shufflelite.display import markdown_cell
+from shufflelite.display import markdown, printable
 
 FAMILIES = {  # module of the builder: what the network is
     "alexnet": "AlexNet, the winner of the ImageNet challenge of 2012; a baseline",
@@ -81,9 +81,10 @@ def environment() -> jinja2.Environment:
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         keep_trailing_newline=True,
+        finalize=lambda value: printable(value) if isinstance(value, str) else value,
     )
     made.filters |= {
-        "markdown_cell": markdown_cell,
+        "markdown": markdown,
         "float32": snippets.float32,
         "signed": snippets.signed,
         "paragraph": lambda text: " ".join(text.split()) + "\n",  # one line of Markdown
