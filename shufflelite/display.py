@@ -9,10 +9,12 @@ import io
 import re
 from collections.abc import Iterable, Iterator
 from typing import TextIO
+from urllib.parse import quote
 
 _LONGEST = 300  # characters: a library may quote a whole file
-# What Markdown would obey inside a line: code, cells, HTML, entities, the address of a link.
-_MARKUP = re.compile(r"[\\`|<]|&(?=#?\w+;)|(?<=\])\(")
+# What Markdown would obey inside a line: code, cells, HTML, entities, emphasis, a link's address.
+_MARKUP = re.compile(r"[\\`|<*]|&(?=#?\w+;)|(?<![^\W_])_|_(?![^\W_])|(?<=\])\(")
+_BLOCK = re.compile(r"^(\d{0,9})(?=[#>+~=-]|(?<=\d)[.)]|\[.*\]:)")  # at a paragraph's start
 
 
 class Markdown(str):
@@ -66,9 +68,22 @@ def markdown(text: str) -> Markdown:
     """The text in one line of Markdown, which shows it as it is."""
     if isinstance(text, Markdown):
         return text
-    return Markdown(_MARKUP.sub(r"\\\g<0>", printable_line(text)))
+    return Markdown(_MARKUP.sub(_escape, printable_line(text)))
+
+
+def markdown_link(text: str, address: str) -> Markdown:
+    """A link to a file beside the page."""
+    return Markdown(f"[{re.sub(r'[][]', _escape, markdown(text))}]({quote(address)})")
 
 
 def markdown_page(parts: Iterable[str]) -> str:
     """A page of these paragraphs and tables."""
-    return "\n\n".join(map(markdown, parts)) + "\n"
+    return "\n\n".join(map(_paragraph, parts)) + "\n"
+
+
+def _escape(match: re.Match[str]) -> str:
+    return f"\\{match[0]}"
+
+
+def _paragraph(text: str) -> str:
+    return text if isinstance(text, Markdown) else _BLOCK.sub(r"\1\\", markdown(text))

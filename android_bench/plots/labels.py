@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.transforms import Bbox
 
+from shufflelite.display import printable
 from shufflelite.plot_style import PIXELS_PER_POINT
 
 Label = tuple[float, float, str, str]  # x and y of its point, text and colour
@@ -39,7 +40,7 @@ def place_labels(
         x, y, text, colour = label
         dark = tuple(0.7 * channel for channel in to_rgb(colour))  # yellows would be hard to read
         look: dict[str, Any] = {"fontsize": 8, "ha": "center", "va": "center", "zorder": 4}
-        written = axes.text(x, y, text, color=dark, **look)
+        written = axes.text(x, y, printable(text), color=dark, **look)
         written.set_path_effects([withStroke(linewidth=2, foreground="white")])
         box = _free_position(written.get_window_extent(), axes.get_window_extent(), taken, crossed)
         if box is None:

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from android_bench import results
 from android_bench.results import Row
 from shufflelite import plot_style
+from shufflelite.display import printable
 
 NAMES = {"augshufflenet": "AugShuffleNet", "alexnet": "AlexNet"}
 RUNTIMES = {"litert": "LiteRT"}
@@ -33,7 +34,7 @@ def width_name(width: float) -> str:
 def bar_name(row: Row) -> str:
     """A network with its options, in one line."""
     if row.network is None:
-        return row.model
+        return printable(row.model)
     options = row.network.options
     named = {key: v for key, v in options.items() if key not in ("width", "groups")}
     words = [
@@ -42,7 +43,7 @@ def bar_name(row: Row) -> str:
         *([f"g={options['groups']}"] if "groups" in options else []),
         *(option_name(key, v) for key, v in named.items()),
     ]
-    return " ".join(words) + f", {row.network.resolution}"
+    return printable(" ".join(words) + f", {row.network.resolution}")
 
 
 def add_title(axes: Axes, title: str, rows: Sequence[Row], note: str = "") -> None:

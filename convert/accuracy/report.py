@@ -16,7 +16,7 @@ from keras_models import accuracy
 from keras_models.accuracy import Accuracy, Difference, Interval, Predictions
 from keras_models.images.decode import Preprocessing
 from shufflelite import cli
-from shufflelite.display import Markdown, markdown, markdown_page, printable_line
+from shufflelite.display import Markdown, markdown_link, markdown_page, printable_line
 from shufflelite.versions import version
 
 SCHEMA = 1  # version of accuracy.json; grows when a field changes its meaning
@@ -139,15 +139,15 @@ def to_markdown(report: AccuracyReport, *, pictures: Sequence[str]) -> str:
     ]
     names = [model.name for model in report.forms]
     parts = [
-        "# Accuracy",
+        Markdown("# Accuracy"),
         cli.markdown_table(headings, rows, left=headings.index("top-1 %")),
         _foot(report),
-        "## Most confused",
+        Markdown("## Most confused"),
         f"Pictures of a class that are taken for another: the {len(confusions)} commonest pairs of "
         "all models together.",
         cli.markdown_table(["class", "taken for", *names], confusions, left=2),
         *(
-            Markdown(f"![Confusions of {markdown(name)}]({path})")
+            Markdown(f"!{markdown_link(f'Confusions of {name}', path)}")
             for name, path in zip(names, pictures, strict=True)
         ),
     ]

@@ -7,7 +7,7 @@ from typing import Any
 from keras_models import registry
 from keras_models.checkpoints.native import Trained
 from shufflelite.cli import markdown_table
-from shufflelite.display import Markdown, markdown
+from shufflelite.display import Markdown, markdown, markdown_link
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 _TRAIN = "python -m keras_models.train"
@@ -62,7 +62,7 @@ def index(bundled: Mapping[Path, Trained]) -> str:
     """A table of all bundled weights, as Markdown."""
     rows = [
         [
-            Markdown(f"[{markdown(path.stem)}]({path.stem}.md)"),
+            markdown_link(path.stem, f"{path.stem}.md"),
             _network(trained),
             f"{trained.resolution}",
             _millions(trained.origin["multiply_adds"]),
