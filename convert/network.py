@@ -12,7 +12,8 @@ from convert.settings import Model
 from keras_models import counts, registry
 from keras_models.accuracy import Accuracy
 from keras_models.checkpoints import bundled, native, resolve
-from keras_models.checkpoints.load import load_weights, model_arrays
+from keras_models.checkpoints.head import CLASSIFIER
+from keras_models.checkpoints.load import load_weights, model_arrays, with_layer_names
 from keras_models.checkpoints.random_weights import randomize
 from keras_models.images import class_names
 from keras_models.images.decode import Preprocessing
@@ -78,7 +79,9 @@ def create(model: Model, *, seed: int, warn: Callable[[str], None]) -> LoadedNet
         )
         randomize(built, seed=seed)
     else:
-        _check_classes(read.arrays, model_arrays(built), path)
+        for note in read.notes:
+            warn(f"{path}: {note}")
+        _check_classifier(with_layer_names(built, read.arrays), model_arrays(built), path)
         load_weights(built, read.arrays, origin=str(path))
         names = names or read.class_names
         if read.resolution not in (None, resolution):
@@ -108,12 +111,19 @@ def _alternatives(model: Model) -> str:
     return f"bundled are those of {network}"
 
 
-def _check_classes(
+def _check_classifier(
     arrays: Mapping[str, np.ndarray], network: Mapping[str, np.ndarray], path: Path
 ) -> None:
-    """Detects a mismatch of the number of classes."""
-    if arrays.keys() == network.keys() and "classifier/kernel" in network:
-        shape, expected = arrays["classifier/kernel"].shape, network["classifier/kernel"].shape
+    """Detects a backbone without classifier, and a mismatch of the number of classes."""
+    missing = network.keys() - arrays.keys()
+    if missing and all(name.startswith(CLASSIFIER) for name in missing) and arrays:
+        raise InputError(
+            f"{path}: it is a backbone without classifier: train one for your classes "
+            "('network.weights' of python -m keras_models.train), or pass the weights of the whole "
+            "network."
+        )
+    if not missing and f"{CLASSIFIER}kernel" in network:
+        shape, expected = (a[f"{CLASSIFIER}kernel"].shape for a in (arrays, network))
         if shape[:-1] == expected[:-1] and shape != expected:
             raise InputError(
                 f"{path}: expected weights for {expected[-1]} classes, got {shape[-1]}: "

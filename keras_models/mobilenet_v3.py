@@ -78,6 +78,7 @@ def mobilenet_v3(
     dropout: float = 0.2,
     padding: str = "same",
     bn_epsilon: float = 1e-3,
+    fc1: bool = True,
     allow_any_width: bool = False,
 ) -> keras.Model:
     """Builds MobileNet V3; the output is logits, (b, num_classes) float32.
@@ -92,6 +93,8 @@ def mobilenet_v3(
       dropout: rate in front of the classifier while training.
       padding: one of layers.PADDINGS; weights from PyTorch need "symmetric".
       bn_epsilon: of the batch norms.
+      fc1: the layer before the classifier; networks that others trained from Keras' without its top
+        do not have it.
       allow_any_width: other widths, rounded to multiples of 8 channels.
 
     Raises:
@@ -124,8 +127,9 @@ def mobilenet_v3(
         table_channels = unit.channels
     x = blocks.conv_bn(x, round_channels(6 * x.shape[-1]), activation=last, name="conv2")
     x = keras.layers.GlobalAveragePooling2D(name="global_pool")(x)
-    x = keras.layers.Dense(FC1_CHANNELS[variant], name="fc1")(x)
-    x = activate(x, last, name="fc1")
+    if fc1:
+        x = keras.layers.Dense(FC1_CHANNELS[variant], name="fc1")(x)
+        x = activate(x, last, name="fc1")
     x = keras.layers.Dropout(dropout, name="dropout")(x)
     x = keras.layers.Dense(num_classes, name="classifier")(x)
     return keras.Model(inputs, x, name=f"mobilenet_v3_{variant}")

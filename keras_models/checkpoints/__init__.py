@@ -5,7 +5,17 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_models.checkpoints import files, keras_applications, megvii, native, timm, torchvision
+from keras_models.checkpoints import (
+    files,
+    head,
+    keras_applications,
+    keras_file,
+    megvii,
+    native,
+    prefixes,
+    timm,
+    torchvision,
+)
 from keras_models.checkpoints.weights import Weights
 from shufflelite.errors import InputError
 
@@ -53,25 +63,45 @@ def read_weights(path: str | Path, source: str | None = None) -> Weights:
             f"{path}: expected weights, got the checkpoint of a training: take weights.safetensors "
             "or best.safetensors beside it."
         )
-    if source == OURS:
-        return Weights(arrays)
-    recognized = {
-        name: weights
-        for name, importers in IMPORTERS.items()
-        for importer in importers
-        if (weights := importer(arrays)) is not None
-    }
-    matches = {name: weights for name, weights in recognized.items() if source in (None, name)}
+    try:
+        return _import(arrays, Path(path), source)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def _import(arrays: Mapping[str, np.ndarray], path: Path, source: str | None) -> Weights:
+    file = keras_file.read(path, arrays) if path.suffix.lower() in files.KERAS else None
+    named: Mapping[str, np.ndarray] = file.arrays if file else arrays
+    weights = Weights(named)
+    if source != OURS:
+        for candidate in prefixes.candidates(named):
+            recognized = {
+                name: imported
+                for name, importers in IMPORTERS.items()
+                for importer in importers
+                if (imported := importer(candidate)) is not None
+            }
+            if recognized:
+                named = candidate
+                break
+        weights = _choose(recognized, source) or weights
+    if weights.source is not None:
+        weights = head.with_classifier(weights, named)
+    return keras_file.complete(weights, file) if file else weights
+
+
+def _choose(recognized: Mapping[str, Weights], source: str | None) -> Weights | None:
+    matches = [weights for name, weights in recognized.items() if source in (None, name)]
     if len(matches) > 1:
-        networks = " and ".join(str(weights.source) for weights in matches.values())
+        networks = " and ".join(str(weights.source) for weights in matches)
         raise InputError(
-            f"{path}: {networks} have the same names of weights, but do not compute the same: "
-            f"say which of the sources it is, {' or '.join(matches)}."
+            f"{networks} have the same names of weights, but do not compute the same: "
+            f"say which of the sources it is, {' or '.join(recognized)}."
         )
     if source is not None and not matches:
         others = " or ".join(str(weights.source) for weights in recognized.values())
         raise InputError(
-            f"{path}: expected the weights of a network of {source}, found "
+            f"expected the weights of a network of {source}, found "
             + (f"those of {others}: leave the source out." if others else "others.")
         )
-    return next(iter(matches.values()), Weights(arrays))
+    return matches[0] if matches else None

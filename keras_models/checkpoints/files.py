@@ -13,6 +13,7 @@ import shutil
 import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +37,23 @@ _WEIGHT_NAMES = {  # in the order of Keras' store; a bias that is not used is th
     "Conv2D": ("kernel", "bias"),
     "Dense": ("kernel", "bias"),
     "DepthwiseConv2D": ("depthwise_kernel", "bias"),
+    "Normalization": ("mean", "variance", "count"),
     "PReLU": ("alpha",),
     "SeparableConv2D": ("depthwise_kernel", "pointwise_kernel", "bias"),
 }
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a file of Keras says of its model.
+
+    Attributes:
+      config: The model as Keras describes it; {} in a file of weights alone.
+      names: Of the outermost layers in such a file, in which some only count.
+    """
+
+    config: Mapping[str, Any]
+    names: tuple[str, ...]
 
 
 def read(path: str | Path) -> dict[str, np.ndarray]:
@@ -55,7 +70,7 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
         raise InputError(f"{path}: expected a file of weights, found {kind}.")
     try:
         check_size("the file", path.stat().st_size, MAX_FILE_BYTES)
-        if path.suffix.lower() in _HDF5:
+        if path.suffix.lower() in KERAS:
             isolated.run(_TRIAL, str(path), library="HDF5")
         return read_here(path)
     except InputError as error:
@@ -106,6 +121,18 @@ def check_size(name: str, size_bytes: int, most: int) -> None:
         raise InputError(f"expected at most {most} bytes of weights, but {name} has {size_bytes}.")
 
 
+def describe(path: Path) -> Description:
+    """Reads what a file of Keras says of its model, once `read` has read its weights."""
+    if not h5py.is_hdf5(path):
+        with zipfile.ZipFile(path) as archive:
+            return Description(_config(archive), ())
+    with h5py.File(path, "r") as file:
+        root = file.get("model_weights", file)
+        container = next((name for name in _CONTAINERS if name in file), None)
+        names = tuple(file[container]) if container else tuple(_names(root, "layer_names"))
+        return Description(config.parse_json(file.attrs.get("model_config", "{}")), names)
+
+
 def weight_keys(layer: str, weights: Sequence[str]) -> list[str]:
     """Names a layer's weights "layer/weight", from Keras' names such as "layer/weight:0".
 
@@ -143,8 +170,7 @@ def _read_keras(path: Path) -> dict[str, np.ndarray]:
     if h5py.is_hdf5(path):  # TensorFlow before 2.12 wrote HDF5 whatever the name
         return _read_h5(path)
     with zipfile.ZipFile(path) as archive, tempfile.TemporaryFile() as copied:
-        with archive.open("config.json") as stream:
-            model = config.parse_json(stream.read(config.MAX_JSON + 1))
+        model = _config(archive)
         weights = archive.getinfo("model.weights.h5")
         check_size(weights.filename, weights.file_size, max(MAX_BYTES, path.stat().st_size))
         with archive.open(weights) as stream:
@@ -152,6 +178,11 @@ def _read_keras(path: Path) -> dict[str, np.ndarray]:
         with h5py.File(copied, "r") as file:
             _check_objects(file)
             return _arrays(_stored_weights(file, model))
+
+
+def _config(archive: zipfile.ZipFile) -> Any:
+    with archive.open("config.json") as stream:
+        return config.parse_json(stream.read(config.MAX_JSON + 1))
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
@@ -198,11 +229,12 @@ _READERS = {
     ".keras": ("a Keras model archive", _read_keras),
     ".npz": ("a NumPy archive without pickles", _read_npz),
     ".safetensors": ("a safetensors file", _read_safetensors),
+    ".ckpt": ("weights of PyTorch", _read_pth),
     ".pt": ("weights of PyTorch", _read_pth),
     ".pth": ("weights of PyTorch", _read_pth),
     ".tar": ("weights of PyTorch in a .pth.tar", _read_pth),
 }
-_HDF5 = (".h5", ".hdf5", ".keras")
+KERAS = (".h5", ".hdf5", ".keras")
 _TRIAL = """
 import pathlib, sys
 from keras_models.checkpoints import files

@@ -6,7 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from keras_models.checkpoints.weights import IMAGENET, MOBILENET_V2_UNITS, Weights, unit_names
+from keras_models.checkpoints.weights import (
+    IMAGENET,
+    MOBILENET_V2_UNITS,
+    Weights,
+    unit_names,
+    without_fc1,
+)
 from keras_models.images.decode import Preprocessing
 
 _DENSE = {"classifier/kernel", "fc1/kernel"}  # in Keras 1x1 convolutions, in some versions
@@ -99,7 +105,11 @@ def mobilenet_v3(arrays: Mapping[str, np.ndarray]) -> Weights | None:
         source=f"Keras applications MobileNetV3{variant.title()}",
         models=(f"mobilenet_v3_{variant}",),
         preprocessing=Preprocessing(),
-        options={**_OPTIONS, "minimalistic": not any("_se_" in name for name in renamed)},
+        options={
+            **_OPTIONS,
+            "minimalistic": not any("_se_" in name for name in renamed),
+            **without_fc1(renamed),
+        },
     )
 
 

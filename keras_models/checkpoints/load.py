@@ -1,5 +1,6 @@
 """Weights by name into a model, all or nothing, and back to a file."""
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,7 @@ def with_layer_names(model: Any, arrays: Mapping[str, np.ndarray]) -> dict[str, 
     """Renames `arrays` to the model's layer names where their file only counts layers."""
     names = _counted_paths(model)
     renamed = {}
-    for key, array in arrays.items():
+    for key, array in _without_container(names, arrays).items():
         layer, slash, weight = key.rpartition("/")
         renamed[f"{names.get(layer, layer)}{slash}{weight}"] = array
     return renamed
@@ -115,6 +116,20 @@ def _counted_paths(model: Any) -> dict[str, str]:
             inner = _counted_paths(layers[name])
             paths |= {f"layers/{count}/{path}": name for path, name in inner.items()}
     return paths
+
+
+def _without_container(
+    paths: Iterable[str], arrays: Mapping[str, np.ndarray]
+) -> Mapping[str, np.ndarray]:
+    """Takes the layers of the one model within a file's model for its own, if `paths` have none."""
+    containers = {
+        match[0] for name in arrays if (match := re.match(r"layers/\w+/(?=layers/)", name))
+    }
+    if len(containers) != 1 or any(path.startswith(tuple(containers)) for path in paths):
+        return arrays
+    (container,) = containers
+    renamed = {name.removeprefix(container): array for name, array in arrays.items()}
+    return renamed if len(renamed) == len(arrays) else arrays
 
 
 def _first(names: list[str]) -> str:

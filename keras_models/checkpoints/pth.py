@@ -24,8 +24,7 @@ from keras_models.checkpoints.torch_pickle import (
 from shufflelite.errors import InputError
 
 # Keys under which training scripts store weights.  Averaged ones come first: they are evaluated.
-KEYS = ("state_dict_ema", "model_ema", "state_dict", "model")
-WRAPPERS = ("module.", "_orig_mod.")  # of DataParallel and AveragedModel; of torch.compile
+KEYS = ("state_dict_ema", "model_ema", "state_dict", "model_state_dict", "model", "net", "network")
 
 _MAGIC = 0x1950A86A20F9469CFC6C
 _PROTOCOL = 1001
@@ -153,7 +152,7 @@ def _view(values: np.ndarray, tensor: Tensor) -> np.ndarray:
 
 
 def _state_dict(saved: object) -> dict[str, Tensor]:
-    """Finds the tensors in a checkpoint, and removes the prefixes of wrappers from their names."""
+    """Finds the tensors in a checkpoint."""
     key = ""
     if isinstance(saved, dict):
         key = next((name for name in KEYS if isinstance(saved.get(name), dict)), "")
@@ -169,8 +168,4 @@ def _state_dict(saved: object) -> dict[str, Tensor]:
                 f"expected tensors{where}, or a state dict under one of {', '.join(KEYS)}; "
                 f"found {kind_of(value)} as {quoted(name)}; {ADVICE}."
             )
-    tensors = {name: value for name, value in saved.items() if name != "n_averaged"}
-    for prefix in WRAPPERS:
-        if all(name.startswith(prefix) for name in tensors):
-            tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
-    return tensors
+    return saved

@@ -19,6 +19,7 @@ from keras_models.checkpoints.weights import (
     IMAGENET,
     MOBILENET_V2_UNITS,
     Weights,
+    without_fc1,
 )
 from keras_models.images.decode import Preprocessing
 
@@ -111,7 +112,9 @@ def _mobilenet_v3(
         layers |= _unit(unit, units[unit], f"unit{index}")
     stage, number = last
     layers |= {f"blocks.{stage}.{number}.conv": "conv2", f"blocks.{stage}.{number}.bn1": "conv2_bn"}
-    return Weights(convert(arrays, layers), f"{source} {model}", (model,), preprocessing, options)
+    converted = convert(arrays, layers)
+    options = {**options, **without_fc1(converted)}
+    return Weights(converted, f"{source} {model}", (model,), preprocessing, options)
 
 
 def _efficientnet_v2(

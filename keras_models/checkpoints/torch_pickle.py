@@ -2,7 +2,8 @@
 
 A pickle is a program: whoever loads it lets it call any function.  Even an allow-list of real
 functions lets the file call them and set attributes of the results.  Here each name stands for one
-of the functions of this module, which make numbers, texts, lists, tuples, dicts and `Tensor`s.
+of the functions of this module, which make numbers, texts, lists, tuples, dicts and `Tensor`s, or,
+as of hyperparameters beside the weights, objects that do nothing.
 """
 
 import io
@@ -78,8 +79,17 @@ class _OrderedDict(_Dict):
     """Only this kind of dict may be followed by a state (PyTorch's _metadata)."""
 
 
+@dataclass(frozen=True)
 class _Other:
-    """An object beside the weights that is not read, such as a Namespace of arguments."""
+    """An object beside the weights that is not read, such as hyperparameters of any class."""
+
+    name: str
+
+    def append(self, item: object) -> None:
+        """Ignores an item of a kind of list."""
+
+    def __setitem__(self, key: object, value: object) -> None:
+        """Ignores an item of a kind of dict."""
 
 
 @dataclass(frozen=True)
@@ -150,11 +160,10 @@ class _Unpickler(pickle._Unpickler):
         """Returns what the name stands for."""
         if module == "torch" and name in DTYPES:
             return _StorageType(name)
-        if (module, name) in _FUNCTIONS:
-            return _Function(_FUNCTIONS[module, name])
-        raise InputError(
-            f"it names {quoted(f'{module} {name}')}, which is no part of weights; {ADVICE}."
-        )
+        if module == "torch" and name.endswith("Storage"):
+            raise InputError(f"it names {quoted(name)}, whose numbers cannot be read; {ADVICE}.")
+        other = _Other(f"{module} {name}")
+        return _Function(_FUNCTIONS.get((module, name), lambda *ignored: other))
 
     def persistent_load(self, pid: object) -> Storage:
         """Returns the storage that PyTorch identifies by a tuple."""
@@ -206,6 +215,8 @@ def _ordered_dict(pairs: object = ()) -> _OrderedDict:
 def _tensor(
     storage: object, offset: object, size: object, stride: object, *ignored: object
 ) -> Tensor:
+    if any(isinstance(value, _Other) for value in ignored):
+        raise InputError(f"one of its tensors has hooks; {ADVICE}.")
     if not isinstance(storage, Storage):
         raise InputError("one of its tensors has no storage.")
     start, sizes, steps = _natural(offset), _naturals(size), _naturals(stride)
@@ -226,24 +237,11 @@ def _parameter(data: object, *ignored: object) -> Tensor:
     return data
 
 
-def _other(*ignored: object) -> _Other:
-    return _Other()
-
-
 _FUNCTIONS: Mapping[tuple[str, str], Callable[..., object]] = {
     ("collections", "OrderedDict"): _ordered_dict,
     ("torch._utils", "_rebuild_tensor"): _tensor,
     ("torch._utils", "_rebuild_tensor_v2"): _tensor,
     ("torch._utils", "_rebuild_parameter"): _parameter,
-    # Beside the weights in checkpoints of training scripts.
-    ("argparse", "Namespace"): _other,
-    ("collections", "Counter"): _other,
-    ("numpy", "dtype"): _other,
-    ("numpy.core.multiarray", "scalar"): _other,
-    ("numpy._core.multiarray", "scalar"): _other,
-    ("_codecs", "encode"): _other,  # the bytes of such a scalar
-    ("torch", "Size"): _other,
-    ("torch", "device"): _other,
 }
 
 
@@ -272,8 +270,9 @@ def kind_of(value: object) -> str:
         _Dict: "dict",
         _OrderedDict: "dict",
         _Function: "function",
-        _Other: "object",
     }
+    if isinstance(value, _Other):
+        return f"object of {quoted(value.name)}"
     return kinds.get(type(value), type(value).__name__)
 
 

@@ -15,6 +15,7 @@ from keras_models.checkpoints.weights import (
     SHUFFLENET_UNITS,
     Weights,
     unit_names,
+    without_fc1,
 )
 from keras_models.images.decode import Preprocessing
 
@@ -94,13 +95,16 @@ def mobilenet_v3(arrays: Mapping[str, np.ndarray]) -> Weights | None:
     layers = with_batch_norms({"features.0.0": "conv1", f"features.{len(units) + 1}.0": "conv2"})
     for index in range(1, len(units) + 1):
         layers |= _inverted_residual(arrays, f"features.{index}.block", f"unit{index}")
-    layers |= {"classifier.0": "fc1", "classifier.3": "classifier"}
+    layers |= {"classifier.3": "classifier"}
+    if sum(array.ndim == 2 for array in arrays.values()) > 1:  # else it is the classifier
+        layers |= {"classifier.0": "fc1"}
+    converted = convert(arrays, layers)
     return Weights(
         source=f"torchvision {model}",
         models=(model,),
-        arrays=convert(arrays, layers),
+        arrays=converted,
         preprocessing=IMAGENET,
-        options={"padding": "symmetric", "bn_epsilon": 1e-3},
+        options={"padding": "symmetric", "bn_epsilon": 1e-3, **without_fc1(converted)},
     )
 
 

@@ -36,6 +36,7 @@ class Weights:
         variant, ....
       resolution: Height and width trained at.
       class_names: In the order of the logits.
+      notes: What the file leaves open, one line each, for its reader.
     """
 
     arrays: Mapping[str, np.ndarray]
@@ -45,6 +46,7 @@ class Weights:
     options: Mapping[str, Any] = field(default_factory=dict)
     resolution: int | None = None
     class_names: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
 
 
 def unit_names(units: Iterable[int], *, first_stage: int) -> list[str]:
@@ -54,3 +56,8 @@ def unit_names(units: Iterable[int], *, first_stage: int) -> list[str]:
         for stage, count in enumerate(units, start=first_stage)
         for unit in range(1, count + 1)
     ]
+
+
+def without_fc1(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """The option of a MobileNet V3 whose classifier follows the pooling, under our names."""
+    return {} if "fc1/kernel" in arrays else {"fc1": False}

@@ -9,11 +9,10 @@ import numpy as np
 
 from keras_models import registry
 from keras_models.checkpoints import Weights, resolve
+from keras_models.checkpoints.head import CLASSIFIER
 from keras_models.checkpoints.load import load_weights, model_arrays, with_layer_names
 from keras_models.train.settings import TrainingSettings
 from shufflelite.errors import InputError
-
-HEAD = "classifier/"  # the last layer of all our networks
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,8 +45,8 @@ class InitialWeights:
             warn(f"{self.name}: trained at {self.weights.resolution}, not at {resolution}")
         reason = self._why_new_classifier(arrays, model.output.shape[-1], class_names)
         if reason:
-            arrays = {name: a for name, a in arrays.items() if not name.startswith(HEAD)}
-            arrays |= {n: a for n, a in model_arrays(model).items() if n.startswith(HEAD)}
+            arrays = {name: a for name, a in arrays.items() if not name.startswith(CLASSIFIER)}
+            arrays |= {n: a for n, a in model_arrays(model).items() if n.startswith(CLASSIFIER)}
             warn(f"{self.name}: {reason}: the classifier starts from random weights")
         load_weights(model, arrays, origin=self.name)
 
@@ -56,7 +55,7 @@ class InitialWeights:
     ) -> str:
         """Why the weights' classifier does not fit the pictures' classes; "" if it does."""
         assert self.weights is not None
-        kernel, names = arrays.get(f"{HEAD}kernel"), self.weights.class_names
+        kernel, names = arrays.get(f"{CLASSIFIER}kernel"), self.weights.class_names
         if kernel is None:
             return "the weights have none"
         if kernel.shape[-1] != classes:
@@ -95,6 +94,8 @@ def read(
             f"Expected 'network.weights' to be outside of 'out', which this training writes: "
             f"got {named.path}."
         )
+    for note in named.weights.notes:
+        warn(f"{network.weights}: {note}")
     preprocessing = named.weights.preprocessing
     if preprocessing and settings.preprocessing not in (None, preprocessing):
         warn(

@@ -251,7 +251,7 @@ def test_flipped_bytes_never_raise_anything_else(kind: str, tmp_path: Path) -> N
 
 def test_files_of_another_kind_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"ends in \.h5, \.hdf5, \.keras, \.npz, \.safetensors"):
-        files.read(tmp_path / "x.ckpt")
+        files.read(tmp_path / "x.onnx")
     with pytest.raises(InputError, match="found nothing of that name"):
         files.read(tmp_path / "x.h5")
     (tmp_path / "folder.keras").mkdir()

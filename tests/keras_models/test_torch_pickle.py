@@ -99,7 +99,7 @@ def test_the_attacks_above_are_real(tmp_path: Path) -> None:
 def test_what_is_named_and_refused_is_said(tmp_path: Path) -> None:
     path = zipped(tmp_path / "x.pth", pickle.dumps(Call(eval, "1"), 2))
     assert refusal(path) == (
-        f"{path}: it names '__builtin__ eval', which is no part of weights; save the network's "
+        f"{path}: expected a state dict, found object of '__builtin__ eval'; save the network's "
         "weights alone, with torch.save(model.state_dict(), path)."
     )
     long = b"\x80\x04" + ops("x" * 100_000) + ops("\n\x1b") + b"\x93."
@@ -193,7 +193,7 @@ HUGE = 1 << 62
         (tensor(storage("DoubleStorage")), "expected 32 bytes in a storage, found 16"),
         (tensor(storage(count=HUGE)), f"its tensors declare {4 * HUGE} bytes"),
         (tensor(storage(count=-4)), "expected a size, offset or stride"),
-        (tensor(storage("QInt8Storage")), "it names 'torch QInt8Storage'"),
+        (tensor(storage("QInt8Storage")), "it names 'QInt8Storage', whose numbers cannot be read"),
         (tensor(storage(key="1")), "expected a member data/'1', found none"),
         (tensor(storage(key="../../../etc/passwd")), "expected a member data/'../../../etc/pass"),
         (tensor(storage(key="x" * 10_000)), "expected a member data/'xxx"),

@@ -11,6 +11,7 @@ import tf_keras as keras
 
 from keras_models import registry
 from keras_models.checkpoints import bundled, native
+from keras_models.checkpoints.head import CLASSIFIER
 from keras_models.checkpoints.load import model_arrays, save
 from keras_models.images.decode import Preprocessing
 from keras_models.train import initial_weights
@@ -189,7 +190,7 @@ def test_every_network_ends_in_its_classifier(builder: str) -> None:
     name = min(name for name, entry in registry.MODELS.items() if entry.builder == builder)
     model = registry.create(name, input_shape=(64, 64, 3), num_classes=7)
     (last,) = {path.rpartition("/")[0] for path in list(model_arrays(model))[-1:]}
-    assert f"{last}/" == initial_weights.HEAD
+    assert f"{last}/" == CLASSIFIER
     assert model.layers[-1].output.shape[-1] == 7
 
 
