@@ -195,6 +195,8 @@ def _measure(
     failed = False
     with _targets(command) as targets:
         models = model_file.read_all(files)
+        for note in (note for m in models for note in m.notes(options.requested_delegate)):
+            _PROGRESS.warn(note)
         environments = _environments(targets, options)
         _check_baseline(command, baseline, environments, [model.name for model in models])
 

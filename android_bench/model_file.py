@@ -20,6 +20,17 @@ class ModelFile:
     size_bytes: int
     sha256: str
     operators: Mapping[str, int]  # by type, over all subgraphs
+    grouped_convolutions: int = 0
+
+    def notes(self, delegate: str) -> list[str]:
+        """What speaks against running it with a delegate."""
+        if delegate != "gpu" or not self.grouped_convolutions:
+            return []
+        return [
+            f"{self.name} has {self.grouped_convolutions} grouped convolutions, on which LiteRT's "
+            "GPU accelerator ends the process or answers wrongly: its time on a GPU means nothing "
+            "before its answers are checked"
+        ]
 
 
 def read_all(words: Iterable[str]) -> list[ModelFile]:
@@ -41,8 +52,14 @@ def _read(path: Path, *, name: str) -> ModelFile:
         raise InputError(f"{path}: expected a .tflite file, found no such file")
     data = path.read_bytes()
     try:
-        types = [operator.type for operator in read_operators(data)]
+        found = read_operators(data)
     except ValueError as error:
         raise InputError(f"{path}: {error}") from error
-    operators = dict(Counter(types).most_common())
-    return ModelFile(name, path, len(data), hashlib.sha256(data).hexdigest(), operators)
+    return ModelFile(
+        name=name,
+        path=path,
+        size_bytes=len(data),
+        sha256=hashlib.sha256(data).hexdigest(),
+        operators=dict(Counter(operator.type for operator in found).most_common()),
+        grouped_convolutions=sum(operator.groups > 1 for operator in found),
+    )

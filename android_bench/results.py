@@ -139,7 +139,8 @@ def record(
             **_cost(one.rounds),
             **vars(measure.ratio(one.rounds, run.measured[0].rounds)),
             ratio_to=run.measured[0].model.name,
-            **vars(one.facts),
+            **vars(one.facts)
+            | {"notes": [*one.facts.notes, *one.model.notes(options.requested_delegate)]},
             target=target,
             runtime=options.runtime,
             threads=options.threads,

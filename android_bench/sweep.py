@@ -155,6 +155,8 @@ def run(
     files, failures = _convert(settings, cache=cache, progress=progress)
     models = dict(zip(files, model_file.read_all(map(str, files.values())), strict=True))
     ready([model.name for model in models.values()])
+    for note in (n for model in models.values() for n in model.notes(options.requested_delegate)):
+        progress.warn(note)
     measured: dict[str, list[Row]] = {}
 
     def work(name: str) -> tuple[list[Row], dict[str, str]]:

@@ -13,7 +13,7 @@ from convert.conversion import Conversion
 from convert.io_and_metadata import add_io_and_metadata
 from convert.lowering import lower
 from convert.network import create
-from convert.quantization import mixed_precision, qat, synthetic_inputs
+from convert.quantization import calibration_check, mixed_precision, qat, synthetic_inputs
 from convert.settings import Precision
 from convert.tflite_model import TfliteModel
 from convert.validate import NEEDS_LABELS
@@ -36,6 +36,7 @@ def run(conversion: Conversion, progress: Progress) -> tuple[Path, ConversionRep
         network = create(settings.model, seed=settings.seed, warn=progress.warn)
     context = Context(settings, network, progress)
     pictures, calibration = _read_pictures(context)
+    doubts = _doubts(context, calibration)
     tuned = autotune.options_for(network.model, settings, progress)
     quantization = settings.quantization
     deployed = lower(
@@ -60,9 +61,9 @@ def run(conversion: Conversion, progress: Progress) -> tuple[Path, ConversionRep
     finished = add_io_and_metadata(logits_file, network, class_names, settings)
     audit, fidelity = _verify(context, logits_file, finished, inputs)
     report = make_report(
-        settings, network, tuned.gains, calibration, inputs, finished, audit, fidelity
+        settings, network, tuned.gains, calibration, inputs, finished, audit, fidelity, doubts
     )
-    for warning in report.warnings:
+    for warning in report.warnings[len(doubts) :]:
         progress.warn(warning)
     if quantization.auto_precision and not report.passed:
         progress.warn("no layer in float32 that was tried brings the file past its gates")
@@ -102,6 +103,18 @@ def _pictures(context: Context, source: str | None, limit: int | None, seed: int
             seed=seed,
             warn=progress.warn,
         )
+
+
+def _doubts(context: Context, pictures: Inputs | None) -> tuple[str, ...]:
+    """Warnings about the user's calibration pictures, which are told before the long work."""
+    if pictures is None or not context.settings.quantization.precision.needs_inputs:
+        return ()
+    network = context.network
+    is_trained = network.weights.origin != "random"
+    warnings = calibration_check.find(pictures, network.model, is_trained=is_trained)
+    for warning in warnings:
+        context.progress.warn(warning)
+    return warnings
 
 
 def _synthesize(context: Context) -> Inputs:

@@ -10,8 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from android_bench import measure, model_file
-from android_bench.measurement import Counted, Facts, Machine, Round, Target, TargetError
+from android_bench import measure, model_file, results
+from android_bench.measurement import (
+    Counted,
+    Facts,
+    Machine,
+    Options,
+    Round,
+    Target,
+    TargetError,
+)
 from android_bench.targets.host import HostSession, HostTarget
 from shufflelite.progress import Progress
 
@@ -66,6 +74,27 @@ class ScriptedSession:
 
 def models(*names: str) -> list[model_file.ModelFile]:
     return [model_file.ModelFile(name, Path(f"{name}.tflite"), 8, "", {}) for name in names]
+
+
+@pytest.mark.parametrize(("delegate", "noted"), [("gpu", True), ("xnnpack", False), (None, False)])
+def test_a_row_of_grouped_convolutions_on_a_gpu_has_a_note(
+    delegate: str | None, noted: bool, tmp_path: Path
+) -> None:
+    plain, grouped = models("1", "2")
+    grouped = dataclasses.replace(grouped, grouped_convolutions=16)
+    plan = measure.Plan(rounds=2, runs=1)
+    rows = results.record(
+        run(ScriptedTarget(), [plain, grouped], plan),
+        plan=plan,
+        target="adb",
+        options=Options(delegate=delegate),
+        command="",
+        out=tmp_path / "rows.jsonl",
+    )
+    assert [len(row.notes) for row in rows] == [0, noted]
+    if noted:
+        (note,) = rows[1].notes
+        assert note.startswith("2 has 16 grouped convolutions, on which LiteRT's GPU accelerator")
 
 
 def test_each_model_has_each_place_in_the_order_once() -> None:

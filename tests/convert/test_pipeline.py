@@ -93,6 +93,25 @@ def test_the_report_is_about_the_file_beside_it(twice: Any, folder: Path) -> Non
     assert report.passed
 
 
+def test_what_speaks_against_the_file_is_in_report_card_and_console(
+    twice: Any, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (place, report), _ = twice
+    assert report.warnings[0] == "too few calibration pictures: 6; about 200 are enough"
+    assert json.loads((place / "report.json").read_text())["warnings"] == [*report.warnings]
+    limits = (place / "README.md").read_text().partition("## Limits")[2]
+    for warning in report.warnings:
+        assert f"- {warning[0].upper()}{warning[1:]}.\n" in limits
+    grouped = ConversionSettings(
+        Model("shufflenet_v1", {"width": 0.25, "stem": "cifar"}, 32, num_classes=4),
+        out=str(tmp_path),
+    )
+    _, report = pipeline.run(resolve(grouped), Progress("test"))
+    (warning,) = report.warnings
+    assert warning.startswith("this file must not be given to a GPU: ")
+    assert f"test: warning: {warning}\n" in capsys.readouterr().err
+
+
 def test_the_card_beside_the_file_runs_it(twice: Any, folder: Path) -> None:
     (place, _), _ = twice
     card = (place / "README.md").read_text()

@@ -1,4 +1,4 @@
-"""How the commands of README and guides are run at small scale, and what they must print.
+"""How the commands of README, guides and app are run at small scale, and what they must print.
 
 One entry for each command, in the order of the document.
 """
@@ -46,6 +46,7 @@ TINY_NETWORK = (
     "--set network.resolution=16 --set training.batch=16 --set training.epochs=2"
 )
 TINY_TRAINING = f"{TINY_NETWORK} --set data.train=synthetic:64 --set data.test=synthetic:20"
+SMALL_BUNDLE = {"shufflenet_v2_x0.5_cifar_32": "mobilenet_v1_x0.25_cifar_16"}
 TINY_GRID = """--set 'grid=[{model="mobilenet_v1",resolution=32,options={width=[0.25,0.5]}}]'"""
 MEASURED = r"^mobilenet_v1_x0\.25_cifar_16_int8 +\d"
 
@@ -120,11 +121,13 @@ RUNS: Mapping[str, tuple[Run | NotRun, ...]] = {
         ),
         Run(
             "convert.accuracy",
+            small=SMALL_BUNDLE,
             shows=(r"^weights +Keras +float32", r"_qat +LiteRT +int8 +int8 "),
             check=has("accuracy/accuracy.json", "accuracy/accuracy.md"),
         ),
         Run(
             "convert.classify",
+            small=SMALL_BUNDLE,
             shows=(r"^pictures/test/horse/0000\.jpg +(cat|dog|horse) +\d+\.\d %",),
         ),
     ),
@@ -151,16 +154,16 @@ RUNS: Mapping[str, tuple[Run | NotRun, ...]] = {
         ),
         Run(
             "--out results/mine.jsonl",
-            small={"build/*/": "build/sweep/*/*/"},
             more="--rounds 2 --runs 2 --benchmark_binary tool",
-            shows=(r"^mobilenet_v1_x0\.25_32_int8 ", r"^mobilenet_v1_x0\.5_32_int8 "),
+            shows=(r"^mobilenet_v1_x0\.25_cifar_16_int8 ", r"^shufflenet_v2_x0\.5_cifar_32_int8 "),
         ),
         Run(
             "--baseline results/mine.jsonl",
-            small={"build/*/": "build/sweep/*/*/"},
             more="--rounds 2 --runs 2 --benchmark_binary slower_tool",
             code=3,
-            shows=(r"^android_bench: slower: mobilenet_v1_x0\.\d+_32_int8 on adb: \+100\.0% ms",),
+            shows=(
+                r"^android_bench: slower: mobilenet_v1_x0\.25_cifar_16_int8 on adb: \+100\.0% ms",
+            ),
         ),
     ),
     "docs/guides/ci.md": (
@@ -177,7 +180,7 @@ RUNS: Mapping[str, tuple[Run | NotRun, ...]] = {
         ),
         Run(
             "--out models/baseline.jsonl",
-            small={"emulated:a53": "host"},
+            small={"emulated:a53": "host", **SMALL_BUNDLE},
             more="--rounds 2",
             shows=(MEASURED,),
         ),
@@ -194,7 +197,7 @@ RUNS: Mapping[str, tuple[Run | NotRun, ...]] = {
         NotRun("setup emulated", "downloads the ARM system; test_emulated_setup.py runs it"),
         Run(
             "--baseline models/baseline.jsonl",
-            small={"emulated:a53": "host", "2%": "900%"},
+            small={"emulated:a53": "host", "2%": "900%", **SMALL_BUNDLE},
             more="--rounds 2",
             shows=(r"^\| mobilenet_v1_x0\.25_cifar_16_int8 \| host \| ms \|",),
         ),
@@ -218,6 +221,13 @@ RUNS: Mapping[str, tuple[Run | NotRun, ...]] = {
             more=f"{TINY_TRAINING} --set out=runs/both",
             shows=(r"^train: epoch 2/2",),
             check=has("runs/both/weights.safetensors"),
+        ),
+    ),
+    "android_bench/app/README.md": (
+        Run(
+            "--android_app DIR",
+            small={"--model shufflenet_v2": f"{MOBILENET} --weights random", "DIR": "app"},
+            check=has("app/README.md", "app/app/src/main/assets/bundle/model.tflite"),
         ),
     ),
 }
