@@ -109,6 +109,8 @@ def _fetch(remote: RemoteFile, path: Path, *, limit_s: float) -> None:
         f"download it{size} with a browser, on another machine if this one is offline, and save "
         f"it as {path}"
     )
+    if part.is_symlink():
+        part.unlink()
     try:
         _receive(remote, part, limit_s=limit_s)
         _check(part, remote, f"try again, or {by_hand}")
@@ -156,13 +158,18 @@ def _receive_from(start: int, opener: OpenerDirector, remote: RemoteFile, part: 
     try:
         with opener.open(request, timeout=SILENCE_S) as response:
             resumes = _resumes(response, start)
-            with part.open("ab" if resumes else "wb") as stream:
+            with open(part, "ab" if resumes else "wb", opener=_open_no_link) as stream:
                 _copy(response, stream, remote)
     except urllib.error.HTTPError as error:
         error.close()
         if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             raise _OtherRangeError(f"HTTP status {error.code} {error.reason}") from error
         raise
+
+
+def _open_no_link(path: str, flags: int) -> int:
+    """Opens a part, whose name is known beforehand: a link planted there leads elsewhere."""
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
 
 
 def _resumes(response: HTTPResponse, start: int) -> bool:

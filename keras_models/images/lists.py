@@ -97,6 +97,9 @@ def _find_in_folder(
     # differently; broken links to folders likewise.
     at_top = (path for path in visible if len(path.parts) == 1)
     names = [path.name for path in at_top if not (folder / path).is_file()]
+    for name in names:
+        if len(name.splitlines()) != 1:  # labels.txt has a line for each class
+            raise InputError(f"{folder}: expected names of classes in one line, got {name!r}.")
     index = {name: number for number, name in enumerate(names)}
     return PictureList(paths, tuple(index[file.parts[0]] for file in files), tuple(names))
 

@@ -164,6 +164,16 @@ def test_a_part_with_nothing_to_continue_begins_anew(
     assert list(tmp_path.iterdir()) == [tmp_path / "ok.h5"]
 
 
+def test_a_link_planted_for_the_part_is_not_followed(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "precious").write_bytes(CONTENT[:HALF])
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "ok.h5.part").symlink_to(tmp_path / "precious")
+    path = download.download(RemoteFile(server.url, digest=sha256()), folder=tmp_path / "cache")
+    assert path.read_bytes() == CONTENT
+    assert not path.is_symlink()
+    assert (tmp_path / "precious").read_bytes() == CONTENT[:HALF]
+
+
 def test_downloads_at_the_same_time_make_one_request(server: Server, tmp_path: Path) -> None:
     pytest.importorskip("fcntl")
     remote = RemoteFile(server.url, digest=sha256())

@@ -50,6 +50,13 @@ def test_class_folders_number_the_classes_even_where_one_is_empty(tmp_path: Path
     assert listed.labels == (0, 2, 2)
 
 
+@pytest.mark.parametrize("name", ["a\nb", "a\u2028b", "a\x85b"])
+def test_a_class_whose_name_has_two_lines_is_refused(name: str, tmp_path: Path) -> None:
+    save_pictures(tmp_path, f"{name}/1.png")
+    with pytest.raises(InputError, match=r"expected names of classes in one line, got 'a\\"):
+        lists.find(tmp_path, labels_from_folders=True)
+
+
 @pytest.mark.parametrize("stray", ["stray.png", "dog/young/1.png"])
 def test_class_folders_refuse_a_picture_elsewhere(stray: str, tmp_path: Path) -> None:
     save_pictures(tmp_path, "cat/1.png", stray)
