@@ -21,6 +21,7 @@ from shufflelite.errors import InputError
 INTERPOLATIONS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 CHANNEL_ORDERS = ("rgb", "bgr")
 LARGE = 16_000_000  # pixels; a picture with more is reduced before it is resized
+WEBP_LARGEST = 50_000_000  # pixels, of 16 bytes each in libwebp and Pillow
 _OVERSAMPLING = 3  # times the resolution is what reducing leaves of a large picture
 _BAND = 1_000_000  # pixels
 _LARGE_TURN = threading.Lock()
@@ -201,6 +202,11 @@ def _bombs_are_errors() -> Iterator[None]:
 def _load(path: Path, *, resolution: int, preprocessing: Preprocessing) -> np.ndarray:
     try:
         with Image.open(path, formats=FORMATS) as image, _in_turn(image):
+            if image.format == "WEBP" and math.prod(image.size) > WEBP_LARGEST:
+                raise _UnreadableError(
+                    f"WebP of more than {WEBP_LARGEST / 1e6:g} million pixels takes too much "
+                    "memory; save it as JPEG or PNG"
+                )
             shorter = preprocessing.shorter_side(resolution)
             if math.prod(image.size) > LARGE:  # a JPEG is decoded smaller at no cost
                 image.draft(None, (_OVERSAMPLING * shorter, _OVERSAMPLING * shorter))

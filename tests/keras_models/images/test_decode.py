@@ -122,6 +122,17 @@ def test_a_large_jpeg_is_decoded_smaller(tmp_path: Path, monkeypatch: pytest.Mon
     np.testing.assert_allclose(actual.astype(int), expected.astype(int), atol=3)
 
 
+def test_a_webp_that_takes_too_much_memory_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    solid("RGB", RED).save(tmp_path / "x.webp")
+    solid("RGB", RED).save(tmp_path / "x.png")
+    monkeypatch.setattr(decode, "WEBP_LARGEST", SIZE * SIZE - 1)
+    with pytest.raises(InputError, match=r"x\.webp: WebP of more than .*; save it as JPEG or PNG$"):
+        read(tmp_path / "x.webp")
+    read(tmp_path / "x.png")
+
+
 def test_89_million_16_bit_pixels_need_little_memory(tmp_path: Path) -> None:
     code = (
         "import re, sys; from keras_models.images import decode\n"
