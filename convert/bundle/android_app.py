@@ -16,6 +16,7 @@ from PIL import ExifTags, Image
 from convert.bundle import writer
 from keras_models.accuracy import probabilities
 from keras_models.images.decode import load_picture
+from shufflelite import atomic
 from shufflelite.errors import InputError
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 PROJECT = Path(__file__).parents[2] / "android_bench" / "app"
 ASSETS = "app/src/main/assets/bundle"  # in the app's folder
 VECTORS = "app/src/test/vectors"
-NETWORK = "network.properties"
+NETWORK, README = "network.properties", "README.md"
 BUILD_FILES = frozenset({".gradle", ".idea", ".kotlin", "build", "local.properties"})
 BEST = 5  # classes of a vector
 FLAG = "android_app"
@@ -72,6 +73,8 @@ def check(app: Path, bundle_folder: Path) -> None:
 def write(app: Path, bundle_folder: Path) -> None:
     """Writes an app that runs a bundle; in an app that it made before, replaces only the bundle.
 
+    The README, which is about the network, is replaced too if it is as this wrote it.
+
     Raises:
       InputError: the folder holds something else, or cannot be written.
     """
@@ -90,14 +93,18 @@ def write(app: Path, bundle_folder: Path) -> None:
         assets[labels.name] = labels.read_bytes()
     vectors = _vectors(form, interpreter)
     if _is_app(app):
+        readme, is_ours = app / README, _has_our_readme(app)
         writer.write_folder(app / VECTORS, vectors, flag=FLAG)
         writer.write_folder(app / ASSETS, assets, flag=FLAG)
+        if is_ours:
+            atomic.write(readme, _readme(network))
         return
     files = {
         path.relative_to(PROJECT).as_posix(): path.read_bytes()
         for path in sorted(PROJECT.rglob("*"))
         if path.is_file() and not BUILD_FILES.intersection(path.relative_to(PROJECT).parts)
     }
+    files[README] = _readme(network)  # not the template's
     files |= {f"{VECTORS}/{name}": content for name, content in vectors.items()}
     files |= {f"{ASSETS}/{name}": content for name, content in assets.items()}
     writer.write_folder(app, files, flag=FLAG)
@@ -106,6 +113,24 @@ def write(app: Path, bundle_folder: Path) -> None:
 def _is_app(app: Path) -> bool:
     """Whether `write` made this folder."""
     return (app / ASSETS / NETWORK).is_file()
+
+
+def _has_our_readme(app: Path) -> bool:
+    readme = app / README
+    return readme.is_file() and readme.read_bytes() == _readme(
+        (app / ASSETS / NETWORK).read_bytes()
+    )
+
+
+def _readme(network: bytes) -> bytes:
+    """The README of an app with a network."""
+    from convert.bundle.card.render import environment
+
+    lines = network.decode(errors="replace").splitlines()
+    values = dict.fromkeys(("name", "classes", "side"), "") | dict(
+        line.split("=", 1) for line in lines if "=" in line
+    )
+    return environment().get_template("app.md.j2").render(values).encode()
 
 
 def _network(

@@ -70,7 +70,7 @@ def advised(text: str) -> Iterator[tuple[str | None, str]]:
     """Each flag that a text names, with the command it is of where the text says so."""
     for part in re.split(r"(?=python -m )", text):
         command = re.match(r"python -m ([\w.]+)", part)
-        for name in re.findall(r"--(?:\[no\])?([a-z]\w*)", part):
+        for name in re.findall(r"--(?:\[no\])?([a-z]\w*)\b(?!-)", part):
             yield command and command[1], name
 
 

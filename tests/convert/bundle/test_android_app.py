@@ -74,11 +74,12 @@ def properties(path: Path) -> dict[str, str]:
 def test_an_app_is_the_project_with_the_bundle_and_vectors(tmp_path: Path, files: Files) -> None:
     made = contents(make_app(tmp_path, files))
     project = contents(PROJECT)
+    assert made["README.md"] != project.pop("README.md")
     assert {name: made[name] for name in project} == project
     added = {name for name in made if name not in project}
     bundle = {f"{ASSETS}/{name}" for name in ("model.tflite", "labels.txt", "network.properties")}
     assert bundle <= added
-    assert all(name.startswith(f"{VECTORS}/") for name in added - bundle)
+    assert all(name.startswith(f"{VECTORS}/") for name in added - bundle - {"README.md"})
     for name in ("model.tflite", "labels.txt"):
         assert made[f"{ASSETS}/{name}"] == (tmp_path / "bundle" / name).read_bytes()
 
@@ -135,6 +136,23 @@ def test_in_an_app_that_is_there_only_the_bundle_is_replaced(tmp_path: Path, fil
     assert all(name.startswith((ASSETS, VECTORS)) for name in changed)
     fresh = contents(make_app(tmp_path / "third", files, ends="uint8"))
     assert {name: after[name] for name in changed} == {name: fresh[name] for name in changed}
+
+
+def test_the_readme_is_about_the_network_of_the_app(tmp_path: Path, files: Files) -> None:
+    app = make_app(tmp_path, files)
+    first, second = tmp_path / "bundle", tmp_path / "second_net"
+    readme = (app / "README.md").read_text()
+    assert readme.startswith("# An Android app with bundle\n\n")
+    assert "`bundle`: 10 classes, pictures of 16 x 16 pixels" in readme
+    assert "DIR" not in readme
+    shutil.copytree(first, second)
+    android_app.write(app, second)
+    assert (app / "README.md").read_text() == readme.replace(
+        "with bundle", "with second_net"
+    ).replace("`bundle`", "`second_net`")
+    (app / "README.md").write_text("mine")
+    android_app.write(app, first)
+    assert (app / "README.md").read_text() == "mine"
 
 
 def test_a_bundle_without_class_names_takes_those_of_the_one_before_away(
