@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from shufflelite.display import printable
 from shufflelite.errors import InputError
 
 # Plain POSIX, mostly builtins: mksh, dash and busybox run it, and old phones have few tools.  A
@@ -40,7 +41,7 @@ STATE = (
 )
 
 # A broken device may print anything: longer lines, more of them and cores over 999 are left out.
-_LINE = re.compile(r"^([\w/.-]{1,100})=(.{1,1000})", re.MULTILINE)
+_LINE = re.compile(r"^([\w/.-]{1,100})=(.{1,500})", re.MULTILINE)
 _MOST_LINES = 10_000
 
 # "soc" alone is not a system on a chip but a Qualcomm battery's state of charge, in percent.
@@ -118,8 +119,8 @@ def parse_layout(text: str) -> Layout:
     model = next((match[1].strip() for match in models if match), "")
     phone = _words(values.get("ro.product.manufacturer"), values.get("ro.product.model"))
     soc = _words(values.get("ro.soc.manufacturer"), values.get("ro.soc.model"))
-    board = values.get("/sys/firmware/devicetree/base/model", "").rstrip("\0")
-    cpu = board or model or machine
+    board = values.get("/sys/firmware/devicetree/base/model", "")
+    cpu = board or printable(model) or machine
     if phone:
         cpu = f"{phone} ({soc or values.get('ro.board.platform') or cpu})"
     return Layout(
@@ -300,7 +301,7 @@ def quote(words: Iterable[str]) -> str:
 
 def _values(text: str) -> dict[str, str]:
     lines = itertools.islice(_LINE.finditer(text), _MOST_LINES)
-    return {line[1]: line[2].strip() for line in lines}
+    return {line[1]: printable(line[2].strip(" \t\0")) for line in lines}
 
 
 def _per_core(values: Mapping[str, str], name: str) -> dict[int, str]:

@@ -237,10 +237,10 @@ class ApkTarget(ShellTarget):
                 "logcat -d -v threadtime -s tflite:V litert:V shufflelite:V AndroidRuntime:E"
                 " libc:F DEBUG:F"
             ).rpartition(token)[2]
-            crash = re.search(r"(?:Fatal signal|FATAL EXCEPTION).*", text)
+            crash = re.search(r"(?:Fatal signal|FATAL EXCEPTION).{,1000}", text)
             if crash:
                 self._stop_app()
-                raise TargetError(f"{self.name}: the app crashed: {crash[0].strip()}")
+                raise TargetError(f"{self.name}: the app crashed: {last_line(crash[0])}")
             if "Inference timings in us" in text or "Benchmarking failed" in text:
                 time.sleep(POLL_S)  # memory and profile follow these lines
                 return Output(text, 0)

@@ -158,7 +158,7 @@ class ShellTarget:
 
         def push() -> None:
             self.shell.push(path, to)
-            arrived = self.shell.run(f"wc -c < {device_info.quote([to])}").text.strip()
+            arrived = last_line(self.shell.run(f"wc -c < {device_info.quote([to])}").text)
             if arrived != str(size):
                 raise TargetError(
                     f"{self.name}: pushed {size} bytes of {path.name}, {arrived!r} arrived; is its"

@@ -465,7 +465,7 @@ MEGABYTES = 8 << 20
         ("", f"{CPU}/online=0-99999999999\n"),
         ("", f"{CPU}/cpu0/cpu_capacity={'9' * 5000}\n/proc/loadavg={'1' * 5000}.5\n"),
         ("", f"  Thermal Status: {'9' * 5000}\n{CPU}/cpu0/cpufreq/scaling_max_freq={'9' * 5000}"),
-        ("", f"ro.product.model={'x' * MEGABYTES}\n"),
+        ("", f"ro.product.model=\x1b[31m{'x' * MEGABYTES}\n"),
     ],
 )
 def test_what_a_broken_device_prints_is_read_in_bounded_memory(line: str, ending: str) -> None:
@@ -480,4 +480,5 @@ def test_what_a_broken_device_prints_is_read_in_bounded_memory(line: str, ending
     assert peak < 4 * MEGABYTES
     assert len(device.cores) <= 1000
     assert len(device.cpu) < 2000
+    assert device.cpu.isprintable()
     assert (state.load_average, state.status, state.limit_khz) == (None, None, {})
