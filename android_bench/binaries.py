@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
-from shufflelite import download, file_kinds
-from shufflelite.atomic import replacing
+from shufflelite import atomic, download, file_kinds
 from shufflelite.download import RemoteFile
 from shufflelite.errors import InputError
 
@@ -87,8 +86,7 @@ def find(
         raise InputError(f"{error}; delete it to download it again") from error
     if not record.is_file():
         entry = {"url": url, "sha256": sha256, "date_utc": _now()}
-        with replacing(record) as temporary:
-            temporary.write_text(json.dumps(entry) + "\n")
+        atomic.write(record, (json.dumps(entry) + "\n").encode())
     recorded = json.loads(record.read_text()).get("sha256")
     if recorded != sha256:
         raise InputError(

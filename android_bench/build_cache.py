@@ -155,8 +155,8 @@ def build(
 def _build(network: NetworkSpec, spec: BuildSpec, folder: Path, timeout_s: float) -> Path:
     pictures = _pictures(network, spec)
     cache = folder.parent
-    _clear_leftovers(cache)
-    partial = cache / f".{folder.name}.{os.getpid()}.partial"
+    atomic.clear_leftovers(cache)
+    partial = atomic.temporary_name(cache / f".{folder.name}")
     try:
         partial.mkdir(parents=True)
         command = _command(network, spec, partial)
@@ -282,17 +282,6 @@ def _run(command: Sequence[str], *, timeout_s: float) -> None:
         if code == 2:
             raise InputError(f"[convert]: {last.removeprefix('convert: ')}")
         raise BuildError(last or f"convert exited with {code}")
-
-
-def _clear_leftovers(cache: Path) -> None:
-    """Removes what killed runs left."""
-    for path in (*cache.glob(".*.partial"), *cache.glob("*.part")):
-        writer = path.name.split(".")[-2]
-        if writer.isdigit() and not atomic.runs_elsewhere(int(writer)):
-            if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink(missing_ok=True)
 
 
 def _content(value: Option) -> Option:

@@ -30,6 +30,7 @@ from shufflelite.versions import version
 SCHEMA = 2  # raise it when a field changes its meaning or is removed
 _APPENDING = threading.Lock()
 _OTHER_FILE = "choose another file"
+_START = b'{"schema": '  # of each row
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,7 +218,7 @@ def append(path: Path, new: Sequence[Row]) -> None:
         lock.lock_file(file)
         end = file.seek(0, os.SEEK_END)
         last = _last_line(file) if end else b""
-        if last and _is_whole(last):
+        if last and not _is_cut(last):
             lines.insert(0, b"\n")
         elif last:
             end -= len(last)
@@ -249,7 +250,7 @@ def read(path: Path) -> list[Row]:
         _row(line, location=f"{path}:{number}")
         for number, line in enumerate(lines, start=1)
         if line.strip()
-        if number < len(lines) or not line.startswith("{") or _is_whole(line.encode())
+        if number < len(lines) or not _is_cut(line.encode())
     ]
 
 
@@ -259,7 +260,7 @@ def _row(line: str, *, location: str) -> Row:
         fields = config.parse_json(line)
     except InputError as error:
         damaged = f"a damaged one, {start}; delete the line"
-        got = damaged if line[0] == "{" else f"{start}; {_OTHER_FILE}"
+        got = damaged if line.startswith(_START.decode()) else f"{start}; {_OTHER_FILE}"
         raise InputError(f"{location}: expected a row of results, got {got}") from error
     schema = fields.get("schema")
     if type(schema) is not int or schema != SCHEMA:
@@ -286,12 +287,13 @@ def _last_line(file: BinaryIO) -> bytes:
     return file.read().rpartition(b"\n")[2]
 
 
-def _is_whole(line: bytes) -> bool:
+def _is_cut(line: bytes) -> bool:
+    """Whether it is the beginning of a row, and no more."""
     try:
         json.loads(line)
     except (ValueError, RecursionError):
-        return False
-    return True
+        return line.startswith(_START) or _START.startswith(line)
+    return False
 
 
 def device(row: Row) -> str:

@@ -16,8 +16,7 @@ from matplotlib.lines import Line2D
 from android_bench.plots.labels import place_labels
 from android_bench.plots.names import family_name, width_name
 from android_bench.plots.points import make_logarithmic
-from shufflelite import plot_style
-from shufflelite.atomic import replacing
+from shufflelite import atomic, plot_style
 from shufflelite.plot_style import COLOURS
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -42,8 +41,7 @@ class Point:
 
 def main(argv: list[str]) -> None:
     """Reads the tables and draws the picture."""
-    with replacing(Path(flags.FLAGS.out)) as temporary:
-        temporary.write_bytes(draw(read_points()))
+    atomic.write(Path(flags.FLAGS.out), draw(read_points()))
 
 
 def read_points() -> dict[str, list[Point]]:

@@ -26,7 +26,7 @@ from convert.lowering.options import GENERIC, Grouped, LoweringOptions, decision
 from convert.quantization import quantize
 from convert.quantization.int8_range import Range
 from convert.settings import ConversionSettings, Precision, Quantization
-from shufflelite.atomic import replacing
+from shufflelite import atomic
 from shufflelite.download import cache_folder
 from shufflelite.errors import InputError
 from shufflelite.progress import Progress
@@ -70,8 +70,7 @@ def options_for(model: keras.Model, settings: ConversionSettings, progress: Prog
         return Tuned(GENERIC)
     _check_target(lowering.target)
     tuned = tune(model, settings, progress)
-    with replacing(cached) as partial:
-        partial.write_text(json.dumps(_to_json(tuned), indent=2) + "\n")
+    atomic.write(cached, (json.dumps(_to_json(tuned), indent=2) + "\n").encode())
     return tuned
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 from urllib.request import OpenerDirector
 
-from shufflelite import file_kinds, http_deadline, lock
+from shufflelite import atomic, file_kinds, http_deadline, lock
 from shufflelite.display import one_line
 from shufflelite.errors import InputError
 
@@ -141,7 +141,7 @@ def _fetch(remote: RemoteFile, path: Path, *, limit_s: float) -> None:
 
 def _receive(remote: RemoteFile, part: Path, *, limit_s: float) -> None:
     """Appends the rest of the file to `part`, or starts again where the server sends all of it."""
-    start = part.stat().st_size if part.is_file() else 0
+    start = atomic.part_size(part)
     with http_deadline.opener(limit_s) as opener:
         try:
             _receive_from(start, opener, remote, part)
@@ -158,18 +158,13 @@ def _receive_from(start: int, opener: OpenerDirector, remote: RemoteFile, part: 
     try:
         with opener.open(request, timeout=SILENCE_S) as response:
             resumes = _resumes(response, start)
-            with open(part, "ab" if resumes else "wb", opener=_open_no_link) as stream:
+            with atomic.open_part(part, append=resumes) as stream:
                 _copy(response, stream, remote)
     except urllib.error.HTTPError as error:
         error.close()
         if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             raise _OtherRangeError(f"HTTP status {error.code} {error.reason}") from error
         raise
-
-
-def _open_no_link(path: str, flags: int) -> int:
-    """Opens a part, whose name is known beforehand: a link planted there leads elsewhere."""
-    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
 
 
 def _resumes(response: HTTPResponse, start: int) -> bool:

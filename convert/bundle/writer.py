@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from convert.bundle import c_array
 from convert.settings import ConversionSettings
 from shufflelite import lock
-from shufflelite.atomic import runs_elsewhere
+from shufflelite.atomic import clear_leftovers, runs_elsewhere, temporary_name, writer_of
 from shufflelite.errors import InputError
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def _folder_beside(bundle: Path, *, flag: str) -> Iterator[Path]:
     """Makes a folder beside `bundle`; removes it on exit, with the parents it created, if empty."""
     _clear_leftovers(bundle)
     created = [p for p in bundle.parents if not p.exists()]
-    folder = bundle.with_name(f".{bundle.name}.{os.getpid()}.partial")
+    folder = temporary_name(bundle.with_name(f".{bundle.name}"))
     try:
         folder.mkdir(parents=True)
         yield folder
@@ -140,13 +140,17 @@ def _folder_beside(bundle: Path, *, flag: str) -> Iterator[Path]:
 
 def _clear_leftovers(bundle: Path) -> None:
     """Removes what killed runs left beside `bundle`, unless it is the only copy of the bundle."""
-    for leftover in bundle.parent.glob(f".{bundle.name}.*.partial*"):
-        process = leftover.name.removeprefix(f".{bundle.name}.").partition(".")[0]
-        if process.isdigit() and not runs_elsewhere(int(process)):
-            if leftover.suffix == ".old" and not bundle.exists():
-                leftover.rename(bundle)
+    if not bundle.parent.is_dir():
+        return
+    pattern = rf"\.{re.escape(bundle.name)}\.\d+\.\w+\.part\.old"
+    for old in bundle.parent.iterdir():
+        process = writer_of(old.with_suffix("")) if re.fullmatch(pattern, old.name) else None
+        if process and not runs_elsewhere(process):
+            if bundle.exists():
+                shutil.rmtree(old, ignore_errors=True)
             else:
-                shutil.rmtree(leftover, ignore_errors=True)
+                old.rename(bundle)
+    clear_leftovers(bundle.parent)
 
 
 def _rename(folder: Path, bundle: Path) -> None:

@@ -1,5 +1,6 @@
 """Weights by name into a model, all or nothing, and back to a file."""
 
+import io
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 import safetensors.numpy
 
 from keras_models.checkpoints.files import counted_names, weight_keys
-from shufflelite.atomic import replacing
+from shufflelite import atomic
 from shufflelite.errors import InputError
 
 
@@ -79,12 +80,13 @@ def save(model: Any, path: str | Path) -> None:
     arrays = {name: np.ascontiguousarray(a) for name, a in sorted(model_arrays(model).items())}
     if path.suffix not in (".safetensors", ".npz"):
         raise InputError(f"{path}: expected a name that ends in .safetensors or .npz.")
-    with replacing(path) as temporary:
-        if path.suffix == ".safetensors":
-            temporary.write_bytes(safetensors.numpy.save(arrays))
-        else:
-            with temporary.open("wb") as stream:
-                np.savez(stream, **arrays)
+    if path.suffix == ".safetensors":
+        data = safetensors.numpy.save(arrays)
+    else:
+        stream = io.BytesIO()
+        np.savez(stream, **arrays)
+        data = stream.getvalue()
+    atomic.write(path, data)
 
 
 def _layers(model: Any) -> Iterable[Any]:

@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import dataclasses
+import io
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -15,8 +16,7 @@ from keras_models.checkpoints import native
 from keras_models.images.datasets import Pictures
 from keras_models.train.checkpoint import EpochMetrics, recipe
 from keras_models.train.settings import TrainingSettings
-from shufflelite import lock
-from shufflelite.atomic import replacing
+from shufflelite import atomic, lock
 from shufflelite.versions import version
 
 PACKAGES = ("shufflelite", "tensorflow", "tf_keras", "numpy")
@@ -38,8 +38,7 @@ def locked(folder: Path) -> Iterator[None]:
       InputError: another process writes there.
     """
     with lock.exclusive(folder / ".lock", on_busy=lock.refuse(folder, "choose another 'out'")):
-        for incomplete in folder.glob("*.part"):
-            incomplete.unlink()
+        atomic.clear_leftovers(folder)
         yield
 
 
@@ -73,10 +72,11 @@ def write_weights(
 
 def write_log(path: Path, epochs: Sequence[EpochMetrics]) -> None:
     """Writes a row for each epoch."""
-    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(field.name for field in dataclasses.fields(EpochMetrics))
-        writer.writerows(dataclasses.astuple(epoch) for epoch in epochs)
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(field.name for field in dataclasses.fields(EpochMetrics))
+    writer.writerows(dataclasses.astuple(epoch) for epoch in epochs)
+    atomic.write(path, stream.getvalue().encode())
 
 
 def write_events(folder: Path, epoch: EpochMetrics) -> None:

@@ -181,10 +181,10 @@ def test_what_two_processes_want_is_converted_once(bench: Bench) -> None:
 
 def test_what_a_killed_sweep_left_in_the_cache_is_removed(bench: Bench) -> None:
     dead = 2**22 + 1  # above the greatest id of a process
-    left = bench.cache / f".abc.{dead}.partial"
+    left = bench.cache / f".abc.{dead}.0123abcd.part"
     (left / "half").mkdir(parents=True)
-    (bench.cache / f"pictures_32_ab.npz.{dead}.part").touch()
-    other = bench.cache / f".abc.{os.getppid()}.partial"  # another sweep, that still runs
+    (bench.cache / f"pictures_32_ab.npz.{dead}.0123abcd.part").touch()
+    other = bench.cache / f".abc.{os.getppid()}.0123abcd.part"  # another sweep, that still runs
     other.mkdir()
     bench.run(grid(2.0), Scripted())
     assert [path for path in bench.cache.iterdir() if path.name.startswith(".")] == [other]

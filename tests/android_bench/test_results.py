@@ -240,7 +240,7 @@ def test_what_holds_no_rows_is_no_file_to_append_to(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     results.append(path, [ROW])
     assert results.rows_before(path) == [ROW]
-    for data in (b"some text", b"\x1c\0\0\0TFL3\xff", b'{"schema": 1}\n'):
+    for data in (b"some text", b"{ my thesis", b"\x1c\0\0\0TFL3\xff", b'{"schema": 1}\n'):
         path.write_bytes(data)
         with pytest.raises(
             InputError, match=r"^--out: .*rows\.jsonl.*: expected .*; choose another"

@@ -426,7 +426,7 @@ def runs(files: Path, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, 
     places = {name: tmp_path_factory.mktemp("place") for name in ("hard", "gates", "blind", "mute")}
     for place in places.values():
         make_place(place)
-    killed = places["hard"] / HARD_NAME / f".{HARD}.4194305.partial"  # beyond any pid
+    killed = places["hard"] / HARD_NAME / f".{HARD}.4194305.0123abcd.part"  # beyond any pid
     killed.mkdir(parents=True)
     (killed / "labels.txt").write_text("of a run that was killed")
     plain = {"LC_ALL": "C", "TERM": "dumb", "PYTHONUTF8": "", "PYTHONIOENCODING": ""}

@@ -65,7 +65,7 @@ def test_killed_ten_times_it_ends_with_the_same_bits(
 ) -> None:
     run(settings(tmp_path / "whole"), Progress("train"))
     rng = random.Random(0)
-    train, write_bytes = Trainer.train, Path.write_bytes
+    train, replace = Trainer.train, Path.replace
     left = 0
 
     def train_until(self: Trainer, *args: Any) -> tuple[float, int]:
@@ -75,22 +75,21 @@ def test_killed_ten_times_it_ends_with_the_same_bits(
             raise Killed
         return train(self, *args)
 
-    def write_a_part(self: Path, data: bytes) -> int:
+    def replace_or_not(self: Path, target: Path) -> Path:
         if left < 1:
-            write_bytes(self, data[: len(data) // 2])
             raise Killed
-        return write_bytes(self, data)
+        return replace(self, target)
 
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "train", train_until)
         for kill in range(10):
             left = rng.randrange(1, 5)
             if kill % 3 == 0:  # in the middle of writing
-                patch.setattr(Path, "write_bytes", write_a_part)
+                patch.setattr(Path, "replace", replace_or_not)
             with pytest.raises(Killed):
                 run(settings(tmp_path / "killed"), Progress("train"))
-            patch.setattr(Path, "write_bytes", write_bytes)
-    (tmp_path / "killed" / "checkpoint.safetensors.99.part").touch()  # of a SIGKILL
+            patch.setattr(Path, "replace", replace)
+    (tmp_path / "killed" / "checkpoint.safetensors.4194305.0123abcd.part").touch()  # of a SIGKILL
     run(settings(tmp_path / "killed"), Progress("train"))
     found, expected = contents(tmp_path / "killed"), contents(tmp_path / "whole")
     assert sorted(found) == FILES
@@ -215,17 +214,16 @@ def test_a_full_disk_leaves_what_was_written_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     writes = 0
-    write_bytes = Path.write_bytes
+    replace = Path.replace
 
-    def write(self: Path, data: bytes) -> int:
+    def replace_or_not(self: Path, target: Path) -> Path:
         nonlocal writes
         writes += 1
         if writes == 5:
-            write_bytes(self, data[:100])
             raise OSError(errno.ENOSPC, "No space left on device", str(self))
-        return write_bytes(self, data)
+        return replace(self, target)
 
-    monkeypatch.setattr(Path, "write_bytes", write)
+    monkeypatch.setattr(Path, "replace", replace_or_not)
     with pytest.raises(OSError, match="No space left on device"):
         run(settings(tmp_path), Progress("train"))
     assert list(contents(tmp_path)) == ["checkpoint.safetensors"]
