@@ -142,7 +142,7 @@ def parse_state(text: str) -> State:
     load = re.match(r"\d{1,6}\.\d{1,6}", values.get("/proc/loadavg", ""))
     status = re.search(r"^ *Thermal Status: *(\d{1,3})\b", text, re.MULTILINE)
     governors = {
-        int(number): value
+        int(number): value[:40]
         for path, value in values.items()
         for number in re.findall(r"/cpu(\d{1,3})/cpufreq/scaling_governor$", path)
     }

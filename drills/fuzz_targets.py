@@ -17,7 +17,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from PIL import Image
 
-from android_bench import benchmark_tool, bundle_info, results, sweep
+from android_bench import benchmark_tool, bundle_info, device_info, results, sweep
 from android_bench.benchmark_tool import ParseError
 from convert import settings as conversion
 from convert.accuracy import models
@@ -38,6 +38,31 @@ FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 RGB = Preprocessing()
 NAMES = ("cat", "Seelöwe", "海獅")
 SIDE = 8  # of pictures, and of the network's input
+CPU = "/sys/devices/system/cpu"
+DEVICE = f"""{CPU}/online=0-5
+{CPU}/present=0-7
+{CPU}/cpu0/cpufreq/cpuinfo_max_freq=1400000
+{CPU}/cpu0/cpufreq/scaling_max_freq=1200000
+{CPU}/cpu0/cpufreq/scaling_governor=interactive
+{CPU}/cpu0/cpufreq/related_cpus=0 1 2 3
+{CPU}/cpu4/cpufreq/cpuinfo_max_freq=1800000
+{CPU}/cpu4/topology/core_siblings_list=4-5
+{CPU}/cpu5/cpu_capacity=1024
+ro.product.manufacturer=Maker
+ro.product.model=Phone
+ro.product.cpu.abilist=arm64-v8a,armeabi-v7a
+taskset=yes
+/proc/loadavg=0.52 0.58 0.59 1/467 12345
+/sys/class/thermal/thermal_zone0/type=cpu-thermal
+/sys/class/thermal/thermal_zone0/temp=41200
+processor\t: 0
+processor\t: 4
+CPU part\t: 0xd03
+Hardware\t: Maker SoC
+Thermal Status: 1
+Current temperatures from HAL:
+\tTemperature{{mValue=31.4, mType=0, mName=AP, mStatus=0}}
+"""
 BUILTIN, TYPE = schema.BuiltinOperator, schema.TensorType
 
 
@@ -79,6 +104,7 @@ def readers(folder: Path) -> list[Reader]:
         Reader("labels_csv", _of_path(folder / "x.csv", _labelled), [csv.encode()]),
         Reader("class_names", _of_path(folder / "x.txt", read_names), ["\n".join(NAMES).encode()]),
         Reader("results", _of_path(folder / "x.jsonl", results.read), [_rows()]),
+        Reader("device", _of_text(_device), [DEVICE.encode()]),
     ]
 
 
@@ -101,6 +127,16 @@ def _labelled(path: Path) -> object:
     )
     datasets.check_classes(pictures, warn)
     return pictures
+
+
+def _device(text: str) -> object:
+    layout, state = device_info.parse_layout(text), device_info.parse_state(text)
+    cores = device_info.choose(layout, requested=None, threads=2).cores
+    return (
+        device_info.pinned(["tool"], cores),
+        device_info.governor(state, cores),
+        device_info.throttling(state, cores),
+    )
 
 
 def _checkpoints(folder: Path, weights: Mapping[str, np.ndarray]) -> Iterator[Reader]:
