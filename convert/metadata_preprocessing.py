@@ -8,8 +8,8 @@ from keras_models.images.decode import Preprocessing
 from tflite_file.metadata import Metadata
 
 _SENTENCE = re.compile(
-    r"The picture in (RGB|BGR), its shorter side scaled to (\d+) \((\w+)\), the middle "
-    r"(\d+) x \4 of it\."
+    r"The picture in (RGB|BGR), its shorter side scaled to ([1-9]\d{0,5}) \((\w+)\), "
+    r"the middle ([1-9]\d{0,5}) x \4 of it\."
 )
 
 

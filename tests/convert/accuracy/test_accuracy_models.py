@@ -392,3 +392,21 @@ def test_a_report_of_any_length_is_one_short_line(
     with pytest.raises(InputError, match="expected the report of a conversion") as caught:
         read(path)
     assert len(str(caught.value)) < 2 * len(str(path)) + 500
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        "The picture in RGB, its shorter side scaled to 0 (bilinear), the middle 8 x 8 of it.",
+        f"The picture in RGB, its shorter side scaled to {'9' * 5000} (bilinear), the middle "
+        "8 x 8 of it.",
+        "The picture in RGB, its shorter side scaled to 9 (bilinear), the middle 8 x 7 of it.",
+    ],
+)
+def test_a_sentence_that_is_not_ours_is_a_description(
+    image: str, tmp_path: Path, colour_files: Mapping[str, bytes]
+) -> None:
+    path = tmp_path / "theirs.tflite"
+    path.write_bytes(metadata.add(colour_files["right"], described(image=image)))
+    (form,) = read(path)
+    assert form.preprocessing.crop_fraction == 0.875
