@@ -25,6 +25,7 @@ from convert.verification import sandbox
 from keras_models.checkpoints import files, native
 from keras_models.images import class_names, datasets, decode
 from keras_models.images.decode import Preprocessing
+from keras_models.images.formats import FORMATS
 from keras_models.train import settings as training
 from shufflelite import config
 from shufflelite.errors import InputError
@@ -34,7 +35,6 @@ from tflite_file.model import read_operators
 ROOT = Path(__file__).resolve().parent.parent
 PRINTED = ROOT / "tests" / "android_bench" / "outputs"  # what the tools print
 PYTORCH = ROOT / "tests" / "keras_models" / "golden"  # what PyTorch saved
-FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 RGB = Preprocessing()
 NAMES = ("cat", "Seelöwe", "海獅")
 SIDE = 8  # of pictures, and of the network's input

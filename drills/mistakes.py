@@ -62,7 +62,7 @@ MISTAKES = (
     ("pictures: none", 1, f"{NET10} --int8 --calibration empty", "found none"),
     ("pictures: damaged", 1, f"{NET10} --int8 --calibration damaged", "can be decoded"),
     ("pictures: a bomb", 1, f"{NET10} --int8 --calibration bomb", "can be decoded"),
-    ("pictures: a pipe", 1, f"{NET10} --int8 --calibration pipes", "found none"),
+    ("pictures: a pipe", 1, f"{NET10} --int8 --calibration pipes", "found 1 broken"),
     ("pictures: a loop of links", 1, f"{NET10} --int8 --calibration loop", "found none"),
     ("csv: no such files", 1, f"{NET10} --int8 --calibration missing.csv", "is not a file"),
     ("csv: a file that is none of pictures", 1, f"{NET10} --int8 --data passwd.csv", "decoded"),
@@ -154,6 +154,7 @@ MISTAKES = (
         f"{TRAIN} --set data.in_memory_gb=-1 --set data.train=classes",
         "in_memory_gb",
     ),
+    ("train: a class of two lines", 1, f"{TRAIN} --set data.train=lines", "one line of UTF-8"),
     ("train: pictures absent", 1, f"{TRAIN} --set data.train=no", "nothing of that name"),
     ("train: no pictures", 1, f"{TRAIN} --set data.train=synthetic:0", "synthetic"),
     ("train: other test classes", 1, f"{TRAIN} --set data.test=classes", "classes"),
@@ -273,8 +274,14 @@ def make_files(place: Path) -> None:
 
 def _make_pictures(place: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (40, 48, 3), np.uint8)
-    shell = "-a; touch x\n$(touch executed)"
-    for folder in ("pictures", "classes/cat", "classes/dog", f"strange/{shell}", "strange/b"):
+    strange = ("strange/-a; touch x$(touch executed)", "strange/b")
+    for folder in (
+        "pictures",
+        "classes/cat",
+        "classes/dog",
+        *strange,
+        "lines/a\n$(touch executed)",
+    ):
         (place / folder).mkdir(parents=True)
         for number in range(20 if folder.startswith("strange") else 3):
             Image.fromarray(pixels).save(place / folder / f"{number}.png")

@@ -98,15 +98,21 @@ def _find_in_folder(
     at_top = (path for path in visible if len(path.parts) == 1)
     names = [path.name for path in at_top if not (folder / path).is_file()]
     for name in names:
-        if len(name.splitlines()) != 1:  # labels.txt has a line for each class
-            raise InputError(f"{folder}: expected names of classes in one line, got {name!r}.")
+        # labels.txt has a line for each class, in UTF-8
+        if name.encode(errors="replace").decode().splitlines() != [name]:
+            raise InputError(
+                f"{folder}: expected names of classes in one line of UTF-8, got {name!r}."
+            )
     index = {name: number for number, name in enumerate(names)}
     return PictureList(paths, tuple(index[file.parts[0]] for file in files), tuple(names))
 
 
 def _kinds(files: Sequence[Path]) -> str:
     """How many files there are of each ending, and which comes first."""
-    counts = Counter(file.suffix.lower() or "no ending" for file in files)
+    counts = Counter(
+        "broken link or pipe" if ending in EXTENSIONS else ending or "no ending"
+        for ending in (file.suffix.lower() for file in files)
+    )
     kinds = [f"{count} {ending}" for ending, count in counts.most_common(5)]
     more = ["..."] if len(counts) > 5 else []
     install = "; .heic needs pip install pillow-heif" if {".heic", ".heif"} & {*counts} else ""

@@ -50,10 +50,12 @@ def test_class_folders_number_the_classes_even_where_one_is_empty(tmp_path: Path
     assert listed.labels == (0, 2, 2)
 
 
-@pytest.mark.parametrize("name", ["a\nb", "a\u2028b", "a\x85b"])
-def test_a_class_whose_name_has_two_lines_is_refused(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["a\nb", "a\u2028b", "a\x85b", "a\udcff"])
+def test_a_class_whose_name_is_no_line_of_a_file_is_refused(name: str, tmp_path: Path) -> None:
     save_pictures(tmp_path, f"{name}/1.png")
-    with pytest.raises(InputError, match=r"expected names of classes in one line, got 'a\\"):
+    with pytest.raises(
+        InputError, match=r"expected names of classes in one line of UTF-8, got 'a\\"
+    ):
         lists.find(tmp_path, labels_from_folders=True)
 
 
@@ -67,6 +69,10 @@ def test_class_folders_refuse_a_picture_elsewhere(stray: str, tmp_path: Path) ->
 def test_a_folder_without_pictures_and_no_folder_at_all_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"expected pictures \(\.avif \.bmp .*\), found none"):
         lists.find(tmp_path)
+    (tmp_path / "b.png").symlink_to("nowhere")
+    with pytest.raises(InputError, match=r"found 1 broken link or pipe \(first: b\.png\)"):
+        lists.find(tmp_path)
+    (tmp_path / "b.png").unlink()
     (tmp_path / "a.PDF").touch()
     with pytest.raises(InputError, match=r"found 1 \.pdf \(first: a\.PDF\)"):
         lists.find(tmp_path)
