@@ -140,6 +140,8 @@ def read_files(
 def read_npz(path: str | Path, *, resolution: int) -> tuple[np.ndarray, np.ndarray | None]:
     """Reads uint8 `images`, (n, resolution, resolution, 3), and `labels`, (n,), if there are."""
     expected = f"uint8 'images' of shape (n, {resolution}, {resolution}, 3)"
+    if Path(path).exists() and not Path(path).is_file():
+        raise InputError(f"{path}: expected an .npz file, found a folder, pipe or device.")
     try:
         # NumPy leaves a file open that it opened itself and cannot read.
         with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as archive:
@@ -200,6 +202,8 @@ def _bombs_are_errors() -> Iterator[None]:
 
 
 def _load(path: Path, *, resolution: int, preprocessing: Preprocessing) -> np.ndarray:
+    if path.exists() and not path.is_file():
+        raise _UnreadableError("expected a file, found a folder, pipe or device")
     try:
         with Image.open(path, formats=FORMATS) as image, _in_turn(image):
             if image.format == "WEBP" and math.prod(image.size) > WEBP_LARGEST:

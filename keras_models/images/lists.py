@@ -51,7 +51,7 @@ def find(
     source = Path(source)
     if source.is_dir():
         return _find_in_folder(source, labels_from_folders=labels_from_folders, warn=warn)
-    if source.suffix.lower() == ".csv":
+    if source.suffix.lower() == ".csv" and (source.is_file() or not source.exists()):  # no pipe
         if labels_from_folders:
             raise InputError(f"{source}: labels from folders need a folder, not a csv file.")
         return _find_in_csv(source)

@@ -1,5 +1,6 @@
 """Labelled pictures: the same in memory and streamed."""
 
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_models.images import datasets
+from keras_models.images import datasets, decode
 from keras_models.images.datasets import Pictures
 from keras_models.images.decode import Preprocessing
 from shufflelite.errors import InputError
@@ -80,6 +81,15 @@ def test_a_corrupt_picture_is_left_out_and_named(tmp_path: Path) -> None:
     assert pictures.pixels[:, 0, 0, 0].tolist() == [0, 2, 3, 4, 5]
     assert len(warnings) == 1
     assert "001.png" in warnings[0]
+
+
+@pytest.mark.parametrize("name", ["x.csv", "x.npz"])
+def test_a_pipe_is_refused_without_waiting_for_a_writer(name: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(InputError, match=r"expected .* found (this kind of file|a folder, pipe)"):
+        load(tmp_path / name)
+    with pytest.raises(InputError, match="expected a file, found a folder, pipe or device"):
+        decode.load_picture(tmp_path / name, resolution=8, preprocessing=WHOLE)
 
 
 def test_an_empty_class_folder_is_named(tmp_path: Path) -> None:
