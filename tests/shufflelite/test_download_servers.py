@@ -3,7 +3,10 @@
 import gzip
 import hashlib
 import io
+import shutil
 import socketserver
+import ssl
+import subprocess
 import threading
 import time
 import zipfile
@@ -67,6 +70,11 @@ class Handler(socketserver.StreamRequestHandler):
     server: Server
 
     def handle(self) -> None:
+        if isinstance(self.connection, ssl.SSLSocket):
+            try:
+                self.connection.do_handshake()
+            except OSError:  # the client does not trust it
+                return
         lines = iter(lambda: self.rfile.readline().decode("latin-1").strip(), "")
         self.server.requests.append("\n".join(lines))
         answers = self.server.replies
@@ -193,6 +201,54 @@ def test_the_time_limit_holds_however_slowly_bytes_come(
     remote = RemoteFile(server.url, kind=file_kinds.HDF5)
     with pytest.raises(InputError, match=r"cannot be downloaded \(not done after 0\.3 s\)"):
         download.download(remote, folder=tmp_path, limit_s=0.3)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if not shutil.which("openssl"):
+        pytest.skip("no openssl, which makes a certificate")
+    path = tmp_path_factory.mktemp("tls") / "server.pem"
+    words = "req -x509 -nodes -newkey ec -pkeyopt ec_paramgen_curve:P-256 -subj /CN=localhost"
+    more = f"-addext subjectAltName=IP:127.0.0.1 -keyout {path} -out {path}.crt"
+    subprocess.run(["openssl", *words.split(), *more.split()], check=True, capture_output=True)
+    path.write_text(path.read_text() + Path(f"{path}.crt").read_text())
+    return path
+
+
+@pytest.mark.parametrize(
+    ("trusted", "answer", "message"),
+    [
+        (True, reply(), None),
+        (True, drip(reply(b"", length=None), BODY), r"not done after 0\.5 s"),
+        (True, drip(b"", b"HTTP/1.1 200 OK" * 9), r"not done after 0\.5 s"),
+        (False, reply(), "CERTIFICATE_VERIFY_FAILED"),
+    ],
+    ids=["whole", "slow body", "slow status", "not trusted"],
+)
+def test_tls_is_verified_and_has_the_same_time_limit(
+    trusted: bool,
+    answer: Reply,
+    message: str | None,
+    certificate: Path,
+    server: Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    server.socket = context.wrap_socket(
+        server.socket, server_side=True, do_handshake_on_connect=False
+    )
+    server.replies = [answer]
+    if trusted:
+        monkeypatch.setenv("SSL_CERT_FILE", f"{certificate}.crt")
+    remote = RemoteFile(server.url.replace("http:", "https:"), kind=file_kinds.HDF5)
+    if message is None:
+        assert download.download(remote, folder=tmp_path).read_bytes() == BODY
+        return
+    with pytest.raises(InputError, match=message):
+        download.download(remote, folder=tmp_path, limit_s=0.5)
     assert list(tmp_path.iterdir()) == []
 
 
