@@ -51,9 +51,9 @@ class Preprocessing:
     interpolation: str = "bilinear"
 
     def __post_init__(self) -> None:
-        if len(self.mean) != 3 or max(map(abs, self.mean)) > 1e6:
+        if len(self.mean) != 3 or not all(-1e6 <= mean <= 1e6 for mean in self.mean):  # no NaN
             raise InputError(f"Expected three means of at most 1e6, got {self.mean}.")
-        if len(self.std) != 3 or not 1e-6 <= min(self.std) <= max(self.std) <= 1e6:
+        if len(self.std) != 3 or not all(1e-6 <= std <= 1e6 for std in self.std):
             raise InputError(f"Expected three stds of 1e-6 to 1e6, got {self.std}.")
         if self.channel_order not in CHANNEL_ORDERS:
             raise InputError(
