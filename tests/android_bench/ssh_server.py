@@ -57,7 +57,7 @@ Host absent
 
 
 class Wire:
-    """Carries connections to the server, and can be cut."""
+    """Carries connections to a server, and can be cut."""
 
     def __init__(self, port: int) -> None:
         self.to = port
@@ -83,6 +83,10 @@ class Wire:
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
 
+    def passed_on(self, data: bytes) -> bytes:
+        """What arrives at the other end."""
+        return data
+
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
             while True:
@@ -99,7 +103,7 @@ class Wire:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
                 time.sleep(self.delay_s)
-                sink.sendall(data)
+                sink.sendall(self.passed_on(data))
         for one in (source, sink):
             with contextlib.suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)

@@ -2,6 +2,8 @@
 
 import contextlib
 import itertools
+import os
+import re
 import socket
 import struct
 import threading
@@ -21,6 +23,7 @@ from shufflelite.errors import InputError
 from tests.android_bench import fake_tool
 from tests.android_bench.adb_device import Device
 from tests.android_bench.phone import client, connect, opened, refused
+from tests.android_bench.rounds import is_sound, measured
 from tests.android_bench.ssh_server import Server, Wire
 from tests.android_bench.test_adb_app import apk, app
 
@@ -242,6 +245,36 @@ def test_an_endless_greeting_is_one_line(
 )
 def test_the_list_of_devices_is_read_by_its_protocol(answer: str, expected: dict[str, str]) -> None:
     assert adb_server.parse_states(answer) == expected
+
+
+class Renaming(Wire):
+    """The wire to the adb server, at whose other end a device has another serial."""
+
+    def __init__(self, *serials: str) -> None:
+        super().__init__(int(os.environ["ANDROID_ADB_SERVER_PORT"]))
+        self._serials = [serial.encode() for serial in serials]
+
+    def passed_on(self, data: bytes) -> bytes:
+        for one, other in itertools.permutations(self._serials):
+            head = 4 * data.startswith(b"OKAY")  # of an answer; then its length follows, as in
+            if one in data and re.match(rb"[0-9a-f]{4}", data[head:]):  # requests
+                body = data[head + 4 :].replace(one, other)
+                return data[:head] + b"%04x" % len(body) + body
+        return data
+
+
+def test_a_phone_whose_serial_has_blanks_is_measured(
+    device: Device, tool: Path, toys: Mapping[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serial = "adb-R5CX826Q9VB-IjsOKx (2)._adb-tls-connect._tcp"
+    wire = Renaming(device.serial, serial)
+    with contextlib.closing(wire):
+        monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", str(wire.port))
+        assert adb_server.states()[serial] == "device"
+        target = adb.open_target(serial, options=Options(benchmark_binary=str(tool)))
+        with contextlib.closing(target):
+            assert target.name == f"adb:{serial}"
+            assert is_sound(measured(target, toys["int8"], runs=3), runs=3)
 
 
 @pytest.mark.parametrize(

@@ -122,17 +122,25 @@ def test_one_round_proves_nothing() -> None:
     assert comparison.verdict(comparison.changes[0]) == "uncertain"
 
 
-def runs_of(factor: float, count: int, seed: int) -> Iterator[tuple[list[Row], list[Row]]]:
-    """Pairs of recorded runs; the second is of another file, which costs `factor` times more."""
+def runs_of(
+    factor: float, count: int, seed: int, *, larger: int = 0
+) -> Iterator[tuple[list[Row], list[Row]]]:
+    """Pairs of recorded runs; the second is of another file, which costs `factor` times more.
+
+    With `larger`, it is the same network for a larger input.
+    """
     runs = json.loads((Path(__file__).parent / "recorded_rounds.json").read_text())["runs"]
     rng = random.Random(seed)
     for _ in range(250):
         start = rng.randrange(len(runs[0][0]) - count + 1)
         before, after = rng.sample(runs, 2)
-        for model in (1, 2):
+        for model in (1,) if larger else (1, 2):
             then, now = (
-                rounds(*((str(m), run[m][start : start + count]) for m in (0, model)))
-                for run in (before, after)
+                rounds(*((str(m), run[m + add][start : start + count]) for m, add in models))
+                for run, models in (
+                    (before, ((0, 0), (model, 0))),
+                    (after, ((0, 0), (model, larger))),
+                )
             )
             slower = [factor * ms for ms in now[1].round_ms]
             yield then, [now[0], changed(dataclasses.replace(now[1], round_ms=slower))]
@@ -149,6 +157,12 @@ def test_on_a_busy_machine_what_is_slower_is_found_and_nothing_else(
     assert len(pairs) == 500
     called = [bool(compared(then, now, limit=0.05).slower) for then, now in pairs]
     assert least <= sum(called) / len(called) <= most
+
+
+def test_on_a_busy_machine_a_larger_input_is_slower() -> None:
+    pairs = list(runs_of(1.0, 6, seed=0, larger=1))
+    called = [bool(compared(then, now, limit=0.05).slower) for then, now in pairs]
+    assert sum(called) >= 0.95 * len(called)
 
 
 def test_milliseconds_are_compared_where_the_reference_is_another_file() -> None:
