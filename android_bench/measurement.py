@@ -8,6 +8,7 @@ from typing import Protocol
 from shufflelite.config import Bounded, setting
 
 DEFAULT_DELEGATE = "xnnpack"  # of every runtime
+UNKNOWN = "unknown"  # delegate: the runtime does not report what it took
 
 
 class TargetError(Exception):
@@ -87,6 +88,12 @@ class Round:
     min_ms: float
     runs: int
 
+    def __post_init__(self) -> None:
+        if not self.median_ms > 0:
+            raise TargetError(
+                "an inference took 0 us by the clock there: it is too short to be measured alone"
+            )
+
 
 @dataclass(frozen=True)
 class Counted:
@@ -125,6 +132,7 @@ class Facts:
     first_ms: float | None  # the first inference after that
     peak_memory_mb: float | None  # growth of the process's peak since just before loading
     process_peak_mb: float | None  # the peak itself, with the runtime and Python
+    delegate: str  # that took operators: "none" if there is none, UNKNOWN if that is not reported
     delegate_partitions: int | None
     undelegated_operators: Mapping[str, int] | None
     runtime_version: str | None

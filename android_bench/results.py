@@ -70,7 +70,7 @@ class Row:
     runtime: str
     runtime_version: str | None
     threads: int
-    delegate: str = DEFAULT_DELEGATE  # in use; "none" where the requested one took no operator
+    delegate: str = DEFAULT_DELEGATE  # as in Facts: the one that took operators
     delegate_asked: str = DEFAULT_DELEGATE  # requested
     rounds: int  # completed; a time budget may have ended them early
     round_ms: Sequence[float] = ()  # median of each; empty on an emulated core, and in old rows
@@ -145,7 +145,6 @@ def record(
             target=target,
             runtime=options.runtime,
             threads=options.threads,
-            delegate=_in_use(options.requested_delegate, one.facts.delegate_partitions),
             delegate_asked=options.requested_delegate,
             rounds=len(one.rounds),
             round_ms=measure.medians_ms(one.rounds),
@@ -176,10 +175,6 @@ def _cost(rounds: Sequence[Any]) -> dict[str, Any]:
         no_times = dict.fromkeys(field.name for field in dataclasses.fields(measure.Latency))
         return {**no_times, "instructions": measure.instructions(rounds)}
     return {**vars(measure.latency(rounds)), "instructions": None}
-
-
-def _in_use(requested: str, partitions: int | None) -> str:
-    return "none" if partitions == 0 else requested
 
 
 def rows_before(out: Path) -> list[Row]:
@@ -269,7 +264,7 @@ def _row(line: str, *, location: str) -> Row:
         )
     if fields.get("delegate_asked") is None:  # before 2026-11-23 `delegate` was the requested one
         requested = fields.get("delegate", DEFAULT_DELEGATE)
-        in_use = _in_use(requested, fields.get("delegate_partitions"))
+        in_use = "none" if fields.get("delegate_partitions") == 0 else requested
         fields = {**fields, "delegate": in_use, "delegate_asked": requested}
     try:
         return config.build(fields, Row, origin=location)

@@ -15,7 +15,7 @@ from typing import Any
 
 from android_bench import build_cache, measure, model_file, results, scheduler
 from android_bench.build_cache import NetworkSpec, Option
-from android_bench.measurement import Machine, Options, Plan, Target, TargetError
+from android_bench.measurement import DEFAULT_DELEGATE, Machine, Options, Plan, Target, TargetError
 from android_bench.model_file import ModelFile
 from android_bench.paper_claims import Claim
 from android_bench.results import Row
@@ -293,9 +293,16 @@ def reusable(
             and measured == requested
             and (row.rounds == plan.rounds or plan.max_seconds is not None)
             and (row.profile or not options.profile)
+            and _reports_delegation(row)
         ):
             reused.append(row)
     return reused
+
+
+def _reports_delegation(row: Row) -> bool:
+    """False of former rows of devices, whose delegate was the requested one, not what ran."""
+    reports = (row.delegate_partitions, row.undelegated_operators)
+    return row.delegate != DEFAULT_DELEGATE or reports != (None, None)
 
 
 def _runtime_version(

@@ -1,6 +1,7 @@
 """The tables for people: of a run as plain text; of sweeps, claims and comparisons in Markdown."""
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TextIO
 
@@ -163,7 +164,7 @@ def profile_tables(rows: Sequence[Row], *, costliest: int = 0) -> str:
             text += [markdown_table(headings, _type_lines(row))]
         if row.profile and costliest:
             text += [f"{row.model} on {row.target}, the costliest operators:"]
-            headings = ["operator", "type", unit, "% of the sum"]
+            headings = ["operator", "type", "calls", unit, "% of the sum"]
             text += [markdown_table(headings, _operator_lines(row)[:costliest], left=2)]
     return "\n" + markdown_page(text) if text else ""
 
@@ -195,8 +196,13 @@ def _operator_lines(row: Row) -> list[list[str]]:
     costs = [(results.operator_cost(operator), operator) for operator in row.profile]
     total = sum(cost for cost, _ in costs)
     return [
-        # The name of a fused operator lists those of all its operators.
-        [operator.name.split(";")[0], operator.type, *_share_cells(row, cost, total)]
+        [
+            # The name of a fused operator lists those of all its operators.
+            re.sub(r";[^,\]]*", "", operator.name),
+            operator.type,
+            str(operator.calls),
+            *_share_cells(row, cost, total),
+        ]
         for cost, operator in sorted(costs, key=lambda pair: -pair[0])
     ]
 

@@ -5,7 +5,7 @@ import functools
 import hashlib
 import io
 import json
-import struct
+import tarfile
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ from tflite_file import extract_ops, io_ops, metadata, serialize
 from tflite_file.model import read_operators
 
 ROOT = Path(__file__).resolve().parent.parent
-PRINTED = ROOT / "tests" / "android_bench" / "outputs"  # what the tools print
+PRINTED = ROOT / "tests" / "android_bench" / "tool_outputs" / "outputs.tar.xz"  # by real tools
 PYTORCH = ROOT / "tests" / "keras_models" / "golden"  # what PyTorch saved
 RGB = Preprocessing()
 NAMES = ("cat", "Seelöwe", "海獅")
@@ -210,48 +210,41 @@ def _settings(folder: Path) -> Iterator[Reader]:
 
 
 def _tool_output() -> Iterator[Reader]:
-    texts = [path.read_bytes() for path in sorted(PRINTED.glob("*.txt"))]
-    tables = [path.read_bytes() for path in sorted(PRINTED.glob("*.csv"))]
-    profiled = [text for text in texts if b"Run Order" in text]
+    with tarfile.open(PRINTED) as archive:
+        printed = {one.name: file.read() for one in archive if (file := archive.extractfile(one))}
     ms = {"avg": 2, "min": 1, "max": 3, "std": 1, "median": 2, "p5": 1, "p95": 3, "init": 1}
     latency = {f"{name}_ms": time for name, time in ms.items()}
     latency |= {"warmup_first_ms": 2, "warmup_avg_ms": 2, "num_runs": 3, "num_warmup_runs": 1}
-    told = {"latency": latency, "accelerators": ["CPU"], "model": "/m.tflite"}
-    told |= {"fully_accelerated": True, "model_size_mb": 1.5}
-    times = (2.0, 1.0, 3.0, 0.82, 2.0, 1.0, 3.0, 1.0, 2.0, 2.0)
-    result = _field(2, b"".join(_field(n, ms) for n, ms in enumerate(times, start=1)))
-    result += _field(4, _field(1, 1.5) + _field(2, 3) + _field(3, 1) + _field(4, 1.5))
-    us = b"".join(_field(n, value) for n, value in ((6, 1), (7, 3), (8, 6), (9, 3)))
-    row = _field(1, b"CONV_2D") + _field(2, us) + _field(4, 1) + _field(5, b"[conv]:0")
-    profile = _field(3, _field(1, _field(1, b"main") + _field(2, 0) + _field(3, row) * 2))
-    nodes = _field(3, _field(1, 0) + _field(2, b"ADD")) + _field(
-        3, _field(1, 1) + _field(8, _field(1, b"TfLiteXNNPackDelegate"))
-    )
-    info = _field(2, nodes + _field(4, b"\x00\x01"))
+    report = {"latency": latency, "accelerators": ["CPU"], "fully_accelerated": True}
+    texts = {name: text for name, text in printed.items() if _is_read(text)}
+    profiled = [text for text in texts.values() if b"Run Order" in text]
+    protos = {
+        kind: [data for name, data in printed.items() if name.endswith(f".{kind}.pb")]
+        for kind in ("result", "prof", "ri")
+    }
     readers = [
-        ("tool_text", _of_text(benchmark_tool.parse), texts),
+        ("tool_text", _of_text(benchmark_tool.parse), list(texts.values())),
+        ("tool_failure", _of_text(benchmark_tool.failure), list(texts.values())),
         ("tool_profile", _of_text(benchmark_tool.parse_profile), profiled),
-        ("tool_csv", _of_text(benchmark_tool.parse_profile_csv), tables),
-        ("tool_json", _of_text(benchmark_tool.parse_result_json), [_json(told)]),
-        ("tool_result_proto", benchmark_tool.parse_result_proto, [result]),
-        ("tool_profile_proto", benchmark_tool.parse_profile_proto, [profile]),
-        ("tool_runtime_proto", benchmark_tool.parse_runtime_info_proto, [info]),
+        ("tool_json", _of_text(benchmark_tool.parse_result_json), [_json(report)]),
+        ("tool_result_proto", benchmark_tool.parse_result_proto, protos["result"]),
+        ("tool_profile_proto", benchmark_tool.parse_profile_proto, protos["prof"]),
+        ("tool_runtime_proto", benchmark_tool.parse_runtime_info_proto, protos["ri"]),
     ]
     for name, read, seeds in readers:
         yield Reader(name, read, seeds, ParseError)
 
 
+def _is_read(text: bytes) -> bool:
+    try:
+        _of_text(benchmark_tool.parse)(text)
+    except ParseError:
+        return False
+    return True
+
+
 def _json(value: object) -> bytes:
     return json.dumps(value).encode()
-
-
-def _field(number: int, value: bytes | float | int) -> bytes:
-    """A field of a protocol buffer, of a number below 128 or of at most 127 bytes."""
-    if isinstance(value, float):
-        return bytes([number << 3 | 5]) + struct.pack("<f", value)
-    if isinstance(value, bytes):
-        return bytes([number << 3 | 2, len(value)]) + value
-    return bytes([number << 3, value])
 
 
 def _picture(kind: str) -> bytes:

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from android_bench.benchmark_tool.result import Tool
 from shufflelite.errors import InputError
@@ -10,7 +9,9 @@ from shufflelite.errors import InputError
 DELEGATES: Mapping[Tool, Mapping[str, Sequence[str]]] = {  # flags by delegate
     Tool.CLASSIC: {
         "none": ["--use_xnnpack=false"],
-        "xnnpack": ["--use_xnnpack=true"],  # explicit, so that the tool prints the partitions
+        # Explicit: only so does the tool print the partitions, and tools built by CMake before
+        # LiteRT 1.4 give XNNPACK no int8 operator otherwise.
+        "xnnpack": ["--use_xnnpack=true"],
         "gpu": ["--use_gpu=true"],
         "nnapi": ["--use_nnapi=true", "--disable_nnapi_cpu=true"],  # nnapi-reference is a CPU too
     },
@@ -34,33 +35,32 @@ class StartOptions:
     warmup: int  # inferences before the timed ones; the first inference is one of them
     threads: int = 1  # of the CPU
     delegate: str | None = None  # "xnnpack", "gpu", "nnapi" or "none"; None: the tool's default
-    profile: Literal["text", "csv", "proto"] | None = None  # slows the model; text goes to stdout
-    profile_file: str | None = None  # for csv and proto
+    profile: bool = False  # slows the model; the text goes to stdout
+    profile_file: str | None = None  # for a proto in place of the text, where the tool can
     result_file: str | None = None  # statistics: a proto, from litert-benchmark JSON
     runtime_info_file: str | None = None  # operators by delegate, a proto
     peak_memory: bool = False  # monitors the peak memory, which disturbs the times
 
 
+def check_delegate(tool: Tool, delegate: str | None) -> None:
+    """Raises InputError if the tool does not have the delegate."""
+    if delegate is not None and delegate not in DELEGATES[tool]:
+        known = ", ".join(DELEGATES[tool])
+        raise InputError(f"{tool.value} has no delegate {delegate!r}. It has {known}.")
+
+
 def flags(tool: Tool, model: str, options: StartOptions) -> list[str]:
     """Returns the arguments of a tool, not quoted for a shell.
 
-    A version that does not know a flag ignores it: check that the requested files exist, and pass
-    the result to `check_delegate`.
+    A version that does not know a flag ignores it: check that the requested files exist, and look
+    at `ToolResult.unconsumed`.
 
     Args:
       tool: The program.
       model: Path of the .tflite file.
-      options: What to run.
-
-    Raises:
-      InputError: The tool does not have the delegate.
+      options: What to run; the delegate is one that `check_delegate` permits.
     """
-    delegates = DELEGATES[tool]
-    if options.delegate is not None and options.delegate not in delegates:
-        raise InputError(
-            f"{tool.value} has no delegate {options.delegate!r}. It has {', '.join(delegates)}."
-        )
-    delegate_flags = delegates[options.delegate] if options.delegate else []
+    delegate_flags = DELEGATES[tool][options.delegate] if options.delegate else []
     counts = [
         f"--num_threads={options.threads}",
         f"--num_runs={options.runs}",
@@ -85,11 +85,9 @@ def flags(tool: Tool, model: str, options: StartOptions) -> list[str]:
     if options.profile:
         # 1024 events by default: a large network exceeds that and loses operators.
         words += ["--enable_op_profiling=true", "--max_profiling_buffer_entries=65536"]
-    if options.profile_file:
+    if options.profile and options.profile_file:
         words += [
-            f"--op_profiling_output_mode={options.profile}",
+            "--op_profiling_output_mode=proto",
             f"--op_profiling_output_file={options.profile_file}",
         ]
-    if options.profile == "csv":  # the only flag up to TF 2.16; newer versions still accept it
-        words.append(f"--profiling_output_csv_file={options.profile_file}")
     return words

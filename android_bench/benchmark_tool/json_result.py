@@ -1,8 +1,12 @@
 """Reads the JSON file of litert-benchmark."""
 
 import json
+from typing import Any
 
-from android_bench.benchmark_tool.result import ParseError, Tool, ToolResult
+from android_bench.benchmark_tool.delegation import Delegation, ParseError
+from android_bench.benchmark_tool.result import Tool, ToolResult
+
+_TIMES = ("avg_ms", "min_ms", "max_ms", "median_ms", "p5_ms", "p95_ms", "init_ms")
 
 
 def parse_result_json(text: str) -> ToolResult:
@@ -14,27 +18,19 @@ def parse_result_json(text: str) -> ToolResult:
     try:
         report = json.loads(text)
         latency = report["latency"]
-        warmup_runs = int(latency["num_warmup_runs"])
-        return ToolResult(
-            tool=Tool.LITERT_BENCHMARK,
-            graph=report["model"],
-            runs=int(latency["num_runs"]),
-            avg_ms=float(latency["avg_ms"]),
-            min_ms=float(latency["min_ms"]),
-            max_ms=float(latency["max_ms"]),
-            std_ms=float(latency["std_ms"]),
-            median_ms=float(latency["median_ms"]),
-            p5_ms=float(latency["p5_ms"]),
-            p95_ms=float(latency["p95_ms"]),
-            init_ms=float(latency["init_ms"]),
-            first_ms=float(latency["warmup_first_ms"]) if warmup_runs else None,
-            warmup_runs=warmup_runs,
-            warmup_ms=float(latency["warmup_avg_ms"]) if warmup_runs else None,
-            model_size_mb=float(report["model_size_mb"]) * 2**20 / 1e6,
-            accelerators=tuple(report["accelerators"]),
-            fully_accelerated=bool(report["fully_accelerated"]),
-        )
+        first = float(latency["warmup_first_ms"]) if int(latency["num_warmup_runs"]) else None
+        permitted = tuple(str(name).lower() for name in report["accelerators"])
+        whole = report["fully_accelerated"] is True
+        times: dict[str, Any] = {name: float(latency[name]) for name in _TIMES}
+        runs = int(float(latency["num_runs"]))  # an integer of any size overflows here
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise ParseError(
             f"the JSON of litert-benchmark is cut off or lacks a figure: {error!r:.200}"
         ) from error
+    delegate = "xnnpack" if permitted == ("cpu",) else permitted[0] if len(permitted) == 1 else None
+    # Of a model that is not fully accelerated, an accelerator may have taken a part or nothing.
+    taken = {delegate: None} if delegate and (whole or delegate != "xnnpack") else {}
+    delegation = Delegation("its JSON", taken, {} if whole else None)
+    return ToolResult(
+        Tool.LITERT_BENCHMARK, runs, **times, first_ms=first, delegations=(delegation,)
+    )

@@ -3,22 +3,16 @@
 import re
 from dataclasses import dataclass
 
-from android_bench.benchmark_tool.result import ParseError
+from android_bench.benchmark_tool.delegation import ParseError
 
-SEVERITY = re.compile(r"(?:(INFO|WARN|WARNING|VERBOSE|DEBUG|ERROR|FATAL):(?: |$))")
-SOURCE = re.compile(r"\[[\w./\\-]+:[0-9]+\] ?")  # LiteRT's logger prints its own source file
-LOGCAT = [
-    re.compile(  # -v threadtime
-        r"[0-9]{2}-[0-9]{2} [0-9:.]+ +(?P<pid>[0-9]+) +[0-9]+ (?P<level>[VDIWEF])"
-        r" (?P<tag>[^:]*): ?(?P<message>.*)"
-    ),
-    re.compile(  # -v time and -v brief
-        r"(?:[0-9]{2}-[0-9]{2} [0-9:.]+ +)?(?P<level>[VDIWEF])/(?P<tag>[^(]*)"
-        r"\( *(?P<pid>[0-9]+)\): ?(?P<message>.*)"
-    ),
-]
-LOGCAT_TAGS = ("tflite", "litert")
-CRASH_TAGS = ("AndroidRuntime", "libc")
+MAX_SIZE = 2_000_000  # characters or bytes; the largest profile of ours has a tenth
+MAX_LINE = 20_000  # the rest of a longer one is ignored
+SEVERITY = re.compile(r"(INFO|WARN|WARNING|VERBOSE|DEBUG|ERROR|FATAL):(?: |$)")
+SOURCE = re.compile(r"\[[\w./\\-]{1,300}:[0-9]{1,9}\] ?")  # LiteRT's logger prints its source file
+LOGCAT = re.compile(  # -v threadtime
+    r"[0-9]{2}-[0-9]{2} [0-9:.]{1,20} {1,9}(?P<pid>[0-9]{1,9}) {1,9}[0-9]{1,9}"
+    r" (?P<level>[VDIWEF]) (?P<tag>[^:]{0,99}?) *: ?(?P<message>.*)"
+)
 
 
 @dataclass(frozen=True)
@@ -30,40 +24,38 @@ class Line:
 
 
 def split(text: str, *, graph: str | None = None) -> list[Line]:
-    """Returns the lines of one run.
+    """Returns the lines of one run that are not blank.
 
     Args:
       text: Standard output and error, or a logcat.
       graph: The model's path; of several processes in a logcat, the last that names it is read.
 
     Raises:
-      ParseError: The text ends within a line, or holds several runs and none is of `graph`.
+      ParseError: The text ends within a line, is too long, or holds several runs, none of `graph`.
     """
+    if len(text) > MAX_SIZE:
+        raise ParseError(f"expected at most {MAX_SIZE} characters of output, got {len(text)}")
     if text and not text.endswith("\n"):
         last = text.rsplit("\n", 1)[-1].strip()
         raise ParseError(f"the output is cut off within its last line, {last[-60:]!r}")
-    lines = [line.rstrip("\r") for line in text.split("\n")]
-    entries = [match for line in lines if (match := _logcat_entry(line))]
-    processes: dict[str, list[str]] = {}  # by PID, the one that logged last at the end
+    lines = [stripped for line in text.split("\n") if (stripped := line[:MAX_LINE].strip())]
+    entries = [match for line in lines if (match := LOGCAT.fullmatch(line))]
+    runs: dict[str, list[str]] = {}  # by PID, the one that logged last at the end
     for entry in entries:
-        if entry["tag"].strip() in LOGCAT_TAGS:
-            processes[entry["pid"]] = processes.pop(entry["pid"], [])
+        if entry["tag"] in ("tflite", "litert"):
+            runs[entry["pid"]] = runs.pop(entry["pid"], [])
     for entry in entries:
         level = {"E": "ERROR: ", "F": "FATAL: "}.get(entry["level"], "")
-        if entry["tag"].strip() in LOGCAT_TAGS or (level and entry["tag"].strip() in CRASH_TAGS):
-            processes.get(entry["pid"], []).append(level + entry["message"])
-    if len(processes) > 1:
-        named = [one for one in processes.values() if graph and any(graph in line for line in one)]
-        if not named:
-            raise ParseError(f"expected one run of {graph}, got {len(processes)} of other models")
-        lines = named[-1]
-    elif processes:
-        (lines,) = processes.values()
-    return [_strip(line) for line in lines]
+        if entry["tag"] in ("tflite", "litert") or (level and entry["tag"] in CRASH_TAGS):
+            runs.get(entry["pid"], []).append(level + entry["message"])
+    if len(runs) > 1:
+        runs = {pid: run for pid, run in runs.items() if graph and any(graph in _ for _ in run)}
+        if not runs:
+            raise ParseError(f"expected a run of {graph}, got several of other models")
+    return [_strip(line) for line in (list(runs.values())[-1] if runs else lines) if line]
 
 
-def _logcat_entry(line: str) -> re.Match[str] | None:
-    return next(filter(None, (form.fullmatch(line) for form in LOGCAT)), None)
+CRASH_TAGS = ("AndroidRuntime", "libc")
 
 
 def _strip(line: str) -> Line:

@@ -1,130 +1,122 @@
-"""Reads the operator profiles that the benchmark tools print or write as CSV."""
+"""Reads the operator profile that the benchmark tools print."""
 
-import math
+import itertools
 import re
+from collections import Counter
 from collections.abc import Sequence
 
 from android_bench.benchmark_tool import log_lines
-from android_bench.benchmark_tool.result import ParseError
-from android_bench.benchmark_tool.stdout_parser import statistics
+from android_bench.benchmark_tool.delegation import ParseError
+from android_bench.benchmark_tool.stdout_parser import BANNER, statistics
 from android_bench.measurement import OperatorTime
 
-INITIALIZATION = "Profiling Info for Benchmark Initialization:"
 REGULAR = "Operator-wise Profiling Info for Regular Benchmark Runs:"
-RUN_ORDER, TOP = re.compile(r"=+ Run Order =+"), re.compile(r"=+ Top by Computation Time =+")
+TITLE = re.compile(r"={3,} ([A-Z][\w ]+) ={3,}")
 EXECUTED = re.compile(r"Number of nodes executed: ([0-9]{1,9})")
 TIMINGS = re.compile(r"Timings \(microseconds\): (.*)")
-LITERT_NAME = re.compile(r"\[(Builtin|Delegate|Unknown)\]:[0-9]+")  # CompiledModel: no tensor names
-
-
-def _row(number: str, gap: str) -> re.Pattern[str]:
-    """Columns: type, start (up to TF 2.8), first, average ms, %, cdf %, mem KB, calls, name."""
-    return re.compile(
-        rf"(?P<type>.*?\S){gap}(?:{number}{gap})?{number}{gap}(?P<ms>{number}){gap}"
-        rf"(?P<percent>{number}|-?nan|inf)%{gap}[^ ]+%{gap}{number}{gap}"
-        rf"(?P<calls>[0-9]{{1,15}}){gap}(?P<name>.+)"
-    )
-
-
-TEXT_ROW = _row(r"[0-9]{1,12}\.[0-9]{3}", r"\s+")
-# Not a CSV for a CSV reader: types hold commas and are not quoted.
-CSV_ROW = _row(r"[0-9]{1,15}(?:\.[0-9]{1,12})?(?:e[+-][0-9]{2})?", ", ")
+_GAP, _NUMBER = r"\s{1,99}", r"[0-9]{1,12}\.[0-9]{3}"
+_SHARES = rf"(?P<percent>{_NUMBER}|-?nan|inf)%{_GAP}(?P<cdf>{_NUMBER}|-?nan|inf)%"
+# After the type: start (up to TF 2.8, CompiledModel), first, average ms, %, cdf %, mem KB, calls.
+ROW = re.compile(
+    rf"{_GAP}(?:{_NUMBER}{_GAP})?{_NUMBER}{_GAP}(?P<ms>{_NUMBER}){_GAP}{_SHARES}{_GAP}{_NUMBER}"
+    rf"{_GAP}(?P<calls>[0-9]{{1,15}}){_GAP}(?P<name>.+)"
+)
+# After the type: its number of rows, average ms, %, cdf %, mem KB, calls.
+SUMMARY = re.compile(
+    rf"{_GAP}[0-9]+{_GAP}{_NUMBER}{_GAP}{_SHARES}{_GAP}{_NUMBER}{_GAP}(?P<calls>[0-9]{{1,15}})$"
+)
+_MISSING = "profile: expected the tables of the regular runs, got none or a part"
 
 
 def parse_profile(text: str) -> tuple[OperatorTime, ...]:
     """Reads the tables that `--enable_op_profiling` or `--use_profiler` adds to the output.
 
+    Operators of one type and name in several partitions share a row.
+
     Args:
       text: All of the output.
 
     Raises:
-      ParseError: The tables are missing or cut off.
+      ParseError: The tables are missing, cut off, or contradict each other.
     """
-    return _parse(text, TEXT_ROW)
-
-
-def parse_profile_csv(text: str) -> tuple[OperatorTime, ...]:
-    """Reads the file of `--profiling_output_csv_file` or `--op_profiling_output_mode=csv`.
-
-    Raises:
-      ParseError: The tables are missing or cut off.
-    """
-    return _parse(text, CSV_ROW)
+    lines = [line.text for line in log_lines.split(text)]
+    compiled = BANNER in lines  # its tool has no titles, and no profile of the initialization
+    if not compiled and lines.count(REGULAR) != 1:
+        raise ParseError(_MISSING)
+    tables = lines if compiled else lines[lines.index(REGULAR) :]
+    rows = _rows(_section(tables, "Run Order"))
+    executed, timings = (_first(pattern, tables) for pattern in (EXECUTED, TIMINGS))
+    if not rows or len(rows) != int(executed):
+        raise ParseError(f"profile: expected {executed} operators, got {len(rows)}: it is cut off")
+    total = statistics(timings)
+    # The CompiledModel tool sums over all runs, those of the warm-up too.
+    runs = sum(one.count for line in lines if (one := statistics(line))) if compiled else 1
+    if total is None or not runs or any(int(row["calls"]) % runs for _, row, _ in rows):
+        raise ParseError(f"profile: expected the time and calls of {runs} runs: {timings!r:.200}")
+    _check(rows, total.avg / 1000, _section(tables, "Summary by node type"))
+    return tuple(
+        OperatorTime(
+            name,
+            type_,
+            # The share has more digits than the time, which is rounded to microseconds.
+            float(row["percent"]) / 100 * total.avg / 1000 / runs if total.avg else 0.0,
+            int(row["calls"]) // runs,
+            is_delegated(name, type_),
+        )
+        for type_, row, name in rows
+    )
 
 
 def is_delegated(name: str, type_: str) -> bool | None:
     """Whether a delegate ran an operator; None if its name and type do not show that."""
     if name.startswith(("Delegate/", "[Delegate]")) or "delegate" in type_.lower():
         return None if type_ == "ModifyGraphWithDelegate" else True
-    if re.fullmatch(r"\[.*\](?::[0-9]+)?", name):  # the interpreter's: output tensors and the node
+    if re.fullmatch(r"\[.*\](?::[0-9]+)?", name, re.DOTALL):  # interpreter: outputs and the node
         return False
     return None
 
 
-def _parse(text: str, row: re.Pattern[str]) -> tuple[OperatorTime, ...]:
-    """Reads the first table of operators of the regular runs: that of the primary graph."""
-    lines = [line.text for line in log_lines.split(text)]
-    if INITIALIZATION in lines or REGULAR in lines:  # the CompiledModel tool has no titles
-        lines = lines[_index(lines, re.compile(re.escape(REGULAR)), 0) :]
-    start = _index(lines, RUN_ORDER, 0)
-    end = _index(lines, TOP, start)
-    rows = [match for line in lines[start:end] if (match := row.fullmatch(line))]
-    executed = EXECUTED.fullmatch(lines[_index(lines, EXECUTED, end)])
-    timings = TIMINGS.fullmatch(lines[_index(lines, TIMINGS, end)])
-    assert executed
-    assert timings
-    if not rows or len(rows) != int(executed[1]):
-        raise ParseError(
-            f"profile: expected {executed[1]} operators, got {len(rows)} rows: it is cut off"
-        )
-    if row is TEXT_ROW and all(LITERT_NAME.fullmatch(match["name"]) for match in rows):
-        return _of_all_runs(rows, lines)
-    total = statistics(timings[1])
-    if total is None:
-        raise ParseError(f"profile: expected the statistics of the runs, got {timings[1][:120]!r}")
-    # The oldest tools profile the first run, and divide shares and calls by all runs.
-    rows_ms = math.fsum(float(match["ms"]) for match in rows)
-    if all(match["calls"] == "0" for match in rows) and (
-        abs(rows_ms - total.first / 1000) <= 0.0005 * (len(rows) + 1)
-    ):
-        return tuple(_operator(match, float(match["ms"]), 1, row) for match in rows)
-    return tuple(
-        _operator(match, _inference_ms(match, total.avg / 1000, row), int(match["calls"]), row)
-        for match in rows
-    )
+_Row = tuple[str, re.Match[str], str]  # type, figures, name
 
 
-def _index(lines: Sequence[str], pattern: re.Pattern[str], start: int) -> int:
-    for index in range(start, len(lines)):
-        if pattern.fullmatch(lines[index]):
-            return index
-    raise ParseError("profile: expected the tables of the regular runs, got none or a part")
+def _rows(lines: Sequence[str]) -> list[_Row]:
+    rows: list[_Row] = []
+    for line in lines[1:]:  # behind the heading
+        if match := ROW.search(line):
+            rows.append((line[: match.start()], match, match["name"]))
+        elif rows:  # the name of a tensor has a line break
+            type_, match, name = rows[-1]
+            rows[-1] = (type_, match, f"{name}\n{line}")
+    return rows
 
 
-def _inference_ms(match: re.Match[str], total_ms: float, row: re.Pattern[str]) -> float:
-    """A row has the time of one call; operators of one name in several partitions share a row."""
-    call_ms, calls, percent = float(match["ms"]), int(match["calls"]), float(match["percent"])
-    ms, share_ms = call_ms * calls, percent / 100 * total_ms
-    # Calls are rounded down if some runs leave an operator out; the share is exact then.
-    step = 0.0005 if row is TEXT_ROW else call_ms * 5e-6
-    exact = abs(ms - share_ms) <= step * calls + 1e-5 * total_ms + 1e-9
-    return ms if exact or not math.isfinite(percent) else share_ms
+def _check(rows: Sequence[_Row], total_ms: float, summary: Sequence[str]) -> None:
+    """Raises ParseError if times, shares or types do not fit each other."""
+    calls: Counter[str] = Counter()
+    ms = cdf = 0.0
+    for type_, row, _ in rows:
+        calls[type_] += int(row["calls"])
+        ms += float(row["ms"]) * int(row["calls"])
+        if abs(cdf + float(row["percent"]) - float(row["cdf"])) > 0.0016:
+            raise ParseError("profile: the shares of the operators contradict each other")
+        cdf = float(row["cdf"])
+    if abs(ms - total_ms) > 0.0005 * (calls.total() + 1) + 1e-5 * total_ms:
+        raise ParseError(f"profile: the operators take {ms:g} ms, and all of them {total_ms:g} ms")
+    types = ((SUMMARY.search(line), line) for line in summary)
+    if {line[: one.start()]: int(one["calls"]) for one, line in types if one} != calls:
+        raise ParseError("profile: the operators are not those of the summary by type")
 
 
-def _operator(match: re.Match[str], ms: float, calls: int, row: re.Pattern[str]) -> OperatorTime:
-    name = match["name"].replace("\t", ",") if row is CSV_ROW else match["name"]  # tool's escape
-    return OperatorTime(name, match["type"], ms, calls, is_delegated(name, match["type"]))
+def _section(lines: Sequence[str], title: str) -> Sequence[str]:
+    starts = [index for index, line in enumerate(lines) if TITLE.fullmatch(line)]
+    for index, end in itertools.pairwise([*starts, len(lines)]):
+        if title in lines[index]:
+            return lines[index + 1 : end]
+    raise ParseError(_MISSING)
 
 
-def _of_all_runs(rows: Sequence[re.Match[str]], lines: Sequence[str]) -> tuple[OperatorTime, ...]:
-    """The CompiledModel tool sums over the warm-up and the timed runs."""
-    runs = sum(phase.count for phase in map(statistics, lines) if phase is not None)
-    operators = []
-    for match in rows:
-        calls = int(match["calls"])
-        if runs == 0 or calls % runs:
-            raise ParseError(f"profile: expected a multiple of {runs} runs, got {calls} calls")
-        operators.append(
-            _operator(match, float(match["ms"]) * calls / runs, calls // runs, TEXT_ROW)
-        )
-    return tuple(operators)
+def _first(pattern: re.Pattern[str], lines: Sequence[str]) -> str:
+    match = next((match for line in lines if (match := pattern.fullmatch(line))), None)
+    if match is None:
+        raise ParseError(_MISSING)
+    return match[1]

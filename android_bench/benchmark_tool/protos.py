@@ -1,55 +1,26 @@
 """Reads the protobuf files of the benchmark tools.
 
-The classes of ai_edge_litert (profiling_info_pb2, model_runtime_info_pb2) cannot be imported
-beside TensorFlow: both register the same message names in protobuf's default pool.  The result
-file has no class in any package.  So the fields that are read are declared here, in a pool of
-their own.
+The classes of ai_edge_litert cannot be imported beside TensorFlow, since both register the same
+message names, and the result file has no class in any package: so the wire format is read here.
+Field numbers: tflite/tools/benchmark/proto/benchmark_result.proto and
+tflite/profiling/proto/{profiling_info,model_runtime_info}.proto.
 """
 
+import contextlib
+import struct
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cache
-from typing import Any
+from collections.abc import Iterator
 
+from android_bench.benchmark_tool.delegation import Delegation, ParseError, delegate_name
+from android_bench.benchmark_tool.log_lines import MAX_SIZE
 from android_bench.benchmark_tool.profile import is_delegated
-from android_bench.benchmark_tool.result import ParseError, ToolResult
+from android_bench.benchmark_tool.result import ToolResult
 from android_bench.measurement import OperatorTime
 
-# Message: field: (number, type), "*" repeated.  From tflite/tools/benchmark/proto/
-# benchmark_result.proto and tflite/profiling/proto/{profiling_info,model_runtime_info}.proto.
-_LATENCY = [
-    *("avg_ms", "min_ms", "max_ms", "std_ms", "median_ms", "p5_ms", "p95_ms"),
-    *("init_ms", "first_ms", "warmup_ms"),
-]
-_SCHEMA: Mapping[str, Mapping[str, tuple[int, str]]] = {
-    "Result": {"latency": (2, "Latency"), "memory": (3, "Memory"), "misc": (4, "Misc")},
-    "Latency": {name: (number, "float") for number, name in enumerate(_LATENCY, start=1)},
-    "Memory": {"init_kb": (1, "int64"), "overall_kb": (2, "int64"), "peak_mb": (3, "float")},
-    "Misc": {"size_mb": (1, "float"), "runs": (2, "int32"), "warmup_runs": (3, "int32")},
-    "Profile": {"runtime": (3, "ModelProfile")},
-    "ModelProfile": {"subgraphs": (1, "*SubgraphProfile")},
-    "SubgraphProfile": {"index": (2, "int32"), "operators": (3, "*Operator")},
-    "Operator": {
-        "type": (1, "bytes"),  # names in bytes: they need not be valid UTF-8
-        "us": (2, "OperatorStatistics"),
-        "calls": (4, "int64"),
-        "name": (5, "bytes"),
-    },
-    "OperatorStatistics": {"sum": (8, "int64"), "count": (9, "int64")},
-    "RuntimeInfo": {"subgraphs": (2, "*Subgraph")},
-    "Subgraph": {"nodes": (3, "*Node"), "plan": (4, "*int32")},
-    "Node": {"id": (1, "int32"), "name": (2, "bytes"), "delegate": (8, "NodeDelegate")},
-    "NodeDelegate": {"name": (1, "bytes")},
+_LATENCY = {
+    **{"avg_ms": 1, "min_ms": 2, "max_ms": 3, "median_ms": 5, "p5_ms": 6, "p95_ms": 7},
+    **{"init_ms": 8, "first_ms": 9},
 }
-
-
-@dataclass(frozen=True)
-class RuntimeInfo:
-    """Which delegates took which operators, over all subgraphs."""
-
-    partitions: Mapping[str, int]  # by the runtime's name of the delegate
-    undelegated_operators: Mapping[str, int]  # by type
 
 
 def parse_result_proto(data: bytes) -> ToolResult:
@@ -58,102 +29,139 @@ def parse_result_proto(data: bytes) -> ToolResult:
     Raises:
       ParseError: The file is cut off.
     """
-    result = _read("Result", data, "result file")
-    latency, memory, misc = result.latency, result.memory, result.misc
-    # The tool writes all of these, and the last of them at the end of the file.
-    if not all(map(latency.HasField, _LATENCY)) or not misc.HasField("warmup_runs"):
-        raise ParseError("the result file is cut off: it lacks figures")
-    times = {name: getattr(latency, name) for name in _LATENCY}
-    if not misc.warmup_runs:
-        times["first_ms"] = times["warmup_ms"] = None
-    return ToolResult(
-        tool=None,
-        graph=None,
-        runs=misc.runs,
-        warmup_runs=misc.warmup_runs,
-        init_memory_mb=memory.init_kb / 1024 if memory.HasField("init_kb") else None,
-        memory_mb=memory.overall_kb / 1024 if memory.HasField("overall_kb") else None,
-        peak_memory_mb=memory.peak_mb if memory.HasField("peak_mb") else None,
-        model_size_mb=misc.size_mb or None,
-        **times,
-    )
+    with _damage("result file", data):
+        result = _Message(data)
+        latency, memory, misc = (result.message(number) for number in (2, 3, 4))
+        times = {name: latency.number(field) for name, field in _LATENCY.items()}
+        runs, warmup_runs = misc.number(2), misc.number(3)  # the last that the tool writes
+        if None in times.values() or runs is None or warmup_runs is None:
+            raise ParseError("the result file is cut off: it lacks figures")
+        if not warmup_runs:
+            times["first_ms"] = None  # written as 0
+        kb = memory.number(2)
+        return ToolResult(
+            tool=None,
+            runs=int(runs),
+            memory_mb=None if kb is None else kb / 1024,
+            peak_memory_mb=memory.number(3),
+            **times,  # type: ignore[arg-type]
+        )
 
 
 def parse_profile_proto(data: bytes) -> tuple[OperatorTime, ...]:
-    """Reads the file of `--op_profiling_output_mode=proto`.
+    """Reads the file of `--op_profiling_output_mode=proto`: means without the slowest call.
+
+    A call that the system interrupts is much slower, and would take the others' share.
 
     Raises:
-      ParseError: The file is cut off.
+      ParseError: The file is cut off or contradicts itself.
     """
-    subgraphs = _read("Profile", data, "profile").runtime.subgraphs
-    operators = next((graph.operators for graph in subgraphs if graph.index == 0), ())
-    if not operators:
-        raise ParseError("the profile has no operators of the regular runs: it is cut off")
-    # An operator's calls are rounded down to whole calls per inference, so the least quotient
-    # is the number of runs.
-    runs = min((one.us.count // one.calls for one in operators if one.calls > 0), default=1)
-    times = []
-    for one in operators:
-        name, type_ = _text(one.name), _text(one.type)
-        ms = one.us.sum / max(runs, 1) / 1000
-        times.append(OperatorTime(name, type_, ms, one.calls, is_delegated(name, type_)))
-    return tuple(times)
+    rows = []
+    with _damage("profile", data):
+        graphs = _Message(data).message(3).messages(1)
+        operators = next((one.messages(3) for one in graphs if not one.number(2)), [])
+        counts = [(one.message(2).integer(9), one.integer(4)) for one in operators]
+        # Calls are rounded down to whole calls per inference: the least quotient is the runs.
+        runs = min((count // calls for count, calls in counts if calls > 0), default=0)
+        if runs < 1:
+            raise ParseError("the profile is cut off: it has no operators of the regular runs")
+        for one, (count, calls) in zip(operators, counts, strict=True):
+            average, least, most, total = map(one.message(2).integer, (3, 6, 7, 8))  # us
+            name, type_ = one.text(5), one.text(1)
+            sound = not count or (average == total // count and least <= average <= most)
+            if not sound or count // runs != calls:
+                raise ParseError(f"the figures of {name} in the profile contradict each other")
+            call_us = (total - most) / (count - 1) if count > 1 else total
+            ms = call_us * count / runs / 1000
+            rows.append(OperatorTime(name, type_, ms, calls, is_delegated(name, type_)))
+    return tuple(rows)
 
 
-def parse_runtime_info_proto(data: bytes) -> RuntimeInfo:
+def parse_runtime_info_proto(data: bytes) -> Delegation:
     """Reads the file of `--model_runtime_info_output_file`.
 
     Raises:
       ParseError: The file is cut off.
     """
-    subgraphs = _read("RuntimeInfo", data, "runtime info").subgraphs
-    if not subgraphs:
-        raise ParseError("the runtime info has no graph: it is cut off")
-    partitions: Counter[str] = Counter()
+    partitions = Counter({"xnnpack": 0, "gpu": 0, "nnapi": 0})
     undelegated: Counter[str] = Counter()
-    for graph in subgraphs:
-        nodes = {node.id: node for node in graph.nodes}
-        for index in graph.plan:
-            if index not in nodes:
-                raise ParseError(f"the runtime info lacks node {index}: it is cut off")
+    with _damage("runtime info", data):
+        graph = _Message(data).messages(2)[0]  # the primary one
+        nodes = {node.integer(1): node for node in graph.messages(3)}
+        for index in graph.integers(4):  # its execution plan
             node = nodes[index]
-            if node.HasField("delegate"):
-                partitions[_text(node.delegate.name)] += 1
+            delegates = node.messages(8)
+            if delegates:
+                partitions[delegate_name(delegates[0].text(1))] += 1
             else:
-                undelegated[_text(node.name)] += 1
-    return RuntimeInfo(dict(partitions), dict(undelegated))
+                undelegated[node.text(2)] += 1
+    return Delegation("the runtime info", dict(partitions), dict(undelegated))
 
 
-def _text(value: bytes) -> str:
-    return value.decode(errors="replace")
-
-
-def _read(message: str, data: bytes, what: str) -> Any:
-    from google.protobuf.message import DecodeError
-
+@contextlib.contextmanager
+def _damage(what: str, data: bytes) -> Iterator[None]:
     try:
-        return _classes()[message].FromString(data)
-    except DecodeError as error:
-        raise ParseError(f"the {what} is cut off or damaged: {error}") from error
+        if len(data) > MAX_SIZE:
+            raise ValueError(f"more than {MAX_SIZE} bytes")
+        yield
+    except (IndexError, KeyError, ValueError, struct.error) as error:
+        raise ParseError(f"the {what} is cut off or damaged: {error!r:.200}") from error
 
 
-@cache
-def _classes() -> dict[str, Any]:
-    from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+class _Message:
+    """The fields of a message, by number."""
 
-    file = descriptor_pb2.FileDescriptorProto(name="benchmark_tool.proto", syntax="proto2")
-    for message, fields in _SCHEMA.items():
-        descriptor = file.message_type.add(name=message)
-        for name, (number, type_) in fields.items():
-            field = descriptor.field.add(name=name, number=number)
-            field.label = field.LABEL_REPEATED if type_[0] == "*" else field.LABEL_OPTIONAL
-            kind = type_.lstrip("*")
-            if kind in _SCHEMA:
-                field.type, field.type_name = field.TYPE_MESSAGE, kind
-            else:
-                field.type = getattr(field, f"TYPE_{kind.upper()}")
-    pool = descriptor_pool.DescriptorPool()
-    pool.Add(file)
-    return {
-        name: message_factory.GetMessageClass(pool.FindMessageTypeByName(name)) for name in _SCHEMA
-    }
+    def __init__(self, data: bytes) -> None:
+        self._fields: dict[int, list[int | bytes]] = {}
+        at = 0
+        while at < len(data):
+            key, at = _varint(data, at)
+            number, at = _varint(data, at) if key & 7 in (0, 2) else ({1: 8, 5: 4}[key & 7], at)
+            if key & 7 == 0:
+                self._fields.setdefault(key >> 3, []).append(number)
+                continue
+            if at + number > len(data):
+                raise IndexError("a field ends behind the message")
+            self._fields.setdefault(key >> 3, []).append(data[at : at + number])
+            at += number
+
+    def messages(self, number: int) -> "list[_Message]":
+        return [_Message(one) for one in self._fields.get(number, ()) if isinstance(one, bytes)]
+
+    def message(self, number: int) -> "_Message":
+        return (self.messages(number) or [_Message(b"")])[-1]
+
+    def integers(self, number: int) -> list[int]:
+        integers: list[int] = []
+        for value in self._fields.get(number, ()):
+            at = 0
+            while isinstance(value, bytes) and at < len(value):  # packed
+                integer, at = _varint(value, at)
+                integers.append(integer)
+            integers += [] if isinstance(value, bytes) else [value]
+        return [one - (1 << 64) if one >> 63 else one for one in integers]
+
+    def integer(self, number: int) -> int:
+        return (self.integers(number) or [0])[-1]
+
+    def number(self, number: int) -> float | None:
+        """A number of either kind; None if the field is missing."""
+        value = self._fields.get(number, [None])[-1]
+        if isinstance(value, bytes):
+            return float(f"{struct.unpack('<f', value)[0]:.7g}")  # a float32 has seven digits
+        return value if value is None else self.integer(number)
+
+    def text(self, number: int) -> str:
+        value = self._fields.get(number, [b""])[-1]
+        return value.decode(errors="replace") if isinstance(value, bytes) else ""
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while shift < 64:
+        value |= (data[at] & 0x7F) << shift
+        at += 1
+        if data[at - 1] < 0x80:
+            return value & (1 << 64) - 1, at
+        shift += 7
+    raise ValueError("an integer of more than ten bytes")

@@ -1,18 +1,14 @@
-"""Reads the lines that a benchmark tool prints: standard output and error, or a logcat."""
+"""Reads what a benchmark tool prints: standard output and error, or a logcat."""
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from android_bench.benchmark_tool import log_lines
+from android_bench.benchmark_tool.delegation import Delegation, ParseError, delegate_name
 from android_bench.benchmark_tool.log_lines import Line
-from android_bench.benchmark_tool.result import (
-    Delegate,
-    ParseError,
-    Replacement,
-    Tool,
-    ToolResult,
-)
+from android_bench.benchmark_tool.result import ROUNDING, Tool, ToolResult
 
 INTEGER = r"([0-9]{1,15})"
 NUMBER = r"([0-9]{1,15}(?:\.[0-9]{1,12})?(?:e[+-][0-9]{2})?)"
@@ -20,24 +16,30 @@ SIGNED = f"(-?{NUMBER[1:]}"
 STATISTICS = re.compile(  # in us
     rf"count={INTEGER}(?:"
     rf" curr={INTEGER}(?:\(all same\))?|"
-    rf" first={INTEGER} curr=[0-9]+ min={INTEGER} max={INTEGER} avg={NUMBER} std={INTEGER}"
+    rf" first={INTEGER} curr={INTEGER} min={INTEGER} max={INTEGER} avg={NUMBER} std=[0-9]{{1,15}}"
     rf")?(?: p5={INTEGER} median={INTEGER} p95={INTEGER})?"
 )
 BANNER = "========== BENCHMARK RESULTS =========="  # of the CompiledModel tool, as its end:
-BANNER_END = re.compile(r"={30,}")
+BANNER_END = re.compile(r"={30,80}")
+_HEADLINE = r"(?:Average i|I)nference timings in us: (?:.{1,200}, )?"
 _FACTS = [  # (fact, printed units of one of ours, the line)
     (name, unit, re.compile(pattern))
     for name, unit, pattern in (
-        ("headline", 1000, rf"(?:Average i|I)nference timings in us: .*?Init: {INTEGER},.*"),
+        ("init", 1000, rf"{_HEADLINE}Init: {INTEGER},.*"),
+        ("first", 1000, rf"{_HEADLINE}First inference: {INTEGER},.*"),
+        ("warmup", 1000, rf"{_HEADLINE}Warmup(?: \(avg\))?: {NUMBER},.*"),
+        ("avg", 1000, rf"{_HEADLINE}(?:Inference(?: \(avg\))?|no stats): {NUMBER}"),
         ("session", 1, rf"Initialized session in {NUMBER}ms\.?"),
-        ("banner", 1, rf"Model initialization: +{NUMBER} ms"),
-        ("init_memory_mb", 1, rf"[^:]* footprint[^:]*\(MB\): init={SIGNED} overall=.*"),
-        ("memory_mb", 1, rf"[^:]* footprint[^:]*\(MB\): init=[^ ]+ overall={SIGNED}"),
-        ("init_memory_mb", 1, rf"Init footprint: +{SIGNED} MB"),
-        ("memory_mb", 1, rf"Overall footprint: +{SIGNED} MB"),
-        ("peak_memory_mb", 1, rf"Overall peak memory footprint \(MB\) via[^:]*: {NUMBER}"),
-        ("peak_memory_mb", 1, rf"Peak memory: +{NUMBER} MB"),
-        ("model_size_mb", 1, rf"The input model file size \(MB\): {NUMBER}"),
+        ("init", 1, rf"Model initialization: +{NUMBER} ms"),
+        ("first", 1, rf"Warmup \(first\): +{NUMBER} ms"),
+        ("warmup", 1, rf"Warmup \(avg\): +{NUMBER} ms.*"),
+        ("avg", 1, rf"Inference \(avg\): +{NUMBER} ms.*"),
+        ("min", 1, rf"Inference \(min\): +{NUMBER} ms"),
+        ("max", 1, rf"Inference \(max\): +{NUMBER} ms"),
+        ("memory", 1, rf"[^:]{{1,99}} footprint[^:]*\(MB\): init=[^ ]+ overall={SIGNED}"),
+        ("memory", 1, rf"Overall footprint: +{SIGNED} MB"),
+        ("peak", 1, rf"Overall peak memory footprint \(MB\) via[^:]*: {NUMBER}"),
+        ("peak", 1, rf"Peak memory: +{NUMBER} MB"),
     )
 ]
 GRAPH = re.compile(r"Graph ?: \[(.+)\]|Loaded model (.+)|Loading model from: (.+)")
@@ -46,22 +48,21 @@ APPLIED = re.compile(
     r" (completely|partially) executed (?:by|w/) the delegate"
     rf"(?: w/ {INTEGER} delegate kernels)?\."
 )
-DECLINED = re.compile(
+NOT_APPLIED = re.compile(
     r"Though (\w+) delegate is explicitly applied,"
     r" the model graph will not be executed by the delegate\."
+    r"|(\w+) acceleration is unsupported on this platform\."
+    r"|Could not create (\w+) delegate: .*|Couldn't load (\w+) support library from path: .*"
 )
-UNAVAILABLE = re.compile(
-    r"(\w+) acceleration is unsupported on this platform\.|Could not create (\w+) delegate: .*"
-    r"|Couldn't load (\w+) support library from path: .*"
-)
-REPLACING = re.compile(
+REPLACING = re.compile(  # of the primary graph
     rf"Replacing {INTEGER}(?: out of {INTEGER})? node\(s\) with delegate \((.*?)\) node,"
-    rf" yielding {INTEGER} partitions.*"
+    rf" yielding {INTEGER} partitions(?! for subgraph [1-9]).*"
 )
 FAILED = re.compile(
     r"Benchmarking failed\.|.*failed to invoke|Failed to invoke|Run failed: |Failed to apply \w+"
     r"|Disallowed CPU fallback|Segmentation fault|Fatal signal|FATAL EXCEPTION|Aborted|Killed"
 )
+SHELL = re.compile(r"(?:.*\b)?(?:Aborted|Segmentation fault|Killed)\b.*")  # its words for a signal
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,6 @@ class Statistics:
     low: int
     high: int
     avg: float
-    std: int
     percentiles: Sequence[int | None]  # 5, 50, 95
 
 
@@ -86,12 +86,19 @@ def parse(text: str, *, graph: str | None = None) -> ToolResult:
       graph: The model's path as given to the tool; other apps' runs in a logcat are ignored.
 
     Raises:
-      ParseError: The run failed, or its output is cut off.
+      ParseError: The run failed, its output is cut off, or its figures contradict each other.
     """
     try:
         return _result(log_lines.split(text, graph=graph), graph)
     except ParseError as error:
         raise ParseError(" ".join(str(error).split())[:500]) from None
+
+
+def failure(text: str) -> str:
+    """Returns why a tool failed, in one line: its last distinct errors, else its last line."""
+    lines = log_lines.split(f"{text[-log_lines.MAX_SIZE // 2 :]}\n")
+    said = [line for line in lines if not SHELL.fullmatch(line.text)]
+    return " ".join(_reason(said or lines).split())[:500]
 
 
 def statistics(text: str) -> Statistics | None:
@@ -100,30 +107,40 @@ def statistics(text: str) -> Statistics | None:
     if match is None:
         return None
     count, same, *rest = match.groups()
-    percentiles = [int(value) if value else None for value in rest[5:]]
-    if rest[0] is not None:
-        first, low, high, avg, std = rest[:5]
-        return Statistics(
-            int(count), int(first), int(low), int(high), float(avg), int(std), percentiles
-        )
-    value = int(same or 0)  # count=0 has no value
-    return Statistics(int(count), value, value, value, value, 0, [value] * 3)
+    p5, median, p95 = (int(value) if value else None for value in rest[5:])
+    if rest[0] is None:  # one value, or with count=0 none
+        first = last = low = high = int(same or 0)
+        avg = float(first)
+    else:
+        (first, last, low, high), avg = map(int, rest[:4]), float(rest[4])
+    if low == high and p5 is None:
+        p5 = median = p95 = low
+    runs, total = int(count), int(count) * avg
+    if not (
+        low <= first <= high
+        and low <= last <= high
+        and (runs == 0) == (same is None and rest[0] is None)
+        and abs(total - round(total)) <= total * ROUNDING  # a sum of whole microseconds
+        # The percentile p is the value at index count * p // 100 of the sorted ones.
+        and (runs >= 20 or p5 in (None, low))
+        and (runs > 20 or p95 in (None, high))
+    ):
+        raise ParseError(f"the statistics contradict each other: {text[:300]!r}")
+    return Statistics(runs, first, low, high, avg, (p5, median, p95))
 
 
 def _result(lines: Sequence[Line], graph: str | None) -> ToolResult:
     texts = [line.text for line in lines]
-    failed = [line for line in lines if line.severity == "FATAL" or FAILED.match(line.text)]
-    errors = [line.text for line in lines if line.severity == "ERROR" and line not in failed]
-    if failed:
-        raise ParseError(f"the tool failed: {_last(errors + [line.text for line in failed])}")
+    if any(line.severity == "FATAL" or FAILED.match(line.text) for line in lines):
+        raise ParseError(f"the tool failed: {_reason(lines)}")
     if "BENCHMARK RESULTS" in texts:
         raise ParseError("this is the output of litert-benchmark: read its --result_json instead")
     facts = _facts(texts)
     compiled = BANNER in texts
-    if not (any(map(BANNER_END.fullmatch, texts)) if compiled else "headline" in facts):
+    if "avg" not in facts or (compiled and not any(map(BANNER_END.fullmatch, texts))):
         if not any("[" in text or text.startswith(("STARTING", "Load")) for text in texts):
             raise ParseError("expected the output of benchmark_model, got none")
-        why = f"; it said: {_last(errors)}" if errors else ""
+        why = f"; it said: {_reason(lines)}" if any(_.severity == "ERROR" for _ in lines) else ""
         raise ParseError(f"the output is cut off: it holds no inference timings{why}")
     named = next((match for text in texts if (match := GRAPH.fullmatch(text))), None)
     run_graph = next(filter(None, named.groups()), None) if named else None
@@ -136,76 +153,73 @@ def _result(lines: Sequence[Line], graph: str | None) -> ToolResult:
             f" {len(phases)} lines of statistics"
         )
     warmup, timed = phases
-    init_names = ("session", "banner") if compiled else ("headline",)
-    delegates = _delegates(texts)
+    for name, us in {
+        **{"first": warmup.first, "warmup": warmup.avg},
+        **{"avg": timed.avg, "min": timed.low, "max": timed.high},
+        **{"session": facts.get("init", facts.get("session", 0)) * 1000},
+    }.items():
+        slack = 0.0051 if compiled else 0.0  # its summary has two decimals
+        value = facts.get(name, us / 1000)
+        if not math.isclose(value, us / 1000, rel_tol=ROUNDING, abs_tol=slack):
+            raise ParseError(f"the output contradicts itself: {name} {value} and {us / 1000} ms")
     p5, median, p95 = (None if us is None else us / 1000 for us in timed.percentiles)
     return ToolResult(
         tool=Tool.COMPILED_MODEL if compiled else Tool.CLASSIC,
-        graph=run_graph,
         runs=timed.count,
         avg_ms=timed.avg / 1000,
         min_ms=timed.low / 1000,
         max_ms=timed.high / 1000,
-        std_ms=timed.std / 1000,
         median_ms=median,
         p5_ms=p5,
         p95_ms=p95,
-        init_ms=next((facts[name] for name in init_names if name in facts), None),
-        # Without a warm-up the tool prints 0 for its times.
-        first_ms=warmup.first / 1000 if warmup.count else None,
-        warmup_runs=warmup.count,
-        warmup_ms=warmup.avg / 1000 if warmup.count else None,
-        init_memory_mb=facts.get("init_memory_mb"),
-        memory_mb=facts.get("memory_mb"),
-        peak_memory_mb=facts.get("peak_memory_mb"),
-        model_size_mb=facts.get("model_size_mb"),
-        delegates=delegates,
-        replacements=tuple(_replacements(texts)),
-        default_xnnpack=all(one.name != "xnnpack" for one in delegates)
-        and any("Created TensorFlow Lite XNNPACK delegate for CPU" in text for text in texts),
+        init_ms=facts.get("session" if compiled else "init", facts.get("init")),
+        first_ms=warmup.first / 1000 if warmup.count else None,  # printed as 0 without a warm-up
+        memory_mb=facts.get("memory"),
+        peak_memory_mb=facts.get("peak"),
+        delegations=tuple(_delegations(texts)),
         unconsumed=tuple(
             flag
             for text in texts
             if text.startswith("Unconsumed cmdline flags: ")
             for flag in text.partition(": ")[2].split()
         ),
-        dropped_profile_events=any("Dropping ProfileBuffer event" in text for text in texts),
+        lost_profile_events=any("Dropping ProfileBuffer event" in text for text in texts),
     )
 
 
-def _last(lines: Iterable[str]) -> str:
-    return "; ".join(list(dict.fromkeys(lines))[-4:])
+def _reason(lines: Sequence[Line]) -> str:
+    errors = dict.fromkeys(
+        one.text for one in lines if one.severity in ("ERROR", "FATAL") or FAILED.match(one.text)
+    )
+    raised = [one.text for one in lines if re.match(r"[\w.]{1,80}(Error|Exception): ", one.text)]
+    reasons = [text for text in errors if text != "Benchmarking failed."] or list(errors)
+    chosen = raised[-1:] or reasons[-4:] or [one.text for one in lines[-1:]]
+    return "; ".join(chosen)
 
 
 def _facts(texts: Iterable[str]) -> dict[str, float]:
     facts: dict[str, float] = {}
     for text in texts:
+        if ": " not in text and " in " not in text:  # as no line of a table has
+            continue
         for name, unit, pattern in _FACTS:
             if match := pattern.fullmatch(text):
-                facts[name] = float(match[1]) / unit
+                value = float(match[1]) / unit
+                if facts.setdefault(name, value) != value:
+                    raise ParseError(f"the output has two different values of {name}")
     return facts
 
 
-def _replacements(texts: Iterable[str]) -> Iterable[Replacement]:
-    for match in filter(None, map(REPLACING.fullmatch, texts)):
-        nodes, of, name, partitions = match.groups()
-        yield Replacement(name, int(nodes), int(of) if of else None, int(partitions))
-
-
-def _delegates(texts: Iterable[str]) -> tuple[Delegate, ...]:
-    delegates = {}
+def _delegations(texts: Iterable[str]) -> Iterable[Delegation]:
     for text in texts:
-        delegate = None
         if match := APPLIED.fullmatch(text):
-            name, extent, kernels = match.groups()
-            whole = extent == "completely"
-            count = 1 if whole else int(kernels) if kernels else None
-            delegate = Delegate(name.lower(), "whole" if whole else "partial", count)
-        elif match := DECLINED.fullmatch(text):
-            delegate = Delegate(match[1].lower(), "declined", 0)
-        elif match := UNAVAILABLE.fullmatch(text):
-            name = next(filter(None, match.groups()))
-            delegate = Delegate(name.lower(), "unavailable", None)
-        if delegate is not None:
-            delegates[delegate.name] = delegate
-    return tuple(delegates[name] for name in sorted(delegates))
+            name, whole, kernels = match[1].lower(), match[2] == "completely", match[3]
+            number = 1 if whole else int(kernels) if kernels else None
+            yield Delegation(text, {name: number}, {} if whole else None)
+        elif match := NOT_APPLIED.fullmatch(text):
+            yield Delegation(text, {next(filter(None, match.groups())).lower(): 0})
+        elif match := REPLACING.fullmatch(text):
+            nodes, of, runtime_name, partitions = match.groups()
+            number = 0 if nodes == "0" else 1 if partitions == "1" else None
+            name = delegate_name(runtime_name)
+            yield Delegation(text, {name: number}, {} if nodes == of else None)

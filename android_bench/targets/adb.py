@@ -30,6 +30,8 @@ from shufflelite.errors import FlagError, InputError
 PACKAGE = "org.tensorflow.lite.benchmark"
 ACTIVITY = f"{PACKAGE}/.BenchmarkModelActivity"
 POLL_S = 0.5
+PROFILE_POLLS = 20  # without a new line, for a profile that was requested
+_HEADLINE = re.compile(r"nference timings in us|Benchmarking failed|Inference \(avg\)")
 _STATES = {  # how the states of `adb devices` begin, and what to do
     "unauthorized": (
         "does not trust this computer: unlock it and allow USB debugging in its dialog;"
@@ -194,12 +196,12 @@ class ApkTarget(ShellTarget):
         if installed and self.options.benchmark_binary is None:
             return
         remote = f"{self.folder}/benchmark.apk"
-        self.push(self.binary.path, remote)
+        self.push(self.binary, remote)
         self._install = not installed
         output = self.retry(lambda: self.shell.run(f"pm install -r -d -g {remote}", timeout_s=300))
         if "Success" not in output.text:
             raise TargetError(
-                f"{self.name}: expected Android to install {self.binary.path.name}, got"
+                f"{self.name}: expected Android to install {self.binary.name}, got"
                 f" {last_line(output.text)}"
             )
         self.forget(remote)
@@ -232,6 +234,8 @@ class ApkTarget(ShellTarget):
         if "Error" in output:
             raise TargetError(f"{self.name}: the app does not start: {last_line(output)}")
         end, gone = time.monotonic() + remote_target.RUN_S, False
+        before, quiet_polls = "", 0
+        profiled = any("profil" in word for word in words)
         while True:
             text = self.check_output(
                 "logcat -d -v threadtime -s tflite:V litert:V shufflelite:V AndroidRuntime:E"
@@ -241,9 +245,13 @@ class ApkTarget(ShellTarget):
             if crash:
                 self._stop_app()
                 raise TargetError(f"{self.name}: the app crashed: {last_line(crash[0])}")
-            if "Inference timings in us" in text or "Benchmarking failed" in text:
-                time.sleep(POLL_S)  # memory and profile follow these lines
+            # Memory and profile follow the headline.
+            arrived = not profiled or "nodes observed" in text.rpartition("Run Order")[2]
+            quiet_polls = quiet_polls + 1 if text == before else 0
+            finished = _HEADLINE.search(text)
+            if finished and (gone or quiet_polls >= (1 if arrived else PROFILE_POLLS)):
                 return Output(text, 0)
+            before = text
             if gone or time.monotonic() >= end:
                 self._stop_app()
                 reason = (

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from android_bench.emulated import cores, process, setup
-from android_bench.measurement import Counted, Facts, Machine, OperatorCount
+from android_bench.measurement import DEFAULT_DELEGATE, Counted, Facts, Machine, OperatorCount
 
 if TYPE_CHECKING:
     from android_bench.op_profiler import IsolatedCost
@@ -88,6 +88,7 @@ class EmulatedSession:
             first_ms=None,
             peak_memory_mb=None,
             process_peak_mb=None,
+            delegate=DEFAULT_DELEGATE if delegation["delegate_partitions"] else "none",
             runtime_version=self.guest.start["runtime_version"],
             profile=rows,
             notes=[NOTE, *notes],

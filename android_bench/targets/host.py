@@ -119,7 +119,9 @@ class HostSession:
 
     def finish(self) -> Facts:
         """Returns memory, delegation and start-up times."""
-        facts = Facts(**self.ask("finish"))
+        reported = self.ask("finish")
+        taken = reported["delegate_partitions"]
+        facts = Facts(delegate=DEFAULT_DELEGATE if taken else "none", **reported)
         if not self.target.profile or self.path is None:
             return facts
         from android_bench import op_profiler

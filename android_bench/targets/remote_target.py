@@ -11,12 +11,12 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from android_bench import binaries, device_info
+from android_bench import benchmark_tool, binaries, device_info
 from android_bench.benchmark_tool import Tool
 from android_bench.interrupts import undisturbed
 from android_bench.measurement import Machine, Options, TargetError
 from android_bench.targets.remote_shell import DroppedError, Output, Shell, last_line, shortened
-from android_bench.targets.tool_session import ToolSession
+from android_bench.targets.tool_session import FILES, ToolSession
 from shufflelite.errors import InputError
 
 ATTEMPTS = 3  # of an action that a broken connection ended
@@ -24,6 +24,11 @@ RETURN_S = 60.0  # for a device to come back
 RUN_S = 600.0  # for one start of the tool; its own limit is 150 s for warming up and for measuring
 _LONGEST_PATH = 1000  # of the private folder
 LITERT_BENCHMARK = "litert-benchmark"  # a script of the ai-edge-litert package
+_LITERT_VERSION = (  # by the Python of the script, which its first line names
+    f"script=$(command -v {LITERT_BENCHMARK}) || exit 1; "
+    """$(sed -n '1s/^#!//p' "$script") -c 'from importlib import metadata;"""
+    """ print(metadata.version("ai-edge-litert"))' 2>/dev/null; true"""
+)
 
 # The file shows whether programs can be run there; `pwd` prints the absolute path.
 _MAKE = (
@@ -53,26 +58,30 @@ class ShellTarget:
             self.layout = device_info.parse_layout(self.check_output(device_info.LAYOUT))
             self.identity = self.layout.identity or shell.name.partition(":")[2]
             self.choice = self.choose_cores()
-            self.binary, self.tool = self._find_tool(system or shell.system)
+            self.binary, self.tool, self.version = self._find_tool(system or shell.system)
+            benchmark_tool.check_delegate(self.tool, options.delegate)
             self.start = self.state()
         except BaseException:
             shell.close()
             raise
 
-    def _find_tool(self, system: str) -> tuple[binaries.ToolBinary, Tool]:
-        """Returns the program and the tool that it most likely is, before its first run."""
+    def _find_tool(self, system: str) -> tuple[Path, Tool, str]:
+        """Returns the program, the tool that it most likely is, and its version."""
         binary = self.options.benchmark_binary
         if binary == LITERT_BENCHMARK and system == "linux":
             if self.options.profile:
                 raise InputError(f"--profile: {binary} has none; use benchmark_model")
-            if self.shell.run(f"command -v {binary}").code:
+            version = self.shell.run(_LITERT_VERSION)
+            if version.code:
                 raise InputError(
                     f"{self.name}: has no {binary} in its PATH; install it there with"
                     " `pip install ai-edge-litert`"
                 )
-            return binaries.ToolBinary(Path(binary), ""), Tool.LITERT_BENCHMARK
-        tool_binary = binaries.find(system=system, abis=self.layout.abis, path=binary)
-        return tool_binary, Tool.CLASSIC
+            return Path(binary), Tool.LITERT_BENCHMARK, last_line(version.text) or "unknown version"
+        found = binaries.find(system=system, abis=self.layout.abis, path=binary)
+        compiled = b"= BENCHMARK RESULTS =" in found.path.read_bytes()
+        tool = Tool.COMPILED_MODEL if compiled else Tool.CLASSIC
+        return found.path, tool, f"SHA-256 {found.sha256[:12]}"
 
     def choose_cores(self) -> device_info.CoreChoice:
         """Chooses the cores to run on."""
@@ -125,10 +134,10 @@ class ShellTarget:
     def prepare(self) -> None:
         """Makes the folder and pushes the tool."""
         self.make_folder()
-        self.program = str(self.binary.path)
+        self.program = str(self.binary)
         if self.tool is not Tool.LITERT_BENCHMARK:  # which is installed on the device
             self.program = f"{self.folder}/benchmark_model"
-            self.push(self.binary.path, self.program)
+            self.push(self.binary, self.program)
             self.check_output(device_info.quote(["chmod", "755", self.program]))
 
     def make_folder(self) -> None:
@@ -263,7 +272,7 @@ class ShellTarget:
     def forget(self, remote: str) -> None:
         """Removes a model and its files; if the device is gone, `close` does it."""
         self._files.pop(remote, None)
-        files = [remote, f"{remote}.csv", f"{remote}.result"]
+        files = [remote, *(f"{remote}.{kind}" for kind in FILES)]
         undisturbed(partial(self._try, device_info.quote(["rm", "-f", *files])))
 
     def _try(self, command: str) -> None:

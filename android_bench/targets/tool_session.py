@@ -1,19 +1,29 @@
 """One model on a device: each round is one start of the benchmark tool there."""
 
+import contextlib
 import signal
 import statistics
-from collections import Counter
 from collections.abc import Sequence
-from typing import Literal, Protocol
+from typing import Protocol
 
 from android_bench import benchmark_tool, device_info
-from android_bench.benchmark_tool import ParseError, StartOptions, Tool, ToolResult
-from android_bench.binaries import ToolBinary
-from android_bench.measurement import Facts, OperatorTime, Options, Round, TargetError
+from android_bench.benchmark_tool import Delegation, ParseError, StartOptions, Tool, ToolResult
+from android_bench.measurement import (
+    DEFAULT_DELEGATE,
+    UNKNOWN,
+    Facts,
+    OperatorTime,
+    Options,
+    Round,
+    TargetError,
+)
 from android_bench.targets.remote_shell import Output, last_line
 from android_bench.targets.temperatures import Temperatures
 
 PROFILED_RUNS = 20
+SHORT_MS = 0.02  # the tool's median is in whole microseconds: 5 % of this
+
+FILES = RUNTIME_INFO, PROFILE, RESULT = ("runtime_info", "profile", "result")  # of a model there
 
 
 class ToolDevice(Protocol):
@@ -21,7 +31,7 @@ class ToolDevice(Protocol):
 
     name: str
     options: Options
-    binary: ToolBinary
+    version: str  # of the tool
     tool: Tool  # of the last model; a session corrects it
     choice: device_info.CoreChoice
     start: device_info.State
@@ -32,9 +42,6 @@ class ToolDevice(Protocol):
 
     def execute(self, words: Sequence[str]) -> Output:
         """Runs the tool with these flags."""
-
-    def check_output(self, command: str) -> str:
-        """Runs a command that must succeed, and returns its output."""
 
     def read_bytes(self, path: str) -> bytes | None:
         """Reads a small file; None if there is none."""
@@ -51,6 +58,10 @@ class ToolSession:
         self.remote = remote
         self.warmup = warmup
         self.tool = device.tool
+        # XNNPACK by its flag also if none is requested: the default may not take int8 operators.
+        self._delegate: str | None = device.options.requested_delegate
+        self._found = Delegation("so far", {})
+        self._in_use = UNKNOWN
         self._results: list[ToolResult] = []
         self._notes: dict[str, None] = dict.fromkeys(device.choice.notes)  # each once, in order
         if seed:
@@ -59,12 +70,24 @@ class ToolSession:
         self._one_run_per_start = False
 
     def first(self) -> None:
-        """Runs the model once, which shows which tool it is."""
-        self._first, _ = self._run(runs=1, peak_memory=True)
-        if self._first.tool is not None and self._first.tool is not self.tool:
+        """Runs the model once, which shows which tool it is and which delegate runs."""
+        self._first = self._run_first()
+        if self._first.tool is not self.tool:
+            assert self._first.tool is not None
             self.tool = self._first.tool  # a namesake, with flags of its own
-            self._first, _ = self._run(runs=1, peak_memory=True)
+            benchmark_tool.check_delegate(self.tool, self._delegate)
+            self._first = self._run_first()
             self.device.tool = self.tool
+        if (
+            self._delegate in (None, DEFAULT_DELEGATE)
+            and DEFAULT_DELEGATE not in self._found.partitions
+            and self.tool is not Tool.LITERT_BENCHMARK  # which has no profile
+        ):
+            with contextlib.suppress(ParseError):  # the note below is enough then
+                self._profile(runs=1)
+        self._in_use = self._judge()
+        if self._in_use == UNKNOWN:
+            self._notes["the tool does not report which operators XNNPACK took"] = None
 
     def measure(self, *, runs: int) -> Round:
         """Measures one round.
@@ -75,9 +98,14 @@ class ToolSession:
         results = [] if self._one_run_per_start else [self._run(runs=runs)[0]]
         if self._one_run_per_start or results[0].median_ms is None:
             self._one_run_per_start = True
-            self._notes["one start of the tool for each inference"] = None
+            self._notes[
+                "one start of the tool for each inference, which takes longer: this tool, older"
+                " than TF 2.20, reports no median"
+            ] = None
             results = [self._run(runs=1)[0] for _ in range(runs)]
         self._results += results
+        if (timed := sum(one.runs for one in results)) < runs:
+            self._notes[f"its time limit ended a round after {timed} of {runs} inferences"] = None
         state = self.device.state()
         self._notes.update(dict.fromkeys(device_info.throttling(state, self.device.choice.cores)))
         self._temperatures.after_round(state.temperature_c)
@@ -85,24 +113,21 @@ class ToolSession:
 
     def finish(self) -> Facts:
         """Returns what the runs reported."""
-        profile = self._profile() if self.device.options.profile else []
-        undelegated = None
-        if profile and all(row.delegated is not None for row in profile):
-            calls = Counter[str]()
-            for row in profile:
-                if not row.delegated:
-                    calls[row.type] += row.calls
-            undelegated = dict(calls)
+        profile = self._profile(runs=PROFILED_RUNS) if self.device.options.profile else ()
         results = self._results or [self._first]
-        version = self.device.binary.sha256[:12]
+        partitions = self._found.partitions.get(self._in_use)
+        if self._in_use not in ("none", UNKNOWN) and self._found.undelegated != {}:
+            extent = f"{partitions} part{'s' * (partitions != 1)}" if partitions else "a part"
+            self._notes[f"{self._in_use} ran {extent} of the model, the CPU the rest"] = None
         return Facts(
             init_ms=_median([one.init_ms for one in results]),
             first_ms=_median([one.first_ms for one in results]),
             peak_memory_mb=_median([one.memory_mb for one in results]),
             process_peak_mb=self._first.peak_memory_mb,  # monitoring it disturbs the times
-            delegate_partitions=self._partitions,
-            undelegated_operators=undelegated,
-            runtime_version=self.tool.value + (f", SHA-256 {version}" if version else ""),
+            delegate=self._in_use,
+            delegate_partitions=0 if self._in_use == "none" else partitions,
+            undelegated_operators=self._found.undelegated,
+            runtime_version=f"{self.tool.value}, {self.device.version}",
             profile=profile,
             notes=[*self._notes, *self._temperatures.notes()],
         )
@@ -112,90 +137,119 @@ class ToolSession:
         self.device.forget(self.remote)
 
     def _run(
-        self,
-        *,
-        runs: int,
-        profile: Literal["text", "csv"] | None = None,
-        peak_memory: bool = False,
+        self, *, runs: int, profile: bool = False, first: bool = False
     ) -> tuple[ToolResult, str]:
         """Starts the tool; returns its result and its output."""
-        device, delegate = self.device, self.device.options.delegate
+        device, files = self.device, self.device.writes_files
         litert = self.tool is Tool.LITERT_BENCHMARK
         options = StartOptions(
             runs=runs,
             warmup=self.warmup + 1,  # the first inference is cold
             threads=device.options.threads,
-            delegate=delegate,
+            delegate=self._delegate,
             profile=profile,
-            profile_file=f"{self.remote}.csv" if profile == "csv" else None,
-            result_file=f"{self.remote}.result" if litert or device.writes_files else None,
-            peak_memory=peak_memory and not litert,
+            profile_file=self._file(PROFILE) if profile and files else None,
+            result_file=self._file(RESULT) if litert or files else None,
+            runtime_info_file=self._file(RUNTIME_INFO) if first and files else None,
+            peak_memory=first and not litert,
         )
         words = benchmark_tool.flags(self.tool, self.remote, options)
         output = device.execute(words)
+        requested = device.options.delegate
+        if requested is None and self._delegate and "Failed to apply XNNPACK" in output.text:
+            # Graphs with dynamic or string tensors: the tool's default takes what it can of them.
+            reason = benchmark_tool.failure(output.text)
+            self._notes[f"XNNPACK cannot be forced on this model ({reason}): default ran"] = None
+            self._delegate = None
+            return self._run(runs=runs, profile=profile, first=first)
         if output.code:
             raise TargetError(f"{device.name}: {_failure(output)}")
         result = self._result(output.text, options.result_file)
-        self._partitions = None
-        if delegate is not None and result.tool in (None, self.tool):
-            part = benchmark_tool.check_delegate(
-                result,
-                delegate,
-                full_required=any("require_full_delegation" in word for word in words),
-            )
-            self._partitions = part.kernels
-            if part.outcome == "partial":
-                extent = "a part" if part.kernels is None else f"{part.kernels} parts"
-                self._notes[f"{part.name} ran {extent} of the model, the CPU the rest"] = None
+        if result.tool is self.tool:
+            unknown = [flag for flag in result.unconsumed if flag in self._delegate_flags()]
+            if unknown and requested is not None:
+                raise ParseError(f"this version of the tool does not know {' '.join(unknown)}")
+            self._learn(*result.delegations)
         return result, output.text
 
+    def _run_first(self) -> ToolResult:
+        result, _ = self._run(runs=1, first=True)
+        if result.tool is self.tool:
+            info = self._read(RUNTIME_INFO) if self.device.writes_files else None
+            if info is not None:  # before LiteRT 1.1 the tool writes none
+                self._learn(benchmark_tool.parse_runtime_info_proto(info))
+            if any("require_full_delegation" in flag for flag in self._delegate_flags()):
+                # It succeeded, which proves that the delegate took all.
+                self._learn(Delegation("its success", {str(self._delegate): None}, {}))
+        return result
+
+    def _learn(self, *sources: Delegation) -> None:
+        """Adds reports on which delegate ran what.
+
+        Raises:
+          ParseError: They contradict each other or the request.
+        """
+        self._found = benchmark_tool.combine([self._found, *sources])
+
+    def _judge(self) -> str:
+        """Returns the delegate that took operators; raises ParseError if it is not as requested."""
+        requested = self.device.options.delegate
+        # LiteRT's tools do not report how much a delegate took, but can refuse less than all.
+        whole = self.tool is not Tool.CLASSIC and requested not in (None, "xnnpack", "none")
+        return benchmark_tool.in_use(self._found, requested, whole=whole)
+
+    def _delegate_flags(self) -> Sequence[str]:
+        return benchmark_tool.DELEGATES[self.tool][self._delegate] if self._delegate else ()
+
     def _result(self, text: str, result_file: str | None) -> ToolResult:
-        if result_file is not None and self.tool is Tool.LITERT_BENCHMARK:
-            return benchmark_tool.parse_result_json(self._read(result_file))
+        data = None if result_file is None else self._read(RESULT)
+        if self.tool is Tool.LITERT_BENCHMARK:
+            return benchmark_tool.parse_result_json((data or b"").decode(errors="replace"))
         printed = benchmark_tool.parse(text, graph=self.remote)
-        data = None if result_file is None else self.device.read_bytes(result_file)
         if data is None:  # before LiteRT 2.1 the tool writes no such file
             return printed
         return benchmark_tool.merge(printed, benchmark_tool.parse_result_proto(data))
 
-    def _profile(self) -> Sequence[OperatorTime]:
-        # CSV has more digits, but an app's files cannot be read.
-        csv = self.tool is Tool.CLASSIC and self.device.writes_files
-        result, text = self._run(runs=PROFILED_RUNS, profile="csv" if csv else "text")
-        if result.dropped_profile_events:
+    def _profile(self, *, runs: int) -> Sequence[OperatorTime]:
+        result, text = self._run(runs=runs, profile=True)
+        if result.lost_profile_events:
             raise TargetError(f"{self.device.name}: the tool's profile lacks operators")
-        if csv:
-            return benchmark_tool.parse_profile_csv(self._read(f"{self.remote}.csv"))
-        return benchmark_tool.parse_profile(text)
+        data = self._read(PROFILE) if self.device.writes_files else None
+        if data is None:  # an app's, an older tool's, or the CompiledModel tool's
+            rows = benchmark_tool.parse_profile(text)
+        else:
+            rows = benchmark_tool.parse_profile_proto(data)
+        self._learn(*benchmark_tool.of_profile(rows, delegate=self._delegate or DEFAULT_DELEGATE))
+        return rows
 
-    def _read(self, remote: str) -> str:
-        return self.device.check_output(device_info.quote(["cat", remote])).replace("\r", "")
+    def _file(self, kind: str) -> str:
+        return f"{self.remote}.{kind}"
+
+    def _read(self, kind: str) -> bytes | None:
+        return self.device.read_bytes(self._file(kind))
 
 
 def _failure(output: Output) -> str:
-    last = last_line(output.text)
     if output.code in (126, 127):
+        last = last_line(output.text)
         return f"the tool cannot be run there ({last}): is it for this system and processor?"
-    try:
-        benchmark_tool.parse(output.text)
-        reason = "the tool failed"
-    except ParseError as error:
-        reason = str(error)
+    reason = benchmark_tool.failure(output.text) or "nothing"
     if output.code <= 128:
-        return f"{reason} (exit code {output.code})"
+        return f"the tool failed: {reason} (exit code {output.code})"
     try:
         name = signal.Signals(output.code - 128).name
     except ValueError:
         name = f"signal {output.code - 128}"
     how = "was killed by SIGKILL; memory may be short" if name == "SIGKILL" else f"died of {name}"
-    return f"the tool {how}; last output: {last or 'none'}"
+    return f"the tool {how}; last output: {reason}"
 
 
 def _round(results: Sequence[ToolResult]) -> Round:
     one = results[0]
     median, p5, p95 = one.median_ms, one.p5_ms, one.p95_ms
     if len(results) == 1 and median is not None and p5 is not None and p95 is not None:
-        return Round(median, p5, p95, one.min_ms, one.runs)
+        # Of short ones, the median in whole microseconds is coarser than the average.
+        return Round(median if median >= SHORT_MS else one.avg_ms, p5, p95, one.min_ms, one.runs)
     times = sorted(result.avg_ms for result in results)  # of one inference each
     p5, p95 = (times[len(times) * percent // 100] for percent in (5, 95))  # as the tool does
     return Round(statistics.median(times), p5, p95, times[0], len(times))

@@ -5,6 +5,7 @@ import os
 import subprocess
 import threading
 import time
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,21 @@ def opened(device: Device, tool: Path | None, **options: object) -> Iterator[She
         assert_clean(device)
 
 
+@contextlib.contextmanager
+def app(device: Device, tool: Path, **options: object) -> Iterator[ShellTarget]:
+    """The target of the app that holds the tool."""
+    apk = tool.with_suffix(".apk")
+    with zipfile.ZipFile(apk, "w") as file:
+        file.write(tool, "main.py")
+    all_options = Options(benchmark_binary=str(apk), **options)  # type: ignore[arg-type]
+    target = adb.open_target(device.serial, options=all_options, apk=True)
+    try:
+        yield target
+    finally:
+        target.close()
+        assert_clean(device)
+
+
 def assert_clean(device: Device) -> None:
     end = time.monotonic() + 5  # a killed process takes a moment
     while device.running() and time.monotonic() < end:
@@ -50,7 +66,7 @@ def assert_clean(device: Device) -> None:
     assert list(device.tmp.iterdir()) == []
 
 
-def measured(device: Device, tool: Path, model: Path, *, runs: int = 3, **options: object) -> Round:
+def measured(device: Device, tool: Path, model: Path, *, runs: int = 4, **options: object) -> Round:
     with opened(device, tool, **options) as target:
         return rounds.measured(target, model, runs=runs)
 

@@ -95,7 +95,10 @@ class ScriptedSession:
         return Round(cost, cost, cost, cost, runs)
 
     def finish(self) -> Facts:
-        return Facts(1.0, 1.0, None, None, self.target.partitions, {}, self.target.version)
+        delegate = "xnnpack" if self.target.partitions else "none"
+        return Facts(
+            1.0, 1.0, None, None, delegate, self.target.partitions, {}, self.target.version
+        )
 
     def close(self) -> None:
         self.target.open.remove(self.name)

@@ -1,40 +1,19 @@
 """The benchmark tool's app on an in-test phone."""
 
-import contextlib
 import shutil
-import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from android_bench.measurement import Options, TargetError
 from android_bench.targets import adb
-from android_bench.targets.remote_target import ShellTarget
 from android_bench.targets.tool_session import ToolSession
 from shufflelite.errors import InputError
 from tests.android_bench import fake_tool
 from tests.android_bench.adb_device import Device
-from tests.android_bench.phone import assert_clean, kill_once_there_is
+from tests.android_bench.phone import app, kill_once_there_is
 from tests.android_bench.rounds import is_sound
-
-
-def apk(path: Path, tool: Path) -> Path:
-    """An app that holds the tool."""
-    with zipfile.ZipFile(path, "w") as file:
-        file.write(tool, "main.py")
-    return path
-
-
-@contextlib.contextmanager
-def app(device: Device, tool: Path | None, **options: object) -> Iterator[ShellTarget]:
-    all_options = Options(benchmark_binary=str(tool) if tool else None, **options)  # type: ignore[arg-type]
-    target = adb.open_target(device.serial, options=all_options, apk=True)
-    try:
-        yield target
-    finally:
-        target.close()
-        assert_clean(device)
 
 
 def test_the_app_is_installed_measured_and_removed(
@@ -44,7 +23,7 @@ def test_the_app_is_installed_measured_and_removed(
         "07-14 13:14:00.000 99 99 I tflite  : Inference timings in us: Init: 1, First inference: 1,"
         " Warmup (avg): 1, Inference (avg): 1\n"
     )
-    with app(device, apk(tmp_path / "tool.apk", tool), profile=True) as target:
+    with app(device, tool, profile=True) as target:
         session = target.load(toys["int8"], warmup=1, seed=0)
         assert is_sound(session.measure(runs=4), runs=4)
         facts = session.finish()
@@ -59,7 +38,7 @@ def test_an_app_that_was_there_before_stays(
 ) -> None:
     (device.root / "app").mkdir()
     shutil.copy(tool, device.root / "app/main.py")
-    with app(device, apk(tmp_path / "tool.apk", tool)) as target:
+    with app(device, tool) as target:
         assert isinstance(target.load(toys["int8"], warmup=0, seed=0), ToolSession)
     assert (device.root / "app").exists()
 
@@ -74,7 +53,7 @@ def test_an_app_that_fails_is_one_line(
     broken = fake_tool.write(tmp_path / "broken", behaviour=behaviour)
     with (
         pytest.raises(TargetError, match=message),
-        app(device, apk(tmp_path / "broken.apk", broken)) as target,
+        app(device, broken) as target,
     ):
         target.load(toys["int8"], warmup=0, seed=0)
     assert not (device.root / "app").exists()
@@ -83,7 +62,7 @@ def test_an_app_that_fails_is_one_line(
 def test_an_app_that_android_kills_or_rejects_is_one_line(
     device: Device, toys: Mapping[str, Path], tmp_path: Path
 ) -> None:
-    slow = apk(tmp_path / "a.apk", fake_tool.write(tmp_path / "slow", behaviour="hang"))
+    slow = fake_tool.write(tmp_path / "slow", behaviour="hang")
     kill_once_there_is(device, "app.pid")
     with (
         pytest.raises(TargetError, match="its process is gone; memory may be short"),
@@ -92,13 +71,13 @@ def test_an_app_that_android_kills_or_rejects_is_one_line(
         target.load(toys["int8"], warmup=0, seed=0)
     (device.root / "reject").write_text("Failure [INSTALL_FAILED_NO_MATCHING_ABIS: x]\n")
     with (
-        pytest.raises(TargetError, match=r"expected Android to install a\.apk, got Failure"),
+        pytest.raises(TargetError, match=r"expected Android to install slow\.apk, got Failure"),
         app(device, slow) as target,
     ):
         target.load(toys["int8"], warmup=0, seed=0)
 
 
 def test_an_app_has_no_cores_to_choose(device: Device, tool: Path, tmp_path: Path) -> None:
-    options = Options(benchmark_binary=str(apk(tmp_path / "tool.apk", tool)), cores="big")
+    options = Options(benchmark_binary=str(tool), cores="big")
     with pytest.raises(InputError, match="Android places an app's threads"):
         adb.open_target(device.serial, options=options, apk=True)

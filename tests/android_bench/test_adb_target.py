@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from android_bench.emulated import cores, process, setup
-from android_bench.measurement import Options, Round
+from android_bench.measurement import Options
 from android_bench.targets import adb
 from shufflelite.errors import InputError
 from tests.android_bench import adb_device, fake_tool
@@ -42,7 +41,7 @@ def test_models_are_measured_on_the_fastest_core(
     with opened(device, tool) as target:
         sessions = [target.load(path, warmup=2, seed=0) for path in (toys["float"], hostile)]
         for _ in range(2):
-            assert all(is_sound(session.measure(runs=5), runs=5) for session in sessions)
+            assert all(is_sound(session.measure(runs=4), runs=4) for session in sessions)
         machine = target.machine()
         facts = sessions[1].finish()
         for session in sessions:
@@ -59,37 +58,12 @@ def test_models_are_measured_on_the_fastest_core(
     assert facts.init_ms > 0
     assert facts.first_ms is not None
     assert facts.peak_memory_mb is not None
-    assert facts.process_peak_mb is not None
-    assert facts.process_peak_mb > facts.peak_memory_mb
     assert facts.runtime_version.startswith("benchmark_model (TFLite), SHA-256 ")
-    assert facts.notes == ["41.0 C at the start, 41.0 C at most before and 41.0 C after a round"]
+    assert facts.notes == [
+        "xnnpack ran 7 parts of the model, the CPU the rest",
+        "41.0 C at the start, 41.0 C at most before and 41.0 C after a round",
+    ]
     assert device.pushed == ["benchmark_model", "1.tflite", "2.tflite"]
-
-
-@pytest.mark.parametrize(
-    ("version", "second_us", "expected", "alone"),
-    [
-        ("old", 1000, Round(1.0, 1.0, 1.0, 1.0, 2), False),  # of equal times the median is known
-        ("old", 2000, Round(1.0, 1.0, 1.0, 1.0, 2), True),
-        ("compiled", 2000, Round(2.0, 1.0, 2.0, 1.0, 2), False),
-    ],
-)
-def test_older_and_other_tools_are_understood(
-    version: str,
-    second_us: int,
-    expected: Round,
-    alone: bool,
-    device: Device,
-    toys: Mapping[str, Path],
-    tmp_path: Path,
-) -> None:
-    other = fake_tool.write(tmp_path / "tool", version=version, times_us=(1000, second_us))
-    with opened(device, other) as target:
-        session = target.load(toys["int8"], warmup=0, seed=0)
-        assert session.measure(runs=2) == expected
-        facts = session.finish()
-    assert ("one start of the tool for each inference" in facts.notes) == alone
-    assert ("CompiledModel" in facts.runtime_version) == (version == "compiled")
 
 
 def test_a_seed_is_noted_to_have_no_effect(
@@ -101,20 +75,6 @@ def test_a_seed_is_noted_to_have_no_effect(
     assert [note in one for one in notes] == [False, True]
 
 
-def test_the_profile_has_the_time_of_each_operator(
-    device: Device, tool: Path, toys: Mapping[str, Path]
-) -> None:
-    with opened(device, tool, profile=True, delegate="none") as target:
-        session = target.load(toys["float"], warmup=0, seed=0)
-        session.measure(runs=1)
-        facts = session.finish()
-    assert [row.ms for row in facts.profile] == pytest.approx(
-        [(i + 1) / 1000 for i in range(len(facts.profile))]  # as the tool for tests prints
-    )
-    assert facts.undelegated_operators["CONV_2D"] == 2
-    assert facts.delegate_partitions == 0
-
-
 def test_an_old_phone_without_exit_codes_is_measured(
     new_device: Callable[[], Device], tool: Path, toys: Mapping[str, Path], tmp_path: Path
 ) -> None:
@@ -122,7 +82,7 @@ def test_an_old_phone_without_exit_codes_is_measured(
     client("disconnect", device.serial)
     device.features = "cmd"
     connect(device)
-    assert is_sound(measured(device, tool, toys["int8"]), runs=3)
+    assert is_sound(measured(device, tool, toys["int8"]), runs=4)
     crashing = fake_tool.write(tmp_path / "crashing", behaviour="crash")
     assert "died of SIGABRT" in refused(device, crashing, toys["int8"])
 
@@ -130,15 +90,7 @@ def test_an_old_phone_without_exit_codes_is_measured(
 @pytest.mark.slow
 def test_a_slow_phone_is_waited_for(device: Device, tool: Path, toys: Mapping[str, Path]) -> None:
     device.delay_s = 0.3
-    assert is_sound(measured(device, tool, toys["int8"]), runs=3)
-
-
-def test_a_delegate_that_takes_all_is_one_partition(
-    device: Device, tool: Path, toys: Mapping[str, Path]
-) -> None:
-    with opened(device, tool, delegate="xnnpack") as target:
-        session = target.load(toys["int8"], warmup=0, seed=0)
-        assert session.finish().delegate_partitions == 1
+    assert is_sound(measured(device, tool, toys["int8"]), runs=4)
 
 
 @pytest.mark.parametrize(
@@ -168,6 +120,7 @@ def test_heat_and_throttling_are_noted(
         notes = session.finish().notes
     assert notes == [
         "throttled: cores 7 held to 2.00 of 2.91 GHz",
+        "xnnpack ran 7 parts of the model, the CPU the rest",
         "41.0 C at the start, 55.5 C at most before and 55.5 C after a round",
         "warm: 1 of 2 rounds began up to 14.5 C above the start, in spite of waiting",
     ]
@@ -180,32 +133,8 @@ def test_programs_run_under_an_emulator_of_the_phone(
     emulator.write_text(f'#!/bin/sh\necho "$1 $2" >> "{tmp_path}/log"; shift; exec "$@"\n')
     emulator.chmod(0o755)
     device.prefix = [str(emulator), "core a76"]
-    assert is_sound(measured(device, tool, toys["int8"]), runs=3)
+    assert is_sound(measured(device, tool, toys["int8"]), runs=4)
     assert "core a76" in (tmp_path / "log").read_text()
-
-
-@pytest.mark.slow
-def test_the_runtime_for_arm_runs_the_pushed_model(
-    device: Device,
-    tool: Path,
-    toys: Mapping[str, Path],
-    arm_system: setup.System,
-    tmp_path: Path,
-) -> None:
-    system, core = arm_system.folder, cores.find("a76")
-    cores.make_root(core, system=system / process.ROOT, into=tmp_path / "root")
-    python = system / process.ROOT / "usr/bin/python3.11"
-    assert python.read_bytes()[18:20] == b"\xb7\0"  # ELF's number of AArch64
-    emulator = tmp_path / "emulator"
-    emulator.write_text(
-        f'#!/bin/sh\necho "$@" >> "{tmp_path}/log"\n'
-        f'export PYTHONPATH="{system / process.SITE}" PYTHONDONTWRITEBYTECODE=1\n'
-        f'exec {process.QEMU} -cpu {core.qemu_cpu} -L "{tmp_path}/root" "{python}" -S "$@"\n'
-    )
-    emulator.chmod(0o755)
-    device.prefix = [str(emulator)]
-    assert is_sound(measured(device, tool, toys["int8"]), runs=3)
-    assert "--graph=" in (tmp_path / "log").read_text()
 
 
 def test_the_whole_run_is_free_of_output(

@@ -13,8 +13,8 @@ def test_flags_of_the_classic_tool() -> None:
         warmup=3,
         threads=4,
         delegate="gpu",
-        profile="csv",
-        profile_file="/t/p.csv",
+        profile=True,
+        profile_file="/t/p.pb",
         result_file="/t/r.pb",
         runtime_info_file="/t/i.pb",
         peak_memory=True,
@@ -30,23 +30,16 @@ def test_flags_of_the_classic_tool() -> None:
         "--use_gpu=true",
         "--enable_op_profiling=true",
         "--max_profiling_buffer_entries=65536",
-        "--op_profiling_output_mode=csv",
-        "--op_profiling_output_file=/t/p.csv",
-        "--profiling_output_csv_file=/t/p.csv",
+        "--op_profiling_output_mode=proto",
+        "--op_profiling_output_file=/t/p.pb",
         "--result_file_path=/t/r.pb",
         "--model_runtime_info_output_file=/t/i.pb",
         "--export_model_runtime_info=true",
     }
 
 
-def test_the_deprecated_csv_flag_does_not_overrule_a_proto() -> None:
-    options = StartOptions(runs=1, warmup=0, profile="proto", profile_file="/t/p.pb")
-    words = benchmark_tool.flags(Tool.CLASSIC, "/m", options)
-    assert not [word for word in words if "csv" in word]
-
-
 def test_the_compiled_model_tool_keeps_the_cpu_out_only_by_both_flags() -> None:
-    options = StartOptions(runs=5, warmup=1, delegate="gpu", profile="text")
+    options = StartOptions(runs=5, warmup=1, delegate="gpu", profile=True)
     words = benchmark_tool.flags(Tool.COMPILED_MODEL, "/m", options)
     assert {"--use_gpu=true", "--use_cpu=false", "--require_full_delegation=true"} < set(words)
     assert "--use_profiler=true" in words
@@ -64,5 +57,5 @@ def test_a_delegate_that_the_tool_does_not_have_is_refused(
     tool: Tool, delegate: str, message: str
 ) -> None:
     with pytest.raises(InputError) as caught:
-        benchmark_tool.flags(tool, "/m", StartOptions(runs=5, warmup=1, delegate=delegate))
+        benchmark_tool.check_delegate(tool, delegate)
     assert message in str(caught.value)

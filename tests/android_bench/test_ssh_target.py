@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from android_bench.targets import remote_target, ssh
 from android_bench.targets.remote_target import ShellTarget
 from shufflelite.errors import InputError
 from tests.android_bench import fake_tool, rounds
+from tests.android_bench.generations import EXPECTED, FAST, Ran, measure
 from tests.android_bench.rounds import is_sound
 from tests.android_bench.ssh_server import Server, Wire
 
@@ -59,7 +61,7 @@ def opened(tool: Path | str, where: str = "board", **options: object) -> Iterato
         assert_clean(folder)
 
 
-def measured(tool: Path | str, model: Path, *, runs: int = 3, **options: object) -> Round:
+def measured(tool: Path | str, model: Path, *, runs: int = 4, **options: object) -> Round:
     with opened(tool, **options) as target:
         return rounds.measured(target, model, runs=runs)
 
@@ -85,16 +87,36 @@ def test_models_are_measured(
         for session in sessions:
             session.close()
         assert [path.name for path in Path(target.folder).iterdir()] == ["benchmark_model"]
-    assert facts.delegate_partitions == 1
-    assert len(facts.profile) == 5
+    assert (facts.delegate, facts.delegate_partitions) == ("xnnpack", 7)
+    assert len(facts.profile) == 81
     assert machine.fingerprint is not None
     assert os.uname().release in machine.fingerprint
     assert not (tmp_path / "owned").exists()
 
 
+@pytest.mark.parametrize(
+    ("generation", "delegate"),
+    [
+        pytest.param(*one, marks=[] if one in FAST else pytest.mark.slow)
+        for one in EXPECTED
+        if one[1] != "nnapi"
+    ],
+)
+def test_a_board_s_tool_is_read_right(
+    generation: str, delegate: str | None, wire: Wire, toys: Mapping[str, Path], tmp_path: Path
+) -> None:
+    tool = fake_tool.write(tmp_path / "tool", generation=generation)
+    expected = EXPECTED[generation, delegate]
+    if isinstance(expected, Ran):
+        with opened(tool, delegate=delegate) as target:
+            assert measure(target, toys["int8"], runs=expected.runs) == expected
+    else:
+        assert expected in refused(tool, toys["int8"], delegate=delegate)
+
+
 @pytest.mark.slow
 def test_the_board_s_own_litert_benchmark_is_used(
-    wire: Wire, toys: Mapping[str, Path], server: Server, tmp_path: Path
+    wire: Wire, toys: Mapping[str, Path], unrunnable: Path, server: Server
 ) -> None:
     program = Path(sys.executable).parent / "litert-benchmark"
     if not program.exists():
@@ -113,7 +135,11 @@ def test_the_board_s_own_litert_benchmark_is_used(
             if (server.folder / "log").read_text().count("Server listening") > 1:
                 break
             time.sleep(0.1)
-        assert is_sound(measured("litert-benchmark", toys["heavy"]), runs=3)
+        with opened("litert-benchmark") as target:
+            assert is_sound(rounds.measured(target, toys["heavy"], runs=4), runs=4)
+            assert target.version == metadata.version("ai-edge-litert")
+            with pytest.raises(TargetError, match=r"the tool failed: .*Error: .* \(exit code 1\)"):
+                target.load(unrunnable, warmup=0, seed=0)
     finally:
         config.write_text(plain)
 
@@ -121,7 +147,7 @@ def test_the_board_s_own_litert_benchmark_is_used(
 @pytest.mark.slow
 def test_a_slow_wire_is_waited_for(wire: Wire, tool: Path, toys: Mapping[str, Path]) -> None:
     wire.delay_s = 0.03
-    assert is_sound(measured(tool, toys["int8"]), runs=3)
+    assert is_sound(measured(tool, toys["int8"]), runs=4)
 
 
 def test_a_broken_connection_that_comes_back_costs_nothing(
@@ -132,7 +158,7 @@ def test_a_broken_connection_that_comes_back_costs_nothing(
         session = target.load(toys["int8"], warmup=0, seed=0)
         cut = threading.Timer(1.0, wire.cut, kwargs={"away_s": 1.0})
         cut.start()
-        assert is_sound(session.measure(runs=20), runs=20)
+        assert is_sound(session.measure(runs=20), runs=4)
         cut.join()
         assert len(of_folder(f"{target.folder}/1.tflite")) == 0  # the run that was cut off
         cut = threading.Timer(0.0, wire.cut, kwargs={"away_s": 1.0})
