@@ -45,8 +45,8 @@ def with_classifier(weights: Weights, arrays: Mapping[str, np.ndarray]) -> Weigh
                 f"{name} {'' if k is None else k.shape}".strip() for name, k in kernels.items()
             ]
             raise InputError(
-                f"{weights.source} with {len(shapes)} layers that it does not have "
-                f"({', '.join(shapes[:4])}): expected one behind the pooling, the classifier."
+                f"{weights.source} and layers that it does not have ({', '.join(shapes[:4])}): "
+                "expected one behind the pooling, the classifier."
             )
         (own,) = others.values()
         bias = own.get("bias", np.zeros(kernel.shape[-1], np.float32))

@@ -25,12 +25,14 @@ class KerasFile:
       names: Of its outermost layers, in a file of weights alone.
       layers: Each behind its inputs, the last is the output; () in a file of weights alone.
       pixels: What its layers do with pixels; None in a file of weights alone.
+      unread: Whether its description cannot be followed.
     """
 
     arrays: Mapping[str, np.ndarray]
     names: Sequence[str]
     layers: Sequence[Layer] = ()
     pixels: PixelLayers | None = None
+    unread: bool = False
 
 
 def read(path: Path, arrays: Mapping[str, np.ndarray]) -> KerasFile:
@@ -50,7 +52,8 @@ def read(path: Path, arrays: Mapping[str, np.ndarray]) -> KerasFile:
     preparing = [name for name in arrays if name.rpartition("/")[2] == "count"]  # Normalization's
     layers_of_pixels = {name.rpartition("/")[0] for name in preparing}
     kept = {n: a for n, a in arrays.items() if n.rpartition("/")[0] not in layers_of_pixels}
-    return KerasFile(kept, description.names, layers, pixels)
+    unread = bool(description.config) and pixels is None
+    return KerasFile(kept, description.names, layers, pixels, unread)
 
 
 def complete(weights: Weights, file: KerasFile) -> Weights:
@@ -69,11 +72,14 @@ def complete(weights: Weights, file: KerasFile) -> Weights:
             preprocessing=_preprocessing(file.pixels, expected),
             resolution=weights.resolution or file.pixels.resolution,
         )
-    unknown = file.pixels.unknown if file.pixels else _undescribed(weights, file.names)
+    if file.pixels:
+        unknown = file.pixels.unknown
+    else:
+        unknown = "layers" if file.unread else _undescribed(weights, file.names)
     if unknown is None:
         return weights
     note = (
-        f"what its layer {unknown} does with pixels is not in the file: they become "
+        f"the effect of its {unknown} on pixels cannot be read from the file: they become "
         f"(pixel - mean) / std with mean {expected.mean} and std {expected.std}; check the result "
         "with pictures of known classes"
     )

@@ -106,7 +106,7 @@ def _operands(call: object, outputs: Mapping[str, Layer]) -> Iterator[Layer | np
             case [str(name), int(), int(), *rest]:
                 yield outputs[name]
                 yield from _operands(rest, outputs)
-            case [int() | float(), *_]:
+            case [_, *_] if all(isinstance(value, (int, float)) for value in call):
                 yield numbers(call)
             case _:
                 for value in call:

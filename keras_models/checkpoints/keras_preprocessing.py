@@ -36,7 +36,7 @@ class PixelLayers:
 
     Attributes:
       names: Of those that compute; () where pixels are the convolution's input.
-      unknown: The first one that computes something else, "name (kind)"; None: there is none.
+      unknown: The first one that computes something else, "layer NAME (KIND)"; None: there is none.
       resolution: Height and width of the input; None: any, or not square.
     """
 
@@ -69,7 +69,7 @@ def read(layers: Sequence[Layer], arrays: Mapping[str, np.ndarray]) -> PixelLaye
     layer, is_padding = convolution, True
     while layer.inputs:
         if len(layer.inputs) > 1:
-            unknown = f"{layer.name} ({layer.kind})"
+            unknown = f"layer {layer.name} ({layer.kind})"
             break
         layer = layer.inputs[0]
         is_padding = is_padding and layer.kind == "ZeroPadding2D"  # the convolution's own
@@ -81,7 +81,7 @@ def read(layers: Sequence[Layer], arrays: Mapping[str, np.ndarray]) -> PixelLaye
         elif not (is_padding or is_inert(layer) or layer.kind in _CASTS):
             affine = _affine(layer, arrays)
             if affine is None:
-                unknown = f"{layer.name} ({layer.kind})"
+                unknown = f"layer {layer.name} ({layer.kind})"
                 break
             names.append(layer.name)
             for values in affine:
@@ -101,7 +101,7 @@ def is_inert(layer: Layer) -> bool:
 
 def undescribed(names: Sequence[str]) -> str | None:
     """The first of the layers' `names` that Keras gives to layers which prepare pixels."""
-    return next((name for name in names if name.startswith(_NAMES)), None)
+    return next((f"layer {name}" for name in names if name.startswith(_NAMES)), None)
 
 
 def _affine(layer: Layer, arrays: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray] | None:

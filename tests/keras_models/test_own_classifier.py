@@ -109,11 +109,11 @@ def dense(keras: Any, x: Any, **options: Any) -> Any:
 HEADS = {  # a head that none of our networks has: layers, what the message names
     "two dense layers": (
         lambda keras, x: pooled(keras, keras.layers.Dense(16, "relu", name="extra")(x)),
-        r"2 layers that it does not have \(extra \(256, 16\), dense\S* \(16, 5\)\): expected one",
+        r"layers that it does not have \(extra \(256, 16\), dense\S* \(16, 5\)\): expected one",
     ),
     "batch norm": (
         lambda keras, x: pooled(keras, keras.layers.BatchNormalization(name="norm")(x)),
-        r"2 layers that it does not have \(norm, dense\S* \(256, 5\)\): expected one behind",
+        r"layers that it does not have \(norm, dense\S* \(256, 5\)\): expected one behind",
     ),
     "maximum": (
         lambda keras, x: dense(keras, keras.layers.GlobalMaxPooling2D()(x)),
