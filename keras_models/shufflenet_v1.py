@@ -40,6 +40,7 @@ def shufflenet_v1(
     shuffle: bool = True,
     squeeze_excite: bool = False,
     padding: str = "same",
+    classifier_bias: bool | None = None,
     allow_any_width: bool = False,
 ) -> keras.Model:
     """Builds ShuffleNet V1; the output is logits, (b, num_classes) float32.
@@ -57,6 +58,7 @@ def shufflenet_v1(
       shuffle: False leaves the groups separate (the ablation of Table 3).
       squeeze_excite: a squeeze-and-excite module at the end of each branch (Section 4.3).
       padding: one of layers.PADDINGS; weights from PyTorch need "symmetric".
+      classifier_bias: whether the classifier has a bias; None: unless the variant is megvii.
       allow_any_width: other widths, rounded so that the groups divide all channels.
 
     Raises:
@@ -89,7 +91,8 @@ def shufflenet_v1(
                 name=f"stage{stage}_unit{unit}",
             )
     x = keras.layers.GlobalAveragePooling2D(name="global_pool")(x)
-    x = keras.layers.Dense(num_classes, use_bias=not options.megvii, name="classifier")(x)
+    bias = not options.megvii if classifier_bias is None else classifier_bias
+    x = keras.layers.Dense(num_classes, use_bias=bias, name="classifier")(x)
     return keras.Model(inputs, x, name="shufflenet_v1")
 
 

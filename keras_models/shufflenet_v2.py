@@ -36,6 +36,7 @@ def shufflenet_v2(
     squeeze_excite: bool = False,
     residual: bool = False,
     padding: str = "same",
+    classifier_bias: bool | None = None,
     allow_any_width: bool = False,
 ) -> keras.Model:
     """Builds ShuffleNet V2; the output is logits, (b, num_classes) float32.
@@ -51,6 +52,7 @@ def shufflenet_v2(
       squeeze_excite: ends each unit's right branch in a squeeze-and-excite module (Section 4.2).
       residual: adds the right branch's input to its output where the stride is 1 (Section 4.2).
       padding: one of layers.PADDINGS; weights from PyTorch need "symmetric".
+      classifier_bias: whether the classifier has a bias; None: unless the variant is megvii.
       allow_any_width: widths outside Table 5; they scale the stages of 1.0, rounded to even.
 
     Raises:
@@ -97,7 +99,8 @@ def shufflenet_v2(
                 x = ChannelShuffle(2, name=f"{name}_shuffle")(x)
     x = blocks.conv_bn(x, conv5, activation="relu", name="conv5")
     x = keras.layers.GlobalAveragePooling2D(name="global_pool")(x)
-    x = keras.layers.Dense(num_classes, use_bias=not megvii, name="classifier")(x)
+    bias = not megvii if classifier_bias is None else classifier_bias
+    x = keras.layers.Dense(num_classes, use_bias=bias, name="classifier")(x)
     return keras.Model(inputs, x, name="shufflenet_v2")
 
 

@@ -49,9 +49,15 @@ def with_classifier(weights: Weights, arrays: Mapping[str, np.ndarray]) -> Weigh
                 "expected one behind the pooling, the classifier."
             )
         (own,) = others.values()
-        bias = own.get("bias", np.zeros(kernel.shape[-1], np.float32))
-        ours |= {f"{CLASSIFIER}kernel": kernel, f"{CLASSIFIER}bias": bias}
-    return replace(weights, arrays=ours)
+        ours |= {f"{CLASSIFIER}kernel": kernel}
+        ours |= {f"{CLASSIFIER}bias": own["bias"]} if "bias" in own else {}
+    kernel, has_bias = ours.get(f"{CLASSIFIER}kernel"), f"{CLASSIFIER}bias" in ours
+    options = weights.options
+    if options.get("variant") == "megvii":
+        options = {**options, "classifier_bias": True} if has_bias else options
+    elif kernel is not None and not has_bias:
+        ours[f"{CLASSIFIER}bias"] = np.zeros(kernel.shape[-1:], np.float32)
+    return replace(weights, arrays=ours, options=options)
 
 
 def check(layers: Sequence[Layer]) -> None:

@@ -57,7 +57,7 @@ class InitialWeights:
         assert self.weights is not None
         kernel, names = arrays.get(f"{CLASSIFIER}kernel"), self.weights.class_names
         if kernel is None:
-            return "the weights have none"
+            return "it is a backbone without classifier"
         if kernel.shape[-1] != classes:
             return f"it has {kernel.shape[-1]} classes, the pictures have {classes}"
         if names and class_names and tuple(names) != tuple(class_names):

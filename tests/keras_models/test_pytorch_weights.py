@@ -68,7 +68,7 @@ def test_networks_compute_what_pytorch_computes(network: str) -> None:
         assert_close(logits(imported, int(key.rpartition("/")[2])), values)
 
 
-@pytest.mark.parametrize("name", ["narrow.pth", "narrow.pth.tar"])
+@pytest.mark.parametrize("name", ["narrow.pth", "narrow.pth.tar", "narrow.ckpt"])
 def test_files_of_pytorch_are_read_recognized_and_compute_the_same(name: str) -> None:
     weights = checkpoints.read_weights(GOLDEN / name)
     assert weights.source == "megvii shufflenet_v1"
@@ -114,6 +114,86 @@ def test_what_no_layer_has_keeps_its_name(network: str) -> None:
         convolution,
         convolution.replace("weight", "running_mean"),
     }
+
+
+CLASSIFIERS = {
+    "megvii_shufflenet_v2": "classifier.0",
+    "torchvision_shufflenet_v2": "fc",
+    "torchvision_mobilenet_v2": "classifier.1",
+    "torchvision_mobilenet_v3_small": "classifier.3",
+}
+
+
+def with_head(network: str, head: str, prefix: str = "") -> dict[str, np.ndarray]:
+    """A state dict whose classifier has another name; `prefix` precedes all others."""
+    own = f"{CLASSIFIERS[network]}."
+    return {
+        name.replace(own, f"{head}.") if name.startswith(own) else f"{prefix}{name}": array
+        for name, array in state_dict(network).items()
+    }
+
+
+@pytest.mark.parametrize("network", CLASSIFIERS)
+@pytest.mark.parametrize(
+    ("head", "prefix"),
+    [
+        ("head", ""),
+        ("classifier.4.linear", ""),
+        ("module.model.fc", "module.model."),
+        ("head", "backbone."),
+        ("_orig_mod.net.head.1", "_orig_mod.net.encoder."),
+    ],
+)
+def test_a_head_of_any_name_behind_any_prefix_is_the_classifier(
+    network: str, head: str, prefix: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "x.safetensors"
+    safetensors.numpy.save_file(with_head(network, head, prefix), path)
+    plain = IMPORTERS[network](state_dict(network))
+    weights = checkpoints.read_weights(path)
+    assert plain is not None
+    assert weights.options == plain.options
+    assert weights.arrays.keys() == plain.arrays.keys()
+    for name, array in plain.arrays.items():
+        np.testing.assert_array_equal(weights.arrays[name], array, err_msg=name)
+
+
+def test_a_mobilenet_v3_may_have_its_classifier_behind_the_pooling(tmp_path: Path) -> None:
+    arrays = state_dict("torchvision_mobilenet_v3_small")
+    arrays = {name: a for name, a in arrays.items() if not name.startswith("classifier.")}
+    for head in ("classifier", "classifier.0", "fc"):
+        own = {f"{head}.weight": np.ones((5, 576)), f"{head}.bias": np.ones(5)}
+        weights = checkpoints.read_weights(saved({**arrays, **own}, tmp_path / "x.npz"))
+        assert weights.options["fc1"] is False
+        assert weights.arrays["classifier/kernel"].shape == (576, 5)
+        assert np.isfinite(logits_of(weights)).all()
+
+
+def logits_of(weights: Weights) -> np.ndarray:
+    classes = weights.arrays["classifier/kernel"].shape[-1]
+    return logits(weights, 64, num_classes=classes)
+
+
+def test_the_authors_shufflenets_may_have_a_bias(tmp_path: Path) -> None:
+    arrays = state_dict("megvii_shufflenet_v2")
+    plain = megvii.shufflenet_v2(arrays)
+    assert plain is not None
+    bias = np.arange(1000, dtype=np.float32)
+    path = saved({**arrays, "classifier.0.bias": bias}, tmp_path / "x.npz")
+    weights = checkpoints.read_weights(path)
+    assert weights.options["classifier_bias"] is True
+    np.testing.assert_allclose(logits_of(weights) - bias, logits_of(plain), atol=1e-3)
+
+
+def test_a_head_of_two_layers_is_named(tmp_path: Path) -> None:
+    arrays = with_head("torchvision_mobilenet_v2", "head.0")
+    arrays |= {"head.2.weight": np.ones((5, 1000)), "head.2.bias": np.ones(5)}
+    with pytest.raises(InputError) as caught:
+        checkpoints.read_weights(saved(arrays, tmp_path / "x.npz"))
+    assert str(caught.value) == (
+        f"{tmp_path / 'x.npz'}: torchvision mobilenet_v2 and layers that it does not have (head.0 "
+        "(1280, 1000), head.2 (1000, 5)): expected one behind the pooling, the classifier."
+    )
 
 
 def mobilenet_v3_of_timm(**arrays: np.ndarray) -> dict[str, np.ndarray]:

@@ -1,4 +1,4 @@
-"""Writes the golden files beside it.  Needs PyTorch, which nothing else here does.
+"""Writes the golden files beside it.  Needs PyTorch and Lightning, which nothing else here does.
 
   python tests/keras_models/golden/regenerate.py
 
@@ -9,10 +9,12 @@ shapes, logits.npz the outputs under the weights of drawn.py, and the .pth files
 
 import argparse
 import json
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
+import lightning
 import numpy as np
 import torch
 from drawn import draw, image, tiny
@@ -348,6 +350,47 @@ def save_files(folder: Path) -> None:
     )
 
 
+class Classifier(lightning.LightningModule):
+    """The narrow network with a head of its own, as fine-tuned with Lightning."""
+
+    def __init__(self, **hyperparameters: object) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.backbone = drawn(narrow())
+        self.head = self.backbone.classifier[0]
+        self.backbone.classifier = nn.Identity()
+
+    def training_step(self, batch: list[torch.Tensor], index: int) -> torch.Tensor:
+        return self.head(self.backbone(batch[0])).sum()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.head.parameters(), lr=0.0)
+
+
+def save_checkpoint(path: Path) -> None:
+    """Writes a checkpoint of Lightning, beside hyperparameters of many classes."""
+    network = Classifier(
+        folder=Path("pictures"),
+        arguments=argparse.Namespace(lr=0.1),
+        loss=nn.CrossEntropyLoss(label_smoothing=0.1),
+        activation=nn.ReLU,
+        steps=deque([1, 2]),
+        groups=defaultdict(list, {"head": [1]}),
+        initialize=partial(nn.init.normal_, std=0.1),
+        devices={1, 2},
+        mean=np.arange(3.0),
+        dtype=torch.float32,
+    )
+    trainer = lightning.Trainer(
+        max_steps=1, accelerator="cpu", logger=False, enable_progress_bar=False
+    )
+    pictures = torch.utils.data.TensorDataset(torch.from_numpy(image(64)))
+    trainer.fit(network, torch.utils.data.DataLoader(pictures))
+    drawn_again = Classifier()  # the step moved the statistics of the batch norms
+    network.load_state_dict(drawn_again.state_dict())
+    trainer.save_checkpoint(path)
+
+
 def main() -> None:
     shapes = {}
     outputs = {"narrow/64": logits(drawn(narrow()), 64)}
@@ -362,6 +405,7 @@ def main() -> None:
     (HERE / "state_dicts.json").write_text("{\n" + ",\n".join(lines) + "\n}\n")
     np.savez_compressed(HERE / "logits.npz", **outputs)
     save_files(HERE)
+    save_checkpoint(HERE / "narrow.ckpt")
 
 
 if __name__ == "__main__":

@@ -99,6 +99,26 @@ def test_weights_of_other_libraries_bring_it_too() -> None:
     assert complete.preprocessing == BGR
 
 
+def test_a_backbone_of_keras_gets_a_classifier(tmp_path: Path) -> None:
+    path = tmp_path / "backbone.h5"
+    keras.applications.MobileNetV3Small(
+        (32, 32, 3), include_top=False, weights=None, minimalistic=True
+    ).save_weights(path)
+    network = NetworkSettings("mobilenet_v3_small", weights=str(path), resolution=32)
+    complete, initial = initial_weights.read(
+        TrainingSettings(network, Data("synthetic:40"), "out"), pytest.fail
+    )
+    assert complete.network.options["fc1"] is False
+    model = registry.create(
+        network.name, input_shape=(32, 32, 3), num_classes=10, **complete.network.options
+    )
+    warned: list[str] = []
+    initial.load(model, NAMES, warned.append)
+    assert warned == [
+        f"{path}: it is a backbone without classifier: the classifier starts from random weights"
+    ]
+
+
 def test_bundled_weights_are_found_by_name() -> None:
     ours = bundled.every()["mobilenet_v1"]
     network = NetworkSettings("mobilenet_v1", weights="bundled", resolution=32)
