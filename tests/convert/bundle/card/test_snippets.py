@@ -141,4 +141,4 @@ def test_no_line_of_code_is_wider_than_a_page() -> None:
             for line in case.code(template).splitlines():
                 assert len(line) <= 100, line
                 assert line == line.rstrip()
-    assert {*TEMPLATES, "README.md.j2"} == {*render.environment().list_templates()}
+    assert {*TEMPLATES, "README.md.j2", "app.md.j2"} == {*render.environment().list_templates()}
