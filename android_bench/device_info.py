@@ -46,7 +46,7 @@ _MOST_LINES = 10_000
 
 # "soc" alone is not a system on a chip but a Qualcomm battery's state of charge, in percent.
 _OF_CPU = re.compile(
-    r"cpu|^soc[-_]|cluster|core|tsens|^(big|mid|little|ap)\b|x86_pkg", re.IGNORECASE
+    r"cpu|^soc[-_]|cluster|core|tsens|^(big|mid|little|ap)\b|x86_pkg|^exynos|^imx", re.IGNORECASE
 )
 _HOTTEST_C = 130  # a core switches off below it
 _CPU = "/sys/devices/system/cpu"
