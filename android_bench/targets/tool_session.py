@@ -109,7 +109,7 @@ class ToolSession:
         state = self.device.state()
         self._notes.update(dict.fromkeys(device_info.throttling(state, self.device.choice.cores)))
         self._temperatures.after_round(state.temperature_c)
-        return _round(results)
+        return round_of(results)
 
     def finish(self) -> Facts:
         """Returns what the runs reported."""
@@ -244,7 +244,8 @@ def _failure(output: Output) -> str:
     return f"the tool {how}; last output: {reason}"
 
 
-def _round(results: Sequence[ToolResult]) -> Round:
+def round_of(results: Sequence[ToolResult]) -> Round:
+    """Returns one start of the tool, or several of one inference each, as a round."""
     one = results[0]
     median, p5, p95 = one.median_ms, one.p5_ms, one.p95_ms
     if len(results) == 1 and median is not None and p5 is not None and p95 is not None:

@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from android_bench import benchmark_tool
+from android_bench import benchmark_tool, tables
 from android_bench.benchmark_tool import ParseError, Tool
 from android_bench.measurement import OperatorTime
-from tests.android_bench import tool_samples
+from android_bench.targets import tool_session
+from tests.android_bench import rows, tool_samples
 
 EXPECTED = tool_samples.expected()
 HEAD = "classic_litert_head"
@@ -29,9 +30,9 @@ def counts(words: str) -> dict[str, int]:
     return {name: int(count) for name, _, count in pairs}
 
 
-def undelegated(rows: Sequence[OperatorTime]) -> dict[str, int]:
+def undelegated(operators: Sequence[OperatorTime]) -> dict[str, int]:
     calls: Counter[str] = Counter()
-    for row in rows:
+    for row in operators:
         assert row.delegated is not None
         if not row.delegated:
             calls[row.type] += row.calls
@@ -63,19 +64,19 @@ def test_the_figures_of_each_output_are_read(name: str) -> None:
     found = benchmark_tool.combine(result.delegations)
     assert found.partitions == counts(figures["partitions"])
     if "rows" in figures:
-        rows = benchmark_tool.parse_profile(text)
-        assert len(rows) == int(figures["rows"])
-        assert undelegated(rows) == counts(figures["cpu"])
+        operators = benchmark_tool.parse_profile(text)
+        assert len(operators) == int(figures["rows"])
+        assert undelegated(operators) == counts(figures["cpu"])
         top, calls, ms = figures["top"].split("|")
         runs = 9 if compiled else 1  # the CompiledModel tool sums over all runs
         total_ms = float(figures["total_us"]) / 1000 / runs
-        costliest = max(rows, key=lambda row: row.ms / row.calls)
+        costliest = max(operators, key=lambda row: row.ms / row.calls)
         assert (costliest.name, costliest.calls) == (top, int(calls) / runs)
         # Times are rounded to 1 us, and shares to 0.001 %.
         slack = 0.0005 * int(calls) + 0.00001 * total_ms
         assert costliest.ms == pytest.approx(float(ms) * costliest.calls, abs=slack)
-        assert sum(row.ms for row in rows) == pytest.approx(total_ms, rel=0.001)
-        benchmark_tool.combine([found, *benchmark_tool.of_profile(rows, delegate="xnnpack")])
+        assert sum(row.ms for row in operators) == pytest.approx(total_ms, rel=0.001)
+        benchmark_tool.combine([found, *benchmark_tool.of_profile(operators, delegate="xnnpack")])
 
 
 @pytest.mark.parametrize("name", names("fails"))
@@ -113,23 +114,23 @@ def test_the_runtime_info_tells_what_each_delegate_took(name: str) -> None:
 @pytest.mark.parametrize("name", names("profile"))
 def test_a_profile_file_is_read_without_the_slowest_calls(name: str) -> None:
     figures = EXPECTED[name]
-    rows = benchmark_tool.parse_profile_proto(tool_samples.samples()[name])
-    assert len(rows) == int(figures["rows"])
-    assert undelegated(rows) == counts(figures["cpu"])
-    assert sum(row.ms for row in rows) == pytest.approx(float(figures["trimmed_us"]) / 1000)
+    operators = benchmark_tool.parse_profile_proto(tool_samples.samples()[name])
+    assert len(operators) == int(figures["rows"])
+    assert undelegated(operators) == counts(figures["cpu"])
+    assert sum(row.ms for row in operators) == pytest.approx(float(figures["trimmed_us"]) / 1000)
     text = tool_samples.text(name.replace(".prof.pb", "_pproto.txt"))
     median_ms = benchmark_tool.parse(text).median_ms
     assert median_ms is not None
-    assert sum(row.ms for row in rows) == pytest.approx(median_ms, rel=0.13)
+    assert sum(row.ms for row in operators) == pytest.approx(median_ms, rel=0.13)
 
 
 @pytest.mark.parametrize("name", names("csv"))
 def test_the_tool_s_csv_lists_the_same_operators(name: str) -> None:
     # It is not asked for any more; the tool wrote it in another run of the same file.
     text = name.replace("profile.csv", "txt.txt").replace(".csv", "_ptext.txt")
-    rows = benchmark_tool.parse_profile(tool_samples.text(text))
-    assert len(rows) == int(EXPECTED[name]["rows"])
-    assert undelegated(rows) == counts(EXPECTED[name]["cpu"])
+    operators = benchmark_tool.parse_profile(tool_samples.text(text))
+    assert len(operators) == int(EXPECTED[name]["rows"])
+    assert undelegated(operators) == counts(EXPECTED[name]["cpu"])
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -176,7 +177,38 @@ def test_sources_that_contradict_each_other_are_refused(name: str, other: str) -
     text = tool_samples.text(model + other)
     sources = list(benchmark_tool.parse(text).delegations)
     if "Run Order" in text:
-        rows = benchmark_tool.parse_profile(text)
-        sources = list(benchmark_tool.of_profile(rows, delegate="xnnpack"))
+        operators = benchmark_tool.parse_profile(text)
+        sources = list(benchmark_tool.of_profile(operators, delegate="xnnpack"))
     with pytest.raises(ParseError, match="the tool contradicts itself on what"):
         benchmark_tool.combine([info, *sources])
+
+
+@pytest.mark.parametrize(
+    ("name", "median_ms"),
+    [
+        ("compiled_model_2.2/td_two_subgraphs.txt", 0.00328571),  # 3 us, a third of which is a step
+        ("classic_litert_head/xnn_true.txt", 0.474),
+    ],
+)
+def test_short_inferences_are_averages_since_medians_are_in_whole_microseconds(
+    name: str, median_ms: float
+) -> None:
+    result = benchmark_tool.parse(tool_samples.text(name))
+    assert tool_session.round_of([result]).median_ms == median_ms
+
+
+def test_the_costliest_operators_are_named_and_counted() -> None:
+    profile = benchmark_tool.parse_profile(
+        tool_samples.text(f"{HEAD}/odd_parts_int8.tflite_xnn_ptext.txt")
+    )
+    table = tables.profile_tables([rows.row(profile=profile)], costliest=10)
+    assert "| operator | type | calls | ms | % of the sum |" in table
+    convolution = "Convolution (NHWC, QC8) IGEMM"
+    assert f"| Delegate/{convolution}:0 | {convolution} | 4 | 0.0765 | 98.7 |" in table
+
+    name = f"{HEAD}/models_shufflenet_v1_g3.direct.tflite_none.prof.pb"
+    profile = benchmark_tool.parse_profile_proto(tool_samples.samples()[name])
+    table = tables.profile_tables([rows.row(profile=profile)], costliest=128)
+    # A fused operator has the names of all its operators.
+    assert "| [shufflenet_v1/stage2_unit3_expand/BiasAdd]:25 | CONV_2D | 1 |" in table
+    assert ";" not in table

@@ -121,6 +121,14 @@ def test_a_model_that_dies_is_left_out_and_the_others_go_on() -> None:
     assert not target.open
 
 
+def test_a_model_too_short_for_the_clock_is_left_out_and_the_others_go_on() -> None:
+    done = run(ScriptedTarget(), models("0", "2"), measure.Plan(rounds=2))
+    assert done.failures == {
+        "0": "an inference took 0 us by the clock there: it is too short to be measured alone"
+    }
+    assert [one.model.name for one in done.measured] == ["2"]
+
+
 def test_a_target_that_is_gone_is_why_no_model_was_measured(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

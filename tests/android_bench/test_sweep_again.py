@@ -1,5 +1,6 @@
 """Which earlier rows a sweep reuses, and which networks it measures again."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,18 @@ def test_rows_of_anything_else_are_not_taken_for_what_is_asked(
     options = Options(**{key: change.pop(key) for key in of_options})
     bench.run(grid(2.0, 1.0, **change), target, names=name, options=options)
     assert target.loaded[-2:] == ["mobilenet_v1_x2.0_32", "mobilenet_v1_x1.0_32"]
+    assert len(results.read(bench.out)) == 4
+
+
+def test_rows_that_do_not_tell_what_xnnpack_took_are_not_taken(bench: Bench) -> None:
+    bench.run(grid(2.0, 1.0), Scripted())
+    rows = results.read(bench.out)
+    bench.out.unlink()
+    changes: dict[str, Any] = {"delegate_partitions": None, "undelegated_operators": None}
+    results.append(bench.out, [dataclasses.replace(row, **changes) for row in rows])
+    target = Scripted()
+    bench.run(grid(2.0, 1.0), target)
+    assert len(target.loaded) == 2
     assert len(results.read(bench.out)) == 4
 
 
