@@ -9,7 +9,10 @@ from android_bench.measurement import DEFAULT_DELEGATE, UNKNOWN, OperatorTime, T
 
 
 class ParseError(TargetError):
-    """Output that lacks a figure, contradicts itself or reports a failure."""
+    """Output that lacks a figure, contradicts itself or reports a failure; one short line."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.split())[:500])
 
 
 @dataclass(frozen=True)
@@ -46,18 +49,14 @@ def combine(sources: Sequence[Delegation]) -> Delegation:
     for source in sources:
         for name, number in source.partitions.items():
             known = partitions.get(name, number)
-            if known is None or number is None:
-                same, known = known != 0 and number != 0, known or number
-            else:
-                same = known == number
-            if not same:
+            if known != number and (0 in (known, number) or None not in (known, number)):
                 _refuse(f"what {name} took of the model", sources)
-            partitions[name] = known
-        if source.undelegated is not None:
-            # A profile counts calls in whole numbers per inference, so only types are compared.
-            if undelegated is not None and set(undelegated) != set(source.undelegated):
-                _refuse("what no delegate took of the model", sources)
-            undelegated = source.undelegated if undelegated is None else undelegated
+            partitions[name] = number if known is None else known
+        if undelegated is None:
+            undelegated = source.undelegated
+        # A profile counts calls in whole numbers per inference, so only types are compared.
+        elif source.undelegated is not None and set(source.undelegated) != set(undelegated):
+            _refuse("what no delegate took of the model", sources)
     return Delegation("the tool", partitions, undelegated)
 
 

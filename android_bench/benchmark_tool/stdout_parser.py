@@ -19,6 +19,7 @@ STATISTICS = re.compile(  # in us
     rf" first={INTEGER} curr={INTEGER} min={INTEGER} max={INTEGER} avg={NUMBER} std=[0-9]{{1,15}}"
     rf")?(?: p5={INTEGER} median={INTEGER} p95={INTEGER})?"
 )
+UNKNOWN = "Unconsumed cmdline flags: "
 BANNER = "========== BENCHMARK RESULTS =========="  # of the CompiledModel tool, as its end:
 BANNER_END = re.compile(r"={30,80}")
 _HEADLINE = r"(?:Average i|I)nference timings in us: (?:.{1,200}, )?"
@@ -88,48 +89,7 @@ def parse(text: str, *, graph: str | None = None) -> ToolResult:
     Raises:
       ParseError: The run failed, its output is cut off, or its figures contradict each other.
     """
-    try:
-        return _result(log_lines.split(text, graph=graph), graph)
-    except ParseError as error:
-        raise ParseError(" ".join(str(error).split())[:500]) from None
-
-
-def failure(text: str) -> str:
-    """Returns why a tool failed, in one line: its last distinct errors, else its last line."""
-    lines = log_lines.split(f"{text[-log_lines.MAX_SIZE // 2 :]}\n")
-    said = [line for line in lines if not SHELL.fullmatch(line.text)]
-    return " ".join(_reason(said or lines).split())[:500]
-
-
-def statistics(text: str) -> Statistics | None:
-    """Reads a line of statistics; None if it is another line."""
-    match = STATISTICS.fullmatch(text)
-    if match is None:
-        return None
-    count, same, *rest = match.groups()
-    p5, median, p95 = (int(value) if value else None for value in rest[5:])
-    if rest[0] is None:  # one value, or with count=0 none
-        first = last = low = high = int(same or 0)
-        avg = float(first)
-    else:
-        (first, last, low, high), avg = map(int, rest[:4]), float(rest[4])
-    if low == high and p5 is None:
-        p5 = median = p95 = low
-    runs, total = int(count), int(count) * avg
-    if not (
-        low <= first <= high
-        and low <= last <= high
-        and (runs == 0) == (same is None and rest[0] is None)
-        and abs(total - round(total)) <= total * ROUNDING  # a sum of whole microseconds
-        # The percentile p is the value at index count * p // 100 of the sorted ones.
-        and (runs >= 20 or p5 in (None, low))
-        and (runs > 20 or p95 in (None, high))
-    ):
-        raise ParseError(f"the statistics contradict each other: {text[:300]!r}")
-    return Statistics(runs, first, low, high, avg, (p5, median, p95))
-
-
-def _result(lines: Sequence[Line], graph: str | None) -> ToolResult:
+    lines = log_lines.split(text, graph=graph)
     texts = [line.text for line in lines]
     if any(line.severity == "FATAL" or FAILED.match(line.text) for line in lines):
         raise ParseError(f"the tool failed: {_reason(lines)}")
@@ -138,11 +98,11 @@ def _result(lines: Sequence[Line], graph: str | None) -> ToolResult:
     facts = _facts(texts)
     compiled = BANNER in texts
     if "avg" not in facts or (compiled and not any(map(BANNER_END.fullmatch, texts))):
-        if not any("[" in text or text.startswith(("STARTING", "Load")) for text in texts):
+        if not any("[" in one or one.startswith(("STARTING", "Load")) for one in texts):
             raise ParseError("expected the output of benchmark_model, got none")
         why = f"; it said: {_reason(lines)}" if any(_.severity == "ERROR" for _ in lines) else ""
         raise ParseError(f"the output is cut off: it holds no inference timings{why}")
-    named = next((match for text in texts if (match := GRAPH.fullmatch(text))), None)
+    named = next((match for one in texts if (match := GRAPH.fullmatch(one))), None)
     run_graph = next(filter(None, named.groups()), None) if named else None
     if graph is not None and run_graph != graph:
         raise ParseError(f"expected a run of {graph}, got one of {run_graph}")
@@ -178,13 +138,45 @@ def _result(lines: Sequence[Line], graph: str | None) -> ToolResult:
         peak_memory_mb=facts.get("peak"),
         delegations=tuple(_delegations(texts)),
         unconsumed=tuple(
-            flag
-            for text in texts
-            if text.startswith("Unconsumed cmdline flags: ")
-            for flag in text.partition(": ")[2].split()
+            flag for line in texts if line.startswith(UNKNOWN) for flag in line.split()[3:]
         ),
-        lost_profile_events=any("Dropping ProfileBuffer event" in text for text in texts),
+        lost_profile_events=any("Dropping ProfileBuffer event" in line for line in texts),
     )
+
+
+def failure(text: str) -> str:
+    """Returns why a tool failed, in one line: its last distinct errors, else its last line."""
+    lines = log_lines.split(f"{text[-log_lines.MAX_SIZE // 2 :]}\n")
+    said = [line for line in lines if not SHELL.fullmatch(line.text)]
+    return " ".join(_reason(said or lines).split())[:500]
+
+
+def statistics(text: str) -> Statistics | None:
+    """Reads a line of statistics; None if it is another line."""
+    match = STATISTICS.fullmatch(text)
+    if match is None:
+        return None
+    count, same, *rest = match.groups()
+    p5, median, p95 = (int(value) if value else None for value in rest[5:])
+    if rest[0] is None:  # one value, or with count=0 none
+        first = last = low = high = int(same or 0)
+        avg = float(first)
+    else:
+        (first, last, low, high), avg = map(int, rest[:4]), float(rest[4])
+    if low == high and p5 is None:
+        p5 = median = p95 = low
+    runs, total = int(count), int(count) * avg
+    if not (
+        low <= first <= high
+        and low <= last <= high
+        and (runs == 0) == (same is None and rest[0] is None)
+        and abs(total - round(total)) <= total * ROUNDING  # a sum of whole microseconds
+        # The percentile p is the value at index count * p // 100 of the sorted ones.
+        and (runs >= 20 or p5 in (None, low))
+        and (runs > 20 or p95 in (None, high))
+    ):
+        raise ParseError(f"the statistics contradict each other: {text[:300]!r}")
+    return Statistics(runs, first, low, high, avg, (p5, median, p95))
 
 
 def _reason(lines: Sequence[Line]) -> str:

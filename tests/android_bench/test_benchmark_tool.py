@@ -212,3 +212,12 @@ def test_the_costliest_operators_are_named_and_counted() -> None:
     # A fused operator has the names of all its operators.
     assert "| [shufflenet_v1/stage2_unit3_expand/BiasAdd]:25 | CONV_2D | 1 |" in table
     assert ";" not in table
+
+
+def test_an_operator_that_only_one_source_leaves_to_the_cpu_is_a_contradiction() -> None:
+    taken = benchmark_tool.Delegation("a", {"xnnpack": 1}, {})
+    for other in ({"ADD": 1}, {"ADD": 1, "RELU": 2}):
+        left = benchmark_tool.Delegation("b", {"xnnpack": None}, other)
+        for sources in ([taken, left], [left, taken]):
+            with pytest.raises(ParseError, match="what no delegate took of the model"):
+                benchmark_tool.combine(sources)
