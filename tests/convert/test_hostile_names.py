@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from android_bench import tables
-from android_bench.compare import Comparison, CostChange
+from android_bench import compare, tables
+from android_bench.compare import Comparison
 from android_bench.measurement import OperatorTime
 from android_bench.plots import bars
 from convert.accuracy import confusion
@@ -95,8 +95,8 @@ def accuracies(name: str) -> AccuracyReport:
 
 
 def comparison(name: str) -> Comparison:
-    change = CostChange(name, name, "ms", 1.0, 2.0, 1.0, beyond_noise=True)
-    return Comparison(0.05, [change], [name], [name], [name])
+    compared = compare.compare(rows(name), rows(name), limit=0.05)
+    return dataclasses.replace(compared, differences=[name], missing=[name], new=[name])
 
 
 def card(name: str) -> str:
