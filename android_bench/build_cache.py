@@ -24,7 +24,7 @@ import numpy as np
 from PIL import Image
 
 from keras_models import registry
-from shufflelite import atomic, lock
+from shufflelite import atomic, isolated, lock
 from shufflelite.errors import InputError
 from shufflelite.versions import version
 
@@ -254,14 +254,14 @@ def _text(value: Option) -> str:
 
 def _run(command: Sequence[str], *, timeout_s: float) -> None:
     """Runs `convert`; its processes end with this function, whatever happens."""
-    with tempfile.TemporaryFile() as stderr, tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryFile() as stderr:
         paths = os.pathsep.join(sys.path)  # it imports what we import
         process = subprocess.Popen(
-            command,
+            isolated.guarded(command),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=stderr,
-            env={**os.environ, "PYTHONPATH": paths, "TMPDIR": scratch},
+            env={**os.environ, "PYTHONPATH": paths},
             start_new_session=True,  # this process handles Ctrl-C
         )
         try:

@@ -26,7 +26,7 @@ from convert.lowering.options import GENERIC, Grouped, LoweringOptions, decision
 from convert.quantization import quantize
 from convert.quantization.int8_range import Range
 from convert.settings import ConversionSettings, Precision, Quantization
-from shufflelite import atomic
+from shufflelite import atomic, isolated
 from shufflelite.download import cache_folder
 from shufflelite.errors import InputError
 from shufflelite.progress import Progress
@@ -120,7 +120,9 @@ def measure(files: Sequence[Path], target: str) -> list[float]:
         arguments = ["--models", *map(str, files), "--target", target, "--json"]
         out = str(Path(folder) / "rows.jsonl")
         command = [sys.executable, "-m", "shufflelite", "bench", *arguments, "--out", out]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S)
+        done = subprocess.run(
+            isolated.guarded(command), capture_output=True, text=True, timeout=TIMEOUT_S
+        )
     if done.returncode:
         lines = done.stderr.strip().splitlines()
         raise InputError(f"--target {target}: {lines[-1] if lines else 'android_bench failed'}")

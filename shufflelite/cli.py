@@ -13,6 +13,7 @@ from typing import Any, TextIO
 
 from absl import app, flags
 
+from shufflelite import scratch
 from shufflelite.display import Markdown, SafeStream, markdown, one_line, printable, printable_line
 from shufflelite.errors import FlagError, InputError
 from shufflelite.flags import define, define_help
@@ -55,6 +56,7 @@ def run(main: Callable[[list[str]], int], *, name: str, settings: Sequence[type]
     def guarded(argv: list[str]) -> int:
         _silence_native_code()
         stops = _Stops()
+        scratch.make()
         try:
             code = main(argv)
             sys.stdout.flush()
@@ -69,11 +71,13 @@ def run(main: Callable[[list[str]], int], *, name: str, settings: Sequence[type]
         except BaseException as error:
             if stops.first:  # libraries may have turned it into another exception
                 stops.end()
+                scratch.remove()
                 how = "interrupted" if stops.first == signal.SIGINT else "terminated"
                 os._exit(_fail(name, f"{how}; no file was left half-written", 128 + stops.first))
             if _is_of_memory(error):
                 with contextlib.suppress(OSError):
                     sys.stdout.flush()
+                scratch.remove()
                 # sys.exit would wait forever for a native thread that could not start.
                 os._exit(_fail(name, _out_of_memory(error), FAILED))
             raise

@@ -3,12 +3,14 @@
 import os
 import shutil
 import signal
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import filelock
 import pytest
 
+from shufflelite import scratch
 from tests import traps
 
 # A shell starts what runs in its background without Ctrl-C, and so would be all that tests start.
@@ -17,6 +19,11 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # Workers share the cores: more threads in each only wait for one another.
 for variable in ("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
+
+# What workers and killed commands leave is removed at the end, but for the folders of tests.
+os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    scratch.make()
 
 LONGEST = (  # files that start first, so that the workers end together
     "tests/keras_models/test_published.py",

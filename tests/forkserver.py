@@ -235,6 +235,7 @@ def _run(message: dict[str, Any], descriptors: Sequence[int]) -> None:
         os.close(descriptor)
     os.environ.clear()
     os.environ.update(message["env"])
+    tempfile.tempdir = None  # asks TMPDIR again
     signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.stdin = open(0, closefd=False)  # noqa: SIM115
     sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115

@@ -15,6 +15,7 @@ import android_bench
 from android_bench.emulated import cores
 from android_bench.exit_reason import exit_reason
 from android_bench.measurement import TargetError
+from shufflelite import isolated
 
 QEMU = "qemu-aarch64"
 ROOT, SITE, COUNTER = "root", "site", "counter.so"  # in the folder that the setup makes
@@ -27,7 +28,7 @@ def run(command: Sequence[str], *, timeout_s: float, cwd: Path | None = None) ->
     command_line = shlex.join(command)
     try:
         completed = subprocess.run(
-            command,
+            isolated.guarded(command),
             cwd=cwd,
             capture_output=True,
             text=True,
@@ -69,7 +70,9 @@ class Guest:
         try:
             cores.make_root(core, system=system / ROOT, into=self.folder / ROOT)
             self.process = subprocess.Popen(
-                _command(core, system, root=self.folder / ROOT, answers=guest_end),
+                isolated.guarded(
+                    _command(core, system, root=self.folder / ROOT, answers=guest_end)
+                ),
                 stdin=subprocess.PIPE,
                 stdout=self._stderr,  # native code prints there
                 stderr=self._stderr,

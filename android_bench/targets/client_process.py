@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import BinaryIO
 
 from android_bench.targets.remote_shell import OUTPUT_BYTES, TooMuchOutputError
+from shufflelite import isolated
 
 _LOOK_S = 0.2  # between two looks at the size of the output
 
@@ -26,7 +27,7 @@ def run(
     # Files, not pipes: a background process of the command would keep a pipe open.
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         process = subprocess.Popen(
-            words,
+            isolated.guarded(words),
             stdin=stdin or subprocess.DEVNULL,
             stdout=out,
             stderr=err,

@@ -25,6 +25,7 @@ from android_bench.measurement import (
     Round,
     TargetError,
 )
+from shufflelite import isolated
 
 if TYPE_CHECKING:
     from android_bench.op_profiler import IsolatedCost
@@ -99,7 +100,7 @@ class HostSession:
         # A file: a full pipe would block the worker.  It stays open as long as the session.
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "android_bench.host_worker"],
+            isolated.guarded([sys.executable, "-m", "android_bench.host_worker"]),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._stderr,

@@ -16,6 +16,7 @@ from convert.calibration_data import Inputs
 from convert.quantization.quantize import shared_ranges
 from convert.verification.runner import IoTensor, dequantize, io_tensors, load, quantize, run
 from keras_models.accuracy import Difference, Interval, agreement, best_classes, compare, judge
+from shufflelite import isolated
 from shufflelite.errors import InputError
 from tflite_file.model import count_delegation, read_operators
 
@@ -235,5 +236,5 @@ def _loads_in_tflite_runtime(data: bytes) -> bool | None:
         return None
     with tempfile.NamedTemporaryFile(suffix=".tflite") as file:
         Path(file.name).write_bytes(data)
-        command = [sys.executable, "-c", RUN_IN_TFLITE_RUNTIME, file.name]
+        command = isolated.guarded([sys.executable, "-c", RUN_IN_TFLITE_RUNTIME, file.name])
         return subprocess.run(command, capture_output=True, timeout=600).returncode == 0

@@ -18,7 +18,7 @@ from absl import app
 
 from keras_models import registry
 from keras_models.train.settings import TrainingSettings
-from shufflelite import cli, config, flags
+from shufflelite import cli, config, flags, scratch
 from shufflelite.config import setting
 from shufflelite.progress import Progress
 
@@ -61,6 +61,7 @@ def main(argv: list[str]) -> int:
     except WorkerLostError:
         progress.warn("a worker is lost: starts again, and goes on when all are back")
         os.dup2(sys.stderr.fileno(), 2)
+        scratch.remove()
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
     if command.json:
         print(json.dumps(asdict(result), indent=2, default=str))

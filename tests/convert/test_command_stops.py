@@ -142,7 +142,7 @@ def stop_in(stage: str, place: Path) -> tuple[int, str, str]:
     with popen(
         [*command, *WORDS, "--data=many.npz"],
         cwd=place,
-        env=environment(),
+        env=environment() | {"TMPDIR": str(place / "tmp")},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -169,6 +169,7 @@ def test_a_command_that_is_stopped_says_so_and_writes_nothing(
     stage: str, pictures: Path, tmp_path: Path
 ) -> None:
     place = make_place(tmp_path, pictures)
+    (place / "tmp").mkdir()
     before = contents(place)
     code, out, err = stop_in(stage, place)
     number = STAGES[stage][1]
@@ -177,10 +178,11 @@ def test_a_command_that_is_stopped_says_so_and_writes_nothing(
     assert all(line.startswith("convert: ") for line in err.splitlines())
     assert err.splitlines()[-1] == f"convert: {how}; no file was left half-written"
     assert contents(place) == before
+    assert os.listdir(place / "tmp") == []
 
 
 def run_main(
-    body: str, place: Path, stdout: IO[str] | int = subprocess.PIPE
+    body: str, place: Path, stdout: IO[str] | int = subprocess.PIPE, **variables: str
 ) -> subprocess.CompletedProcess[str]:
     """Runs a command whose main is `body`."""
     program = (
@@ -193,7 +195,7 @@ def run_main(
     return subprocess.run(
         [*HEARING, sys.executable, "program.py"],
         cwd=place,
-        env=environment(),
+        env=environment() | variables,
         stdout=stdout,
         stderr=subprocess.PIPE,
         text=True,
@@ -220,6 +222,15 @@ def test_ctrl_c_gets_through_what_swallows_it(swallower: str, tmp_path: Path) ->
     assert ran.returncode == 130, ran.stderr
     assert ran.stderr == "convert: interrupted; no file was left half-written\n"
     assert time.monotonic() - start < 900
+
+
+@pytest.mark.parametrize("end", ["return 0", "raise MemoryError", "os.kill(os.getpid(), 15)"])
+def test_temporary_files_that_libraries_leave_are_removed(end: str, tmp_path: Path) -> None:
+    (tmp_path / "tmp").mkdir()
+    body = f"import tempfile\ntempfile.mkdtemp()\ntempfile.mkstemp()\n{end}\ntime.sleep(1000)"
+    ran = run_main(body, tmp_path, TMPDIR=str(tmp_path / "tmp"))
+    assert ran.returncode == {"return 0": 0, "raise MemoryError": 1}.get(end, 143), ran.stderr
+    assert os.listdir(tmp_path / "tmp") == []
 
 
 def test_ctrl_c_comes_too_late_for_what_is_done(tmp_path: Path) -> None:
