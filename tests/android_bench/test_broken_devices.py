@@ -20,12 +20,10 @@ from android_bench.targets import adb, adb_server, ssh
 from android_bench.targets.remote_shell import OUTPUT_BYTES, TooMuchOutputError
 from android_bench.targets.remote_target import ShellTarget
 from shufflelite.errors import InputError
-from tests.android_bench import fake_tool
 from tests.android_bench.adb_device import Device
-from tests.android_bench.phone import client, connect, opened, refused
+from tests.android_bench.phone import app, client, connect, opened, refused
 from tests.android_bench.rounds import is_sound, measured
 from tests.android_bench.ssh_server import Server, Wire
-from tests.android_bench.test_adb_app import apk, app
 
 ENDLESS = "exec yes \"$(head -c 60000 /dev/zero | tr '\\0' x)\""
 TOO_MUCH = "expected at most 16 MiB of output, got more, of: "
@@ -77,11 +75,10 @@ def test_a_tool_that_prints_for_ever_is_one_line(
 
 
 def test_a_log_that_never_ends_is_one_line(
-    device: Device, toys: Mapping[str, Path], tmp_path: Path
+    device: Device, tool: Path, toys: Mapping[str, Path]
 ) -> None:
     script(device.root / "system/bin/logcat", ENDLESS)
-    program = apk(tmp_path / "tool.apk", fake_tool.write(tmp_path / "tool"))
-    with pytest.raises(TargetError, match=TOO_MUCH), app(device, program) as target:
+    with pytest.raises(TargetError, match=TOO_MUCH), app(device, tool) as target:
         target.load(toys["int8"], warmup=0, seed=0)
 
 
@@ -274,7 +271,7 @@ def test_a_phone_whose_serial_has_blanks_is_measured(
         target = adb.open_target(serial, options=Options(benchmark_binary=str(tool)))
         with contextlib.closing(target):
             assert target.name == f"adb:{serial}"
-            assert is_sound(measured(target, toys["int8"], runs=3), runs=3)
+            assert is_sound(measured(target, toys["int8"], runs=4), runs=4)
 
 
 @pytest.mark.parametrize(
