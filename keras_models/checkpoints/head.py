@@ -57,7 +57,12 @@ def with_classifier(weights: Weights, arrays: Mapping[str, np.ndarray]) -> Weigh
         options = {**options, "classifier_bias": True} if has_bias else options
     elif kernel is not None and not has_bias:
         ours[f"{CLASSIFIER}bias"] = np.zeros(kernel.shape[-1:], np.float32)
-    return replace(weights, arrays=ours, options=options)
+    notes = weights.notes
+    if kernel is not None and kernel.shape[-1:] == (1,):  # sigmoid(x) is softmax(0, x)
+        parts = {n: np.atleast_1d(a) for n, a in ours.items() if n.startswith(CLASSIFIER)}
+        ours |= {name: np.concatenate([0 * part, part], axis=-1) for name, part in parts.items()}
+        notes += ("its one output, the score of a class against another, becomes logits of two",)
+    return replace(weights, arrays=ours, options=options, notes=notes)
 
 
 def check(layers: Sequence[Layer]) -> None:

@@ -43,15 +43,20 @@ def read(path: Path, arrays: Mapping[str, np.ndarray]) -> KerasFile:
     """
     description = files.describe(path)
     layers: Sequence[Layer] = ()
+    pixels = None
     if description.config:
         try:
             layers = keras_layers.read(description.config)
+            pixels = keras_preprocessing.read(layers, arrays)
+        except InputError:
+            raise
         except Exception:  # damaged, or of an unknown version: what it says is left open
             layers = ()
-    pixels = keras_preprocessing.read(layers, arrays)
-    preparing = [name for name in arrays if name.rpartition("/")[2] == "count"]  # Normalization's
-    layers_of_pixels = {name.rpartition("/")[0] for name in preparing}
-    kept = {n: a for n, a in arrays.items() if n.rpartition("/")[0] not in layers_of_pixels}
+    if pixels is not None:
+        preparing = set(pixels.names)
+    else:
+        preparing = {name.removesuffix("/count") for name in arrays if name.endswith("/count")}
+    kept = {n: a for n, a in arrays.items() if n.rpartition("/")[0] not in preparing}
     unread = bool(description.config) and pixels is None
     return KerasFile(kept, description.names, layers, pixels, unread)
 
@@ -116,5 +121,5 @@ def _preprocessing(pixels: PixelLayers, expected: Preprocessing) -> Preprocessin
 
 
 def _triple(values: np.ndarray) -> Triple:
-    red, green, blue = (round(float(value), 9) for value in np.broadcast_to(values, 3))
+    red, green, blue = (round(float(value), 9) + 0.0 for value in np.broadcast_to(values, 3))
     return red, green, blue

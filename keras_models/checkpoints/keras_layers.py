@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from shufflelite.display import one_line
+
 
 @dataclass(frozen=True, eq=False)
 class Layer:
@@ -59,7 +61,9 @@ def _call(
     kind = described["class_name"]
     if kind == "TFOpLambda":
         kind = config["function"].rpartition(".")[2]
-    layers.append(Layer(kind, config["name"], config, tuple(operands)))
+    if not isinstance(config, Mapping):
+        raise TypeError("a layer without configuration")
+    layers.append(Layer(one_line(kind), one_line(config["name"]), config, tuple(operands)))
     return layers[-1]
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from keras_models.checkpoints.keras_layers import Layer, numbers
+from shufflelite.display import one_line
 from shufflelite.errors import InputError
 
 _INERT = {  # at inference
@@ -101,7 +102,7 @@ def is_inert(layer: Layer) -> bool:
 
 def undescribed(names: Sequence[str]) -> str | None:
     """The first of the layers' `names` that Keras gives to layers which prepare pixels."""
-    return next((f"layer {name}" for name in names if name.startswith(_NAMES)), None)
+    return next((f"layer {one_line(name)}" for name in names if name.startswith(_NAMES)), None)
 
 
 def _affine(layer: Layer, arrays: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray] | None:

@@ -65,7 +65,7 @@ def randomized(model: Any) -> Any:
 @cache
 def _network(name: str, **options: Any) -> Any:
     """Ours, built once: building takes longer than all else."""
-    return registry.create(name, input_shape=SHAPE, num_classes=CLASSES, **options)
+    return registry.create(name, input_shape=SHAPE, **{"num_classes": CLASSES, **options})
 
 
 def imported(path: Path, name: str = "mobilenet_v1", **options: Any) -> tuple[Weights, np.ndarray]:

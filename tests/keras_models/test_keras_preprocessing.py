@@ -1,5 +1,8 @@
 """What a Keras file does with pixels becomes the preprocessing of its weights, or is told."""
 
+import contextlib
+import json
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +12,7 @@ import numpy as np
 import pytest
 
 from keras_models import checkpoints
-from keras_models.checkpoints import Weights
+from keras_models.checkpoints import Weights, files, keras_file
 from shufflelite.errors import InputError
 from tests.keras_models.keras_classifiers import (
     LIBRARIES,
@@ -212,6 +215,41 @@ def test_a_description_that_cannot_be_followed_is_told(tmp_path: Path) -> None:
         file.attrs["model_config"] = text.replace('"inbound_nodes"', '"calls"')
     (note,) = checkpoints.read_weights(path).notes
     assert note.startswith("the effect of its layers on pixels cannot be read from the file")
+
+
+def test_damaged_descriptions_never_raise_anything_else(tmp_path: Path) -> None:
+    path = tmp_path / "own.keras"
+    nested(LIBRARIES["keras"], before=several).save(path)
+    arrays = files.read(path)
+    weights = Weights({**arrays, "classifier/kernel": np.zeros((256, 5))}, source="x")
+    with zipfile.ZipFile(path) as archive:
+        text, stored = archive.read("config.json"), archive.read("model.weights.h5")
+    rng = np.random.default_rng(0)
+    values = (None, -1, [], {}, "x", ["a", 0, 0], [[1], "b"], 1e400, {"class_name": "Lambda"})
+    for _ in range(300):
+        model = json.loads(text)
+        outer = model["config"]["layers"]
+        (inner,) = (layer["config"] for layer in outer if "layers" in layer["config"])
+        layers = [*outer, *inner["layers"][:9]]
+        for _ in range(rng.integers(1, 4)):
+            damage(layers[rng.integers(len(layers))], values[rng.integers(len(values))], rng)
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("config.json", json.dumps(model))
+            archive.writestr("model.weights.h5", stored)
+        with contextlib.suppress(InputError):
+            keras_file.complete(weights, keras_file.read(path, arrays))
+
+
+def damage(described: Any, value: Any, rng: np.random.Generator) -> None:
+    """Replaces something within a description by another value."""
+    keys = list(described) if isinstance(described, dict) else list(range(len(described)))
+    if not keys:
+        return
+    key = keys[rng.integers(len(keys))]
+    if isinstance(described[key], (dict, list)) and rng.random() < 0.8:
+        damage(described[key], value, rng)
+    else:
+        described[key] = value
 
 
 def test_weights_alone_of_keras_own_networks_leave_nothing_open(tmp_path: Path) -> None:

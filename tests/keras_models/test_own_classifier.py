@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from keras_models import checkpoints
@@ -100,6 +101,21 @@ def test_scores_are_taken_for_logits(tmp_path: Path) -> None:
     scores = keras.Model(logits.input, keras.layers.Softmax()(logits.output))
     scores.save(tmp_path / "own.keras")
     assert_same(imported(tmp_path / "own.keras")[1], logits)
+
+
+def test_a_score_becomes_two_logits(tmp_path: Path) -> None:
+    def score(keras: Any, x: Any) -> Any:
+        x = keras.layers.GlobalAveragePooling2D()(x)
+        return keras.layers.Dense(1, activation="sigmoid")(x)
+
+    model = nested(LIBRARIES["tf_keras"], before=prepared, after=score)
+    model.save(tmp_path / "own.keras")
+    weights, logits = imported(tmp_path / "own.keras", width=0.25, num_classes=2)
+    assert weights.notes == (
+        "its one output, the score of a class against another, becomes logits of two",
+    )
+    scores = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    assert_same(scores[:, 1:], model)
 
 
 def dense(keras: Any, x: Any, **options: Any) -> Any:
