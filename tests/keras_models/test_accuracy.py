@@ -255,3 +255,9 @@ def test_what_fails_stops_the_others(fails: str) -> None:
     with pytest.raises(InputError if fails == "picture" else RuntimeError):
         accuracy.measure([ask], read_by(read, split), batch=1, threads=2)
     assert asked < 20
+
+
+def test_top5_can_be_wrong_with_more_than_five_classes_only() -> None:
+    for classes in (2, 5, 6, 10):
+        always_last = judge(-np.eye(classes), np.arange(classes))
+        assert (always_last.accuracy.top5 < 100) is accuracy.has_top5(classes)

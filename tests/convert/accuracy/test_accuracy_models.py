@@ -119,6 +119,8 @@ def test_metadata_of_other_converters_is_read(
         ({"is_rgb": False}, "found none: pass --mean and --std"),
         ({"mean": (1.0, 2.0), "std": (1.0,)}, "its metadata: Expected three means of at most"),
         ({"mean": (1.0,), "std": (0.0,)}, "its metadata: Expected three stds of 1e-6 to 1e6"),
+        ({"mean": (1.0, float("nan"), 1.0), "std": (1.0,)}, "its metadata: Expected three means"),
+        ({"mean": (1.0,), "std": (1.0, float("nan"), 1.0)}, "its metadata: Expected three stds"),
         (
             {"class_names": ("a", "b")},
             "expected 3 class names in its metadata, got 2: pass --label",
