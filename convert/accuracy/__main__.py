@@ -15,7 +15,7 @@ class from both.
 Exit status: 0 success, 1 failure, 2 usage error.
 
 Examples:
-  python -m convert.accuracy --models weights.safetensors build/*/model.tflite --data data/test
+  python -m convert.accuracy --models weights.safetensors build/net*/model.tflite --data data/test
   python -m convert.accuracy --models a.tflite --mean 127.5 --std 127.5 --data labels.csv
 """
 

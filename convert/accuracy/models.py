@@ -86,7 +86,7 @@ def _check_classes(models: Sequence[EvaluatedModel]) -> None:
         if model.classes != first.classes:
             raise InputError(
                 f"{model.path}: expected the {first.classes} classes of {first.name}, got "
-                f"{model.classes}."
+                f"{model.classes}: leave it out."
             )
         named = [other for other in models if other.class_names is not None]
         if model.class_names and model.class_names != named[0].class_names:

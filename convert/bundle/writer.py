@@ -1,4 +1,4 @@
-"""Writes a bundle's or an app's folder, whole or not at all. Nothing else of `convert` writes."""
+"""Writes a bundle's or an app's folder, whole or not at all."""
 
 import contextlib
 import ctypes

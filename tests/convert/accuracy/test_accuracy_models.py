@@ -346,7 +346,9 @@ def test_models_of_other_classes_are_refused(
         write_bundle(tmp_path / "x", colour_files["right"]),
         write_bundle(tmp_path / "y", four),
     ]
-    with pytest.raises(InputError, match=r"y/model\.tflite: expected the 3 classes of x, got 6\."):
+    with pytest.raises(
+        InputError, match=r"y/model\.tflite: expected the 3 classes of x, got 6: leave"
+    ):
         read(*paths)
 
 
