@@ -208,14 +208,16 @@ def _rounds_ms(row: Row) -> Sequence[float]:
 
 def _ratios(entry: _Entry, control: Row) -> Sequence[float]:
     row = entry.row
-    if row.round_ms and len(row.round_ms) == len(control.round_ms) and min(control.round_ms) > 0:
+    same_rounds = row.round_ms and len(row.round_ms) == len(control.round_ms)
+    if same_rounds and all(ms > 0 for ms in control.round_ms):
         return [own / other for own, other in zip(row.round_ms, control.round_ms, strict=True)]
     return (row.ratio_p5, row.ratio, row.ratio_p95) if control is entry.reference else ()
 
 
 def _bounds(before: Sequence[float], after: Sequence[float]) -> tuple[float, float]:
     """Returns the least and the most growth of the median, with CONFIDENCE each."""
-    if min(len(before), len(after)) < 2 or min(before) <= 0:
+    sound = all(1e-9 < value < 1e9 for value in (*before, *after))  # else a row was damaged
+    if min(len(before), len(after)) < 2 or not sound:
         return -1.0, math.inf
     rng = np.random.default_rng(0)
     medians = [

@@ -290,7 +290,7 @@ def milliseconds(value: float | None) -> str:
     """A time with at least three significant digits."""
     if value is None:
         return "-"
-    digits = 2 - math.floor(math.log10(value)) if value > 0 else 2
+    digits = 2 - math.floor(math.log10(value)) if 0 < value < math.inf else 2
     return f"{value:.{max(0, digits)}f}"
 
 

@@ -122,6 +122,14 @@ def test_one_round_proves_nothing() -> None:
     assert comparison.verdict(comparison.changes[0]) == "uncertain"
 
 
+@pytest.mark.parametrize("ms", [0.0, -1.0, float("nan"), float("inf"), 1e308, 5e-324])
+def test_rounds_that_no_machine_measures_are_no_traceback(ms: float) -> None:
+    plain = rounds(("base", [1.0, 2.0]), ("net", [1.0, 2.0]))
+    damaged = [dataclasses.replace(one, round_ms=[ms, 1e-300], median_ms=ms) for one in plain]
+    for before, after in ((plain, damaged), (damaged, plain), (damaged, damaged)):
+        tables.comparison_table(compared(before, [after[0], changed(after[1])]))
+
+
 def runs_of(
     factor: float, count: int, *, models: Sequence[tuple[int, int]] = ((1, 1), (2, 2))
 ) -> Iterator[tuple[list[Row], list[Row]]]:
