@@ -32,6 +32,7 @@ _SPARE_BYTES = 1 << 28  # that HDF5 may take beside the arrays
 _NUMBERS = ("f", "i", "u")  # kinds of dtypes
 _MOST_INFLATED = 2000  # bytes of an array for each that HDF5 stores: gzip makes 1000 of one
 _CONTAINERS = ("layers", "_layer_checkpoint_dependencies")  # now, and in TensorFlow 2.12 to 2.13
+_NO_LAYERS = (*_CONTAINERS, "optimizer", "vars")
 _WEIGHT_NAMES = {  # in the order of Keras' store; a bias that is not used is the last
     "BatchNormalization": ("gamma", "beta", "moving_mean", "moving_variance"),
     "Conv2D": ("kernel", "bias"),
@@ -49,7 +50,7 @@ class Description:
 
     Attributes:
       config: The model as Keras describes it; {} in a file of weights alone.
-      names: Of the outermost layers in such a file, in which some only count.
+      names: Of the layers in such a file, "model/layer" of those within another model.
     """
 
     config: Mapping[str, Any]
@@ -129,8 +130,8 @@ def describe(path: Path) -> Description:
     with h5py.File(path, "r") as file:
         root = file.get("model_weights", file)
         container = next((name for name in _CONTAINERS if name in file), None)
-        names = tuple(file[container]) if container else tuple(_names(root, "layer_names"))
-        return Description(config.parse_json(file.attrs.get("model_config", "{}")), names)
+        names = _stored_names(file[container]) if container else _names(root, "layer_names")
+        return Description(config.parse_json(file.attrs.get("model_config", "{}")), tuple(names))
 
 
 def weight_keys(layer: str, weights: Sequence[str]) -> list[str]:
@@ -274,16 +275,26 @@ def _stored_weights(
         raise InputError("expected the weights of Keras layers, found none.")
     layers = {layer["config"]["name"]: layer for layer in _layers(config)}
     names = counted_names((layer["class_name"], name) for name, layer in layers.items())
-    for counted, stored in group[container].items():
+    # A class of one's own stores the layers that are its attributes beside the others.
+    attributes = {name: g for name, g in group.items() if name not in _NO_LAYERS}
+    for counted, stored in [*group[container].items(), *attributes.items()]:
         name = names.get(counted)
         if any(inner in stored for inner in _CONTAINERS):
             yield from _stored_weights(stored, layers.get(name, {}))
         elif len(variables := stored.get("vars", ())):
             counted_path = stored.name[1:].replace(_CONTAINERS[1], _CONTAINERS[0])
             owner = name or variables.attrs.get("name", counted_path)
-            weights = _weight_names(counted, len(variables), layers.get(name, {}).get("config"))
+            kind = variables.attrs.get("name", counted) if counted in attributes else counted
+            weights = _weight_names(kind, len(variables), layers.get(name, {}).get("config"))
             for index, weight in enumerate(weights):
                 yield f"{owner}/{weight}", _dataset(variables, str(index))
+
+
+def _stored_names(layers: h5py.Group) -> Iterator[str]:
+    for name, stored in layers.items():
+        yield name
+        for container in (inner for inner in _CONTAINERS if inner in stored):
+            yield from (f"{name}/{inner}" for inner in _stored_names(stored[container]))
 
 
 def _weight_names(counted: str, count: int, config: Mapping[str, Any] | None) -> tuple[str, ...]:

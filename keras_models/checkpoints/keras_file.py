@@ -22,7 +22,7 @@ class KerasFile:
 
     Attributes:
       arrays: Its weights, without those of layers that prepare pixels.
-      names: Of its outermost layers, in a file of weights alone.
+      names: Of its layers, in a file of weights alone.
       layers: Each behind its inputs, the last is the output; () in a file of weights alone.
       pixels: What its layers do with pixels; None in a file of weights alone.
       unread: Whether its description cannot be followed.
@@ -94,17 +94,22 @@ def complete(weights: Weights, file: KerasFile) -> Weights:
 def _check_head(weights: Weights, file: KerasFile) -> None:
     if file.layers and "fc1/kernel" not in weights.arrays:
         head.check(file.layers)
-    maximum = next((name for name in file.names if name.startswith("global_max_pooling")), None)
-    if maximum and not file.layers:
-        raise InputError(f"its {maximum} is not the average pooling that our networks have.")
+    kinds = [name.rpartition("/")[2] for name in file.names]
+    if not file.layers and any(kind.startswith("global_max_pooling") for kind in kinds):
+        raise InputError(
+            "its global_max_pooling is not the average pooling that our networks have."
+        )
 
 
 def _undescribed(weights: Weights, names: Sequence[str]) -> str | None:
     """The name of a layer that prepares pixels, and is not of the application itself."""
-    is_application = any("conv" in name.lower() for name in names)  # else it is a layer within
-    if is_application and weights.models and weights.models[0].startswith(_PREPARING):
+    if weights.source is None:
+        return keras_preprocessing.undescribed([name.rpartition("/")[2] for name in names])
+    outer = [name for name in names if "/" not in name]
+    is_application = any("conv" in name.lower() for name in outer)  # else it is a layer within
+    if is_application and weights.models[0].startswith(_PREPARING):
         return None
-    return keras_preprocessing.undescribed(names)
+    return keras_preprocessing.undescribed(outer)
 
 
 def _preprocessing(pixels: PixelLayers, expected: Preprocessing) -> Preprocessing:

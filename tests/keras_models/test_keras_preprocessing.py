@@ -207,6 +207,14 @@ def test_weights_alone_do_not_say_what_their_layers_do(
     assert note.startswith(f"the effect of its layer {layer}")
 
 
+def test_nameless_weights_that_are_not_recognized_do_not_hide_their_layers(tmp_path: Path) -> None:
+    path = tmp_path / "own.weights.h5"
+    nested(LIBRARIES["tf_keras"], network=efficientnet_v2).save_weights(path)
+    weights = checkpoints.read_weights(path)
+    assert weights.source is None
+    assert weights.notes[0].startswith("the effect of its layer normalization on pixels")
+
+
 def test_a_description_that_cannot_be_followed_is_told(tmp_path: Path) -> None:
     keras, path = LIBRARIES["tf_keras"], tmp_path / "own.h5"
     nested(keras, before=rescaled).save(path)
