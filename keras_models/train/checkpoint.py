@@ -78,7 +78,7 @@ def is_complete(path: Path, settings: TrainingSettings) -> bool:
     """Whether the checkpoint has all epochs; False if it cannot be read."""
     try:
         with safetensors.safe_open(path, "np") as file:
-            epochs = json.loads(file.metadata()["progress"])["epochs"]
+            epochs = config.parse_json(file.metadata()["progress"])["epochs"]
         return len(epochs) >= settings.training.epochs
     except (OSError, safetensors.SafetensorError, KeyError, TypeError, ValueError):
         return False  # `restore` reports the reason
@@ -98,11 +98,9 @@ def restore(
         with safetensors.safe_open(path, "np") as file:
             metadata = file.metadata() or {}
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        stored_settings = config.build(json.loads(metadata["settings"]), TrainingSettings)
-        stored = json.loads(metadata["progress"])
-        epochs = tuple(EpochMetrics(**epoch) for epoch in stored["epochs"])
-        state = TrainingState(**{**stored, "epochs": epochs})
-    except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
+        stored_settings = config.build(config.parse_json(metadata["settings"]), TrainingSettings)
+        state = config.build(config.parse_json(metadata["progress"]), TrainingState, origin="")
+    except (safetensors.SafetensorError, KeyError, ValueError) as error:
         raise InputError(f"{path}: not a checkpoint of a training ({error}): {remedy}.") from error
     difference = _difference(stored_settings, settings)
     if not difference and metadata["start"] != start:

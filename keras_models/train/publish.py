@@ -73,7 +73,10 @@ def publish(path: Path, overrides: Sequence[str], folder: Path, progress: Progre
     trained = native.describe(source)
     if trained is None:
         raise InputError(f"{source}: expected the weights of a completed training, found none.")
-    used = config.build({**trained.origin["settings"], "out": published.out}, TrainingSettings)
+    try:
+        used = config.build({**trained.origin["settings"], "out": published.out}, TrainingSettings)
+    except (LookupError, TypeError) as error:
+        raise InputError(f"{source}: expected weights that say how they were trained.") from error
     used = dataclasses.replace(used, data=published.data)
     recipe = checkpoint.recipe(published)
     if checkpoint.recipe(used) != recipe:

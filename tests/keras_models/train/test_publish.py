@@ -128,6 +128,7 @@ def test_another_training_than_the_configs_is_refused(folder: Path, toy: Any) ->
             "others",
         ),
         ({"class_names": None}, "CIFAR-10's classes"),
+        ({"origin": {"settings": "x"}}, "expected weights that say how they were trained"),
     ):
         write(settings, toy, **changed)
         with pytest.raises(InputError, match=message):
