@@ -156,10 +156,12 @@ class ToolSession:
         words = benchmark_tool.flags(self.tool, self.remote, options)
         output = device.execute(words)
         requested = device.options.delegate
-        if requested is None and self._delegate and "Failed to apply XNNPACK" in output.text:
+        if first and not requested and self._delegate and "Failed to apply XNN" in output.text:
             # Graphs with dynamic or string tensors: the tool's default takes what it can of them.
-            reason = benchmark_tool.failure(output.text)
-            self._notes[f"XNNPACK cannot be forced on this model ({reason}): default ran"] = None
+            self._notes[
+                "XNNPACK cannot be applied by its flag, so the tool's default ran:"
+                f" {benchmark_tool.failure(output.text)}"
+            ] = None
             self._delegate = None
             return self._run(runs=runs, profile=profile, first=first)
         if output.code:
