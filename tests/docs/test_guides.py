@@ -48,8 +48,8 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "trained.safetensors").symlink_to(
         ROOT / "keras_models/weights/shufflenet_v2_cifar10.safetensors"
     )
-    fake_tool.write(tmp_path / "tool", times_us=(1000,))
-    fake_tool.write(tmp_path / "slower_tool", times_us=(2000,))
+    fake_tool.write(tmp_path / "tool")
+    fake_tool.write(tmp_path / "slower_tool", behaviour="dynamic")
     return tmp_path
 
 
