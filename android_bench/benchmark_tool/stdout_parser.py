@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from android_bench.benchmark_tool import log_lines
@@ -113,15 +113,7 @@ def parse(text: str, *, graph: str | None = None) -> ToolResult:
             f" {len(phases)} lines of statistics"
         )
     warmup, timed = phases
-    for name, us in {
-        **{"first": warmup.first, "warmup": warmup.avg},
-        **{"avg": timed.avg, "min": timed.low, "max": timed.high},
-        **{"session": facts.get("init", facts.get("session", 0)) * 1000},
-    }.items():
-        slack = 0.0051 if compiled else 0.0  # its summary has two decimals
-        value = facts.get(name, us / 1000)
-        if not math.isclose(value, us / 1000, rel_tol=ROUNDING, abs_tol=slack):
-            raise ParseError(f"the output contradicts itself: {name} {value} and {us / 1000} ms")
+    _check(facts, warmup, timed, slack_ms=0.0051 if compiled else 0.0)  # two decimals
     p5, median, p95 = (None if us is None else us / 1000 for us in timed.percentiles)
     return ToolResult(
         tool=Tool.COMPILED_MODEL if compiled else Tool.CLASSIC,
@@ -177,6 +169,21 @@ def statistics(text: str) -> Statistics | None:
     ):
         raise ParseError(f"the statistics contradict each other: {text[:300]!r}")
     return Statistics(runs, first, low, high, avg, (p5, median, p95))
+
+
+def _check(
+    facts: Mapping[str, float], warmup: Statistics, timed: Statistics, *, slack_ms: float
+) -> None:
+    """Raises ParseError if the summary is not that of the statistics."""
+    again = {
+        **{"first": warmup.first, "warmup": warmup.avg},
+        **{"avg": timed.avg, "min": timed.low, "max": timed.high},
+        **{"session": facts.get("init", facts.get("session", 0)) * 1000},
+    }
+    for name, us in again.items():
+        value = facts.get(name, us / 1000)
+        if not math.isclose(value, us / 1000, rel_tol=ROUNDING, abs_tol=slack_ms):
+            raise ParseError(f"the output contradicts itself: {name} {value} and {us / 1000} ms")
 
 
 def _reason(lines: Sequence[Line]) -> str:
