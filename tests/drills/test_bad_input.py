@@ -19,7 +19,7 @@ def run(*words: str) -> "subprocess.CompletedProcess[str]":
 def test_mistakes_of_some_kinds_are_taken_well(kind: str) -> None:
     done = run(str(DRILLS / "bad_input.py"), "--only", kind)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "mistakes: 0 not taken as they should be" in done.stdout
+    assert "inputs: 0 not taken as they should be" in done.stdout
     assert not done.stdout.startswith("0 ")
 
 
