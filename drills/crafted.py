@@ -58,7 +58,7 @@ def crafted() -> Iterator[Crafted]:
         make = functools.partial(_bundle, change=change)
         for command in _OF_BUNDLES:
             kind = f"network: {what}: {command.split()[2]}"
-            yield kind, 1, command, "bundle/model.tflite", make
+            yield kind, 1, command, "bundle", make
     for what, name, make in _PICTURES:
         yield f"pictures: {what}", 1, f"{_OF_BUNDLES[0]} {name}", name, make
     for name, command in _LARGE.items():
@@ -253,7 +253,8 @@ def _bundle(place: Path, *, change: Callable[[Any], None] = lambda model: None) 
 
 
 def _no_axes(model: Any) -> None:
-    _mean(model).inputs = [_mean(model).inputs[0], -1]
+    mean = _mean(model)
+    mean.inputs = [mean.inputs[0], -1]
 
 
 def _axes_beyond(model: Any) -> None:
@@ -267,7 +268,8 @@ def _empty_constant(model: Any) -> None:
 
 
 def _own_output(model: Any) -> None:
-    _mean(model).inputs[0] = _mean(model).outputs[0]
+    mean = _mean(model)
+    mean.inputs = [mean.outputs[0], mean.inputs[1]]
 
 
 def _huge_input(model: Any) -> None:
