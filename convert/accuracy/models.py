@@ -263,15 +263,17 @@ def _naming(path: Path) -> Iterator[None]:
 
 def _io_tensors(path: Path, interpreter: Any) -> tuple[runner.IoTensor, runner.IoTensor]:
     """The input and the output, which must be a picture and its classes."""
-    source, result = runner.io_tensors(interpreter)
-    single = len(interpreter.get_input_details()) == len(interpreter.get_output_details()) == 1
-    square = len(source.shape) == 4 and source.shape == (1, source.shape[1], source.shape[1], 3)
-    if not (single and square and len(result.shape) == 2):
-        raise InputError(
-            f"{path}: expected one input (1, side, side, 3) and one output (1, classes), got "
-            f"{source.shape} and {result.shape}."
-        )
-    return source, result
+    shapes = [
+        [tuple(map(int, tensor["shape"])) for tensor in tensors]
+        for tensors in (interpreter.get_input_details(), interpreter.get_output_details())
+    ]
+    match shapes:
+        case [[(1, height, width, 3)], [(_, _)]] if height == width:
+            return runner.io_tensors(interpreter)
+    raise InputError(
+        f"{path}: expected one input (1, side, side, 3) and one output (1, classes), got "
+        f"{' and '.join(', '.join(map(str, each)) or 'none' for each in shapes)}."
+    )
 
 
 def _read_report(path: Path, report: Path, *, sha256: str) -> tuple[Preprocessing, str]:
