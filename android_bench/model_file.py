@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from shufflelite import model_paths
+from shufflelite import limited, model_paths
 from shufflelite.errors import InputError
 from tflite_file.model import read_operators
 
@@ -50,7 +50,7 @@ def _read(path: Path, *, name: str) -> ModelFile:
         raise InputError(f"{path}: expected a .tflite file, got a directory{hint}")
     if not path.is_file():
         raise InputError(f"{path}: expected a .tflite file, found no such file")
-    data = path.read_bytes()
+    data = limited.read_bytes(path, limited.TFLITE_BYTES)
     try:
         found = read_operators(data)
     except ValueError as error:

@@ -22,7 +22,7 @@ from android_bench.measurement import (
     OperatorTime,
     Options,
 )
-from shufflelite import config, lock
+from shufflelite import config, limited, lock
 from shufflelite.atomic import check_folder, named
 from shufflelite.errors import InputError
 from shufflelite.versions import version
@@ -235,7 +235,7 @@ def read(path: Path) -> list[Row]:
       InputError: Any other line is not a row.
     """
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
+        lines = limited.read_text(path, limited.TABLE_BYTES).split("\n")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", "not UTF-8")
         raise InputError(

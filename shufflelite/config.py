@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from shufflelite import limited
 from shufflelite.display import one_line
 from shufflelite.errors import FlagError, InputError
 
@@ -112,9 +113,11 @@ class Bounded:
 def load(path: str | Path, schema: type[T], overrides: Sequence[str] = (), **given: Any) -> T:
     """Reads a TOML file as a `schema`; see `build`."""
     try:
-        mapping = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        mapping = tomllib.loads(limited.read_text(Path(path)))
     except OSError as error:
         raise InputError(f"{path}: expected a TOML file ({error.strerror}).") from error
+    except InputError:
+        raise
     except (ValueError, RecursionError) as error:  # ValueError: also of numbers of any length
         raise InputError(f"{path}: not valid TOML: {one_line(error)}.") from error
     return build(mapping, schema, overrides, origin=str(path), **given)

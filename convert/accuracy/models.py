@@ -18,7 +18,7 @@ from keras_models.checkpoints import native, read_weights
 from keras_models.checkpoints.load import load_weights
 from keras_models.images import class_names
 from keras_models.images.decode import Preprocessing
-from shufflelite import config, model_paths
+from shufflelite import config, limited, model_paths
 from shufflelite.display import one_line
 from shufflelite.errors import InputError
 from tflite_file import metadata
@@ -159,7 +159,7 @@ def _read_weights(path: Path, *, name: str, labels: str | None) -> EvaluatedMode
 def _read_tflite(
     path: Path, *, name: str, preprocessing: Mapping[str, Any], labels: str | None
 ) -> EvaluatedModel:
-    content = path.read_bytes()
+    content = limited.read_bytes(path, limited.TFLITE_BYTES)
     sha256 = hashlib.sha256(content).hexdigest()
     precision, report, beside = None, path.with_name(REPORT), path.with_name(LABELS)
     with _naming(path):

@@ -2,13 +2,14 @@
 
 from pathlib import Path
 
+from shufflelite import limited
 from shufflelite.errors import InputError
 
 
 def read(path: str | Path, *, classes: int) -> tuple[str, ...]:
     """Reads a text file of one class name a line, in the order of the logits."""
     try:
-        names = tuple(Path(path).read_text(encoding="utf-8-sig").splitlines())
+        names = tuple(limited.read_text(Path(path), encoding="utf-8-sig").splitlines())
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", "not UTF-8")
         raise InputError(

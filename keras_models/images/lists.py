@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TextIO
 
 from keras_models.images.formats import EXTENSIONS
+from shufflelite import limited
 from shufflelite.display import one_line
 from shufflelite.errors import InputError
 
@@ -138,6 +139,7 @@ def _find_in_csv(path: Path) -> PictureList:
     labels: list[int] = []
     missing: list[str] = []
     try:
+        limited.check(path, limited.TABLE_BYTES)
         with path.open(newline="", encoding="utf-8-sig") as stream:
             reader = _reader(stream, path)
             header = reader.fieldnames or []
