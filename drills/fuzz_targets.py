@@ -365,5 +365,6 @@ def _rows() -> bytes:
     told |= dict.fromkeys((*words, "delegate_asked", "cpu", "python_version", "command"), "x")
     operator = {"name": "a", "type": "ADD", "ms": 0.5, "calls": 1, "delegated": None}
     told |= {"schema": results.SCHEMA, "operators": {"ADD": 1}, "cores": [0], "notes": ["x"]}
+    told |= {"round_ms": [1.0]}
     line = _json(told | {"profile": [operator]})
     return line + b"\n" + line + b"\n" + line[:40]
