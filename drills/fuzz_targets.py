@@ -19,9 +19,11 @@ from PIL import Image
 
 from android_bench import benchmark_tool, bundle_info, device_info, results, sweep
 from android_bench.benchmark_tool import ParseError
+from convert import metadata_preprocessing
 from convert import settings as conversion
 from convert.accuracy import models
 from convert.verification import sandbox
+from convert.verification.runner import IoTensor
 from keras_models.checkpoints import files, native
 from keras_models.images import class_names, datasets, decode
 from keras_models.images.decode import Preprocessing
@@ -30,7 +32,7 @@ from keras_models.train import settings as training
 from shufflelite import config
 from shufflelite.errors import InputError
 from tflite_file import extract_ops, io_ops, metadata, serialize
-from tflite_file.model import read_operators
+from tflite_file.model import output_operator, read_operators
 
 ROOT = Path(__file__).resolve().parent.parent
 PRINTED = ROOT / "tests" / "android_bench" / "tool_outputs" / "outputs.tar.xz"  # by real tools
@@ -169,12 +171,17 @@ def _tflite(folder: Path) -> Iterator[Reader]:
             extract_ops.extract(content, [part.index]) for part in extract_ops.list_ops(content)
         ]
 
+    def described(content: bytes) -> object:
+        found = metadata.read(content)
+        image = IoTensor("image", 0, "uint8", (1, SIDE, SIDE, 3), 0.01, 3)
+        return found and metadata_preprocessing.read(found, image)
+
     def of_bundle(report: Path) -> object:
         path = report.with_name("model.tflite")
         return bundle_info.read(path), models.read_all([str(path)])
 
-    yield Reader("tflite_operators", read_operators, seeds, ValueError)
-    yield Reader("tflite_metadata", metadata.read, seeds, ValueError)
+    yield Reader("tflite_operators", output_operator, seeds, ValueError)
+    yield Reader("tflite_metadata", described, seeds, ValueError)
     yield Reader("tflite_parts", cut_up, seeds, ValueError)
     yield Reader("tflite_runtime", run, seeds, ValueError, may_crash=True)
     bundle = folder / "bundle"
