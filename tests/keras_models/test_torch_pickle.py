@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from keras_models.checkpoints import torch_pickle
+from keras_models.checkpoints import files, torch_pickle
 from tests.keras_models.torch_files import (
     ORDERED_DICT,
     legacy,
@@ -85,6 +85,22 @@ def test_attacks_are_refused_and_nothing_is_executed(layout: str, tmp_path: Path
             path.write_bytes(program)
         refusal(path)
         assert not victim.exists(), name
+
+
+def test_objects_beside_the_weights_do_nothing(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    called = b"cos\nsystem\n(" + ops(f"touch {victim}") + b"tR"
+    program = state_dict(
+        state_dict=state_dict(a=tensor())[2:-1],
+        called=called,
+        with_state=called + ops({"__class__": 1}) + b"b",
+        with_items=called + ops("key") + ops(1) + b"s",
+        appended=called + ops(1) + b"a",
+        extended=called + b"(" + ops(1) + ops(2) + b"e",
+        of_a_class=b"cio\nFileIO\n" + ops((str(victim), "w")) + b"\x81",
+    )
+    assert list(files.read(zipped(tmp_path / "x.ckpt", program))) == ["a"]
+    assert not victim.exists()
 
 
 def test_the_attacks_above_are_real(tmp_path: Path) -> None:
