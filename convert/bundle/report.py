@@ -245,7 +245,7 @@ def _training(report: ConversionReport) -> str:
 
 def _gate(gate: Gate) -> str:
     verdict = "passed" if gate.passed else "MISSED"
-    doubt = f" within {_interval(gate.interval)}, 95 % interval" if gate.is_undecided else ""
+    doubt = f" (95 % interval {_interval(gate.interval)}: too wide)" if gate.is_undecided else ""
     return f"{gate.value:.2f}{doubt}, limit {gate.limit:g}: {verdict}"
 
 

@@ -10,6 +10,7 @@ from convert.network import WeightsOrigin
 from convert.quantization.mixed_precision import LayerOverride, MixedPrecision
 from convert.quantization.qat import QatEpoch
 from convert.settings import Estimator, Model, Precision, Qat, Quantization
+from convert.verification.gates import Gate
 from keras_models import registry
 from keras_models.accuracy import Accuracy
 from tests.convert.bundle.test_writer import make_report
@@ -165,6 +166,16 @@ def test_top5_is_shown_where_it_can_be_wrong() -> None:
         assert ("top-5" in card(of_classes)) is shown
         assert ("99.58 %" in weights_of(of_classes)) is shown
         assert ("top-5" in dict(rows(of_classes))) is shown
+
+
+def test_a_gate_with_a_wide_interval_says_so_in_its_row() -> None:
+    few = Gate("max_accuracy_drop", 1.0, 0.0, passed=True, interval=(-39.0, 39.0))
+    many = replace(few, interval=(-0.3, 0.5))
+    table = dict(rows(replace(make_report(), gates=(few,))))
+    expected = "0.00 (95 % interval -39.0 to 39.0: too wide), limit 1: passed"
+    assert table["gate max_accuracy_drop"] == expected
+    table = dict(rows(replace(make_report(), gates=(many,))))
+    assert table["gate max_accuracy_drop"] == "0.00, limit 1: passed"
 
 
 def test_the_loss_of_one_epoch_is_one_figure() -> None:
