@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
-from shufflelite import atomic, download, file_kinds
+from shufflelite import atomic, config, download, file_kinds
 from shufflelite.download import RemoteFile
 from shufflelite.errors import InputError
 
@@ -87,7 +87,10 @@ def find(
     if not record.is_file():
         entry = {"url": url, "sha256": sha256, "date_utc": _now()}
         atomic.write(record, (json.dumps(entry) + "\n").encode())
-    recorded = json.loads(record.read_text()).get("sha256")
+    try:
+        recorded = config.read_json(record).get("sha256")
+    except InputError:  # damaged
+        recorded = None
     if recorded != sha256:
         raise InputError(
             f"{program}: expected SHA-256 {recorded} as when it was downloaded, got {sha256};"

@@ -12,7 +12,7 @@ import platform
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -26,7 +26,7 @@ from convert.lowering.options import GENERIC, Grouped, LoweringOptions, decision
 from convert.quantization import quantize
 from convert.quantization.int8_range import Range
 from convert.settings import ConversionSettings, Precision, Quantization
-from shufflelite import atomic, isolated
+from shufflelite import atomic, config, isolated
 from shufflelite.download import cache_folder
 from shufflelite.errors import InputError
 from shufflelite.progress import Progress
@@ -176,7 +176,13 @@ def _to_json(tuned: Tuned) -> dict[str, Any]:
 
 
 def _read(path: Path) -> Tuned:
-    cached: Mapping[str, Any] = json.loads(path.read_text())
-    grouped = {int(height): Grouped(way) for height, way in cached["grouped"].items()}
-    options = LoweringOptions(cached["shuffles"], grouped, frozenset(cached["whole_outputs"]))
-    return Tuned(options, tuple(TuningGain(**gain) for gain in cached["gains"]))
+    try:
+        cached = config.read_json(path)
+        grouped = {int(height): Grouped(way) for height, way in cached["grouped"].items()}
+        options = LoweringOptions(cached["shuffles"], grouped, frozenset(cached["whole_outputs"]))
+        gains = config.convert(cached["gains"], tuple[TuningGain, ...], "gains", origin="")
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{path}: expected measured forms; pass --tune to measure again."
+        ) from error
+    return Tuned(options, gains)

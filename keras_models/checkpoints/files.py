@@ -28,6 +28,7 @@ from shufflelite.errors import InputError
 
 MAX_FILE_BYTES = 4 << 30  # it may also hold the state of an optimizer
 MAX_BYTES = 1 << 30  # of all arrays that are read; those of the largest network take 0.83 GB
+_MAX_ARRAYS = 10_000  # the deepest network has 2,000
 _SPARE_BYTES = 1 << 28  # that HDF5 may take beside the arrays
 _NUMBERS = ("f", "i", "u")  # kinds of dtypes
 _MOST_INFLATED = 2000  # bytes of an array for each that HDF5 stores: gzip makes 1000 of one
@@ -188,7 +189,10 @@ def _config(archive: zipfile.ZipFile) -> Any:
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
     with zipfile.ZipFile(path) as archive:
-        declared = [_declared_bytes(archive, info) for info in archive.infolist()]
+        members = archive.infolist()
+        if len(members) > _MAX_ARRAYS:
+            raise InputError(f"expected at most {_MAX_ARRAYS} arrays, got {len(members)}.")
+        declared = [_declared_bytes(archive, info) for info in members]
     check_size("the sum of its arrays", sum(declared), MAX_BYTES)
     with np.load(path, allow_pickle=False) as arrays:
         return dict(arrays)

@@ -99,6 +99,9 @@ def test_a_tool_that_changed_since_is_refused(server: Server, tmp_path: Path) ->
         find(tmp_path)
     path.unlink()
     assert find(tmp_path).path.read_bytes() == AARCH64
+    path.with_name(f"{path.name}.json").write_text("[]")
+    with pytest.raises(InputError, match="expected SHA-256 None as when it was downloaded"):
+        find(tmp_path)
 
 
 def test_a_tool_put_there_by_hand_is_used(server: Server, tmp_path: Path) -> None:

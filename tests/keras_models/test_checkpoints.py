@@ -339,6 +339,9 @@ def bombs(folder: Path) -> dict[Path, str]:
         with zipfile.ZipFile(folder / f"{name}.npz", "w") as archive:
             npy = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(16)
             archive.writestr("a.npy", npy)
+    with zipfile.ZipFile(folder / "many.npz", "w") as archive:
+        for number in range(10_001):
+            archive.writestr(f"{number}.npy", b"")
     header = b'{"__metadata__": {"a": "' + b"[" * (9 << 20) + b'"}}'
     (folder / "long.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
     with (folder / "sparse.safetensors").open("wb") as stream:
@@ -353,6 +356,7 @@ def bombs(folder: Path) -> dict[Path, str]:
         folder / "empty.h5": "0 declares 8589934592 bytes, which this file does not hold",
         folder / "config.keras": "expected at most 8388608 bytes of JSON",
         folder / "sum.npz": f"but the sum of its arrays has {2 * MOST}",
+        folder / "many.npz": "expected at most 10000 arrays, got 10001",
         folder / "shape.npz": "bytes, which this file does not hold",
         folder / "negative.npz": "bytes, which this file does not hold",
         folder / "long.safetensors": "expected a header of at most 8388608 bytes, got 9437",
