@@ -124,7 +124,9 @@ def test_what_was_measured_is_kept_for_that_network_and_target(
     (cached,) = (autotune.cache_folder() / "forms").iterdir()
     for damaged in ("{", "[]", cached.read_text().replace("0.8", '"x"')):
         cached.write_text(damaged)
-        with pytest.raises(InputError, match="is damaged; pass --tune to measure again"):
+        with pytest.raises(
+            InputError, match="expected measured forms; pass --tune to measure again"
+        ):
             autotune.options_for(network, later, progress)
     elsewhere = replace(settings, lowering=Lowering(target="emulated:a76"))
     assert autotune.options_for(network, elsewhere, progress) == autotune.Tuned(GENERIC)
