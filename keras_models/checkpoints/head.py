@@ -9,6 +9,7 @@ import numpy as np
 from keras_models.checkpoints.keras_layers import Layer
 from keras_models.checkpoints.keras_preprocessing import is_inert
 from keras_models.checkpoints.weights import Weights
+from shufflelite.display import one_line
 from shufflelite.errors import InputError
 
 CLASSIFIER = "classifier/"  # the last layer of all our networks
@@ -45,24 +46,14 @@ def with_classifier(weights: Weights, arrays: Mapping[str, np.ndarray]) -> Weigh
                 f"{name} {'' if k is None else k.shape}".strip() for name, k in kernels.items()
             ]
             raise InputError(
-                f"{weights.source} and layers that it does not have ({', '.join(shapes[:4])}): "
-                "expected one behind the pooling, the classifier."
+                f"{weights.source} and layers that it does not have "
+                f"({one_line(', '.join(shapes[:4]))}): expected one behind the pooling, the "
+                "classifier."
             )
         (own,) = others.values()
         ours |= {f"{CLASSIFIER}kernel": kernel}
         ours |= {f"{CLASSIFIER}bias": own["bias"]} if "bias" in own else {}
-    kernel, has_bias = ours.get(f"{CLASSIFIER}kernel"), f"{CLASSIFIER}bias" in ours
-    options = weights.options
-    if options.get("variant") == "megvii":
-        options = {**options, "classifier_bias": True} if has_bias else options
-    elif kernel is not None and not has_bias:
-        ours[f"{CLASSIFIER}bias"] = np.zeros(kernel.shape[-1:], np.float32)
-    notes = weights.notes
-    if kernel is not None and kernel.shape[-1:] == (1,):  # sigmoid(x) is softmax(0, x)
-        parts = {n: np.atleast_1d(a) for n, a in ours.items() if n.startswith(CLASSIFIER)}
-        ours |= {name: np.concatenate([0 * part, part], axis=-1) for name, part in parts.items()}
-        notes += ("its one output, the score of a class against another, becomes logits of two",)
-    return replace(weights, arrays=ours, options=options, notes=notes)
+    return _adapted(replace(weights, arrays=ours)) if f"{CLASSIFIER}kernel" in ours else weights
 
 
 def check(layers: Sequence[Layer]) -> None:
@@ -94,6 +85,20 @@ def check(layers: Sequence[Layer]) -> None:
                 "none of our networks has."
             )
         layer = layer.inputs[0]
+
+
+def _adapted(weights: Weights) -> Weights:
+    """Gives the classifier a bias where our network has one, and two logits for a single score."""
+    parts = {n: np.atleast_1d(a) for n, a in weights.arrays.items() if n.startswith(CLASSIFIER)}
+    options, notes = dict(weights.options), weights.notes
+    if options.get("variant") == "megvii":
+        options |= {"classifier_bias": True} if f"{CLASSIFIER}bias" in parts else {}
+    elif f"{CLASSIFIER}bias" not in parts:
+        parts[f"{CLASSIFIER}bias"] = np.zeros(parts[f"{CLASSIFIER}kernel"].shape[-1], np.float32)
+    if parts[f"{CLASSIFIER}kernel"].shape[-1] == 1:  # sigmoid(x) is softmax(0, x)
+        parts = {name: np.concatenate([0 * a, a], axis=-1) for name, a in parts.items()}
+        notes += ("its one output, the score of a class against another, becomes logits of two",)
+    return replace(weights, arrays={**weights.arrays, **parts}, options=options, notes=notes)
 
 
 def _kernel(own: Mapping[str, np.ndarray]) -> np.ndarray | None:
