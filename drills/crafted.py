@@ -330,7 +330,7 @@ _NETWORKS: Mapping[str, Callable[[Any], None]] = {
 _OF_BUNDLES = (
     f"{CLASSIFY} bundle/model.tflite pictures",
     f"{ACCURACY} --models bundle/model.tflite --data pictures",
-    f"{BENCH} --models bundle/model.tflite --rounds 1 --runs 1",
+    f"{BENCH} --models bundle/model.tflite --rounds 1 --runs 1 --out build/rows.jsonl",
 )
 
 

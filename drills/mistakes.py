@@ -84,11 +84,11 @@ MISTAKES = (
     ("qat: other classes", 1, f"{NET10} --int8 --qat_epochs 1 --qat_data classes", "10 classes"),
     ("layers: no such", 1, f"{NET10} --int8 --keep_float '../*'", "--keep_float"),
     # convert.classify
-    ("classify: no words", 2, CLASSIFY, "expected a bundle's .tflite file"),
+    ("classify: no words", 2, CLASSIFY, "expected a .tflite file"),
     ("classify: no picture", 1, f"{CLASSIFY} bundle/model.tflite no.png", "no.png"),
     ("classify: text", 1, f"{CLASSIFY} bundle/model.tflite two.txt", "two.txt"),
     ("classify: a bomb", 1, f"{CLASSIFY} bundle/model.tflite bomb/0.png", "bomb/0.png"),
-    ("classify: no report", 1, f"{CLASSIFY} bare.tflite pictures", "report.json"),
+    ("classify: no report", 0, f"{CLASSIFY} bare.tflite pictures", ""),
     ("classify: a folder", 1, f"{CLASSIFY} bundle pictures", "it holds bundle/model.tflite"),
     ("classify: a pipe for a file", 1, f"{CLASSIFY} pipe.tflite pictures", "no such file"),
     ("classify: half a file", 1, f"{CLASSIFY} half/model.tflite pictures", "half/model.tflite"),

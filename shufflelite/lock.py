@@ -12,6 +12,7 @@ import filelock
 from shufflelite.errors import InputError
 
 _POLL_S = 0.05
+_MOST_REMOVALS = 100  # of a folder that others remove at the same time
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)  # of a file system, as some networks'
 
 
@@ -66,7 +67,7 @@ def lock_file(file: BinaryIO | int) -> None:
 
 def _acquire(lock: filelock.BaseFileLock, path: Path, on_busy: Callable[[], None]) -> list[Path]:
     """Returns the folders that were made for the lock file."""
-    waits = False
+    waits, removals = False, 0
     while True:
         created = [folder for folder in path.parents if not folder.exists()]
         try:
@@ -77,8 +78,10 @@ def _acquire(lock: filelock.BaseFileLock, path: Path, on_busy: Callable[[], None
                 on_busy()
             waits = True
             time.sleep(_POLL_S)
-        except FileNotFoundError:  # another process has just removed the folder
-            continue
+        except FileNotFoundError:  # another process has just removed the folder, or it cannot be
+            removals += 1
+            if removals == _MOST_REMOVALS:
+                raise
         except OSError as error:
             if error.errno not in _NO_LOCKS:
                 raise

@@ -105,3 +105,9 @@ def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match="file"):
         hold_or_refuse(tmp_path / "file" / ".lock")
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder that takes no others")
+def test_a_folder_that_cannot_be_made_is_no_endless_wait() -> None:
+    with pytest.raises(OSError, match="/proc/x"), lock.exclusive(Path("/proc/x/.lock")):
+        pass
