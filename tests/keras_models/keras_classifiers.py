@@ -7,6 +7,7 @@ from typing import Any
 
 import keras as keras_3
 import numpy as np
+import pytest
 import tf_keras
 
 from keras_models import checkpoints, registry
@@ -15,6 +16,7 @@ from keras_models.checkpoints.load import load_weights
 from keras_models.images.decode import Preprocessing
 
 LIBRARIES = {"keras": keras_3, "tf_keras": tf_keras}
+LIBRARY = ["keras", pytest.param("tf_keras", marks=pytest.mark.slow)]
 RESOLUTION = 64  # at which the last map is 2x2: poolings differ
 CLASSES = 5
 SHAPE = (RESOLUTION, RESOLUTION, 3)

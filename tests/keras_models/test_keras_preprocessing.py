@@ -16,6 +16,7 @@ from keras_models.checkpoints import Weights, files, keras_file
 from shufflelite.errors import InputError
 from tests.keras_models.keras_classifiers import (
     LIBRARIES,
+    LIBRARY,
     PIXELS,
     RESOLUTION,
     SHAPE,
@@ -67,7 +68,7 @@ def range_of(weights: Weights) -> tuple[float, float]:
     return weights.preprocessing.input_range
 
 
-@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("library", LIBRARY)
 @pytest.mark.parametrize(
     "before", [rescaled, rescaled_by_channel, normalized, adapted, operations, several]
 )
@@ -98,7 +99,7 @@ def efficientnet_v2(keras: Any, **options: Any) -> Any:
     return keras.applications.EfficientNetV2B0(False, None, input_shape=SHAPE, **options)
 
 
-@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("library", LIBRARY)
 @pytest.mark.parametrize(
     ("network", "name"),
     [(mobilenet_v3, "mobilenet_v3_small"), (efficientnet_v2, "efficientnet_v2_b0")],
@@ -170,7 +171,7 @@ def rectified(keras: Any, x: Any) -> Any:
     return keras.layers.ReLU(name="mine")(x)
 
 
-@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("library", LIBRARY)
 @pytest.mark.parametrize(("before", "kind"), [(function, "Lambda"), (rectified, "ReLU")])
 def test_what_a_file_does_not_say_is_told(
     before: Layers, kind: str, library: str, tmp_path: Path

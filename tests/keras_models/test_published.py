@@ -13,6 +13,7 @@ import tf_keras
 from keras_models import counts, registry
 from keras_models.efficientnet_v2 import VARIANTS as EFFICIENTNETS
 
+DEEP = ("efficientnet_v2_l", "efficientnet_v2_m", "efficientnet_v2_xl")
 Row = dict[str, Any]
 Network = tuple[str, dict[str, Any]]
 ROWS: list[Row] = json.loads(Path(__file__).with_name("published.json").read_text())["rows"]
@@ -274,7 +275,14 @@ def excesses(row: Row) -> dict[str, float | None]:
     return {key: excess(value, row[key]) for key, value in ours.items() if key in row}
 
 
-@pytest.mark.parametrize("row", CHECKED, ids=lambda row: f"{row['source']}: {row['model']}")
+@pytest.mark.parametrize(
+    "row",
+    [
+        pytest.param(row, marks=pytest.mark.slow if network(row)[0] in DEEP else ())
+        for row in CHECKED
+    ],
+    ids=lambda row: f"{row['source']}: {row['model']}",
+)
 def test_a_network_has_the_published_size(row: Row) -> None:
     params, multiply_adds, total = counted(*network(row))
     expected = row.get("computed_params", params), row.get("computed_madds", multiply_adds)
@@ -313,7 +321,13 @@ def test_efficientnets_have_the_stages_of_the_released_configuration() -> None:
         )
 
 
-@pytest.mark.parametrize("name", registry.names())
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name in DEEP else ())
+        for name in registry.names()
+    ],
+)
 def test_the_registrys_figures_are_published_and_its_parameters_exact(name: str) -> None:
     published = {
         (frozenset(options.items()), mmadds(row), top1(row))

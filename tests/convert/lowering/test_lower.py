@@ -30,12 +30,15 @@ SIBLINGS = (
 )  # the same layers as smaller networks, deeper
 NETWORKS: list[tuple[str, dict[str, Any]]] = [
     *((name, {}) for name in registry.names() if name not in LARGE),
-    ("shufflenet_v1", {"variant": "megvii", "groups": 8, "padding": "symmetric"}),
-    ("shufflenet_v1", {"squeeze_excite": True, "shuffle": False, "stem": "cifar"}),
     ("shufflenet_v2", {"variant": "megvii", "padding": "symmetric"}),
     ("shufflenet_v2", {"stem": "cifar", "squeeze_excite": True, "residual": True}),
     ("augshufflenet", {"variant": "original", "first_relu": True}),
     ("mobilenet_v1", {"padding": "bottom_right"}),
+]
+SLOW: list[tuple[str, dict[str, Any]]] = [  # options whose layers the others have, too
+    *((name, options) for name, options in NETWORKS if name in SIBLINGS),
+    ("shufflenet_v1", {"variant": "megvii", "groups": 8, "padding": "symmetric"}),
+    ("shufflenet_v1", {"squeeze_excite": True, "shuffle": False, "stem": "cifar"}),
     ("mobilenet_v3_small", {"minimalistic": True, "padding": "symmetric"}),
 ]
 layers = keras.layers
@@ -73,8 +76,8 @@ def assert_same_function(deployed: Any, model: Any) -> None:
 @pytest.mark.parametrize(
     "network",
     [
-        pytest.param(network, marks=pytest.mark.slow if network[0] in SIBLINGS else ())
-        for network in NETWORKS
+        *(network for network in NETWORKS if network not in SLOW),
+        *(pytest.param(network, marks=pytest.mark.slow) for network in SLOW),
     ],
     ids=lambda network: "-".join([network[0], *map(str, network[1].values())]),
 )
@@ -388,6 +391,7 @@ def test_every_way_of_a_grouped_convolution_is_the_same_function(
         assert not moves
 
 
+@pytest.mark.slow
 def test_channels_are_numbered_anew_only_where_that_copies_less() -> None:
     """In ShuffleNet V2 with residuals each sum mixes the orders of the units before it."""
     for residual in (False, True):

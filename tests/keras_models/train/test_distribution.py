@@ -44,6 +44,7 @@ def on_two_machines() -> list[dict[str, Any]]:
             process.wait()
 
 
+@pytest.mark.slow
 def test_two_replicas_and_two_machines_learn_what_one_does() -> None:
     alone = result(start("one"))
     assert alone["losses"][-1] < 0.9 * alone["losses"][0]

@@ -103,6 +103,7 @@ def test_a_machine_that_is_killed_is_waited_for_and_nothing_is_lost(tmp_path: Pa
             process.communicate()
 
 
+@pytest.mark.slow
 def test_killed_by_force_it_ends_with_the_same_bits(tmp_path: Path) -> None:
     for name in ("whole", "killed"):
         (tmp_path / name).mkdir()
