@@ -121,7 +121,7 @@ FOUND_AT_ONCE = {  # mistake: (words, exit code, what the line says)
     "missing labels": ([*MOBILENET, "--labels=@no.txt"], 1, "--labels to be a file with a class"),
     "missing pictures": ([*SHUFFLENET, "--calibration=@no"], 1, "no', which is not there"),
     "calibration without name": ([*SHUFFLENET, "--calibration="], 1, "got '', which is not there"),
-    "empty folder": ([*SHUFFLENET, "--calibration=@empty"], 1, "expected pictures (.bmp .gif"),
+    "empty folder": ([*SHUFFLENET, "--calibration=@empty"], 1, "expected pictures (.avif .bmp"),
     "csv with a missing file": (
         [*SHUFFLENET, "--calibration=@missing.csv"],
         1,
@@ -210,7 +210,7 @@ FOUND_WITH_THE_NETWORK = {  # mistake: (words, what the line says)
     ),
     "a pickle that is a program": (
         [*MOBILENET, "--weights=@program.pth"],
-        "program.pth: it names 'os system', which is no part of weights",
+        "program.pth: it is a pickle, but not of torch.save",
     ),
     "weights of another network of PyTorch": (
         [*MOBILENET, f"--weights={NARROW}"],

@@ -29,11 +29,13 @@ def test_the_files_say_what_they_are_and_one_is_left_out_that_does_not(
     assert bundled.every() == {}
     assert bundled.find("shufflenet_v2") is None
     monkeypatch.setattr(bundled, "FOLDER", tmp_path)
-    described = native.Trained("toy", {}, 8, 2, None, Preprocessing(), {})
+    described = native.Trained("alexnet", {}, 8, 2, None, Preprocessing(), {})
     native.save(tmp_path / "toy_cifar10.safetensors", {"a/kernel": np.ones(2)}, described)
     (tmp_path / "other.safetensors").write_bytes(b"no weights")
-    assert bundled.every() == {"toy": bundled.find("toy")}
-    assert bundled.find("toy") == bundled.Bundled(tmp_path / "toy_cifar10.safetensors", described)
+    assert bundled.every() == {"alexnet": bundled.find("alexnet")}
+    assert bundled.find("alexnet") == bundled.Bundled(
+        tmp_path / "toy_cifar10.safetensors", described
+    )
 
 
 def test_each_model_has_one_file_and_all_are_small() -> None:

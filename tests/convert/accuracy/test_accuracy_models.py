@@ -258,7 +258,7 @@ def export(function: Any, *shapes: tuple[int, ...]) -> bytes:
         (
             lambda x, y: tf.reduce_mean(x + y, (1, 2)),
             [(1, 8, 8, 3), (1, 8, 8, 3)],
-            r"\(1, 8, 8, 3\) and \(1, 3\)",
+            r"\(1, 8, 8, 3\), \(1, 8, 8, 3\) and \(1, 3\)",
         ),
     ],
     ids=["oblong", "grey", "picture to picture", "two inputs"],
