@@ -6,7 +6,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from importlib import util
 from pathlib import Path
@@ -148,13 +147,9 @@ def new_device(_short_waits: None, tmp_path: Path) -> Iterator[Callable[[], Devi
     yield start
     for device in devices:
         device.authorized = True
+        with contextlib.suppress(subprocess.CalledProcessError):
+            phone.client("disconnect", device.serial)
         device.close()
-        for _ in range(50):  # adb connects again to one whose connection broke
-            with contextlib.suppress(subprocess.CalledProcessError):
-                phone.client("disconnect", device.serial)
-            if device.serial not in phone.client("devices"):
-                break
-            time.sleep(0.1)
 
 
 @pytest.fixture

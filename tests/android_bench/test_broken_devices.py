@@ -265,8 +265,8 @@ def test_a_phone_whose_serial_has_blanks_is_measured(
 ) -> None:
     serial = "adb-R5CX826Q9VB-IjsOKx (2)._adb-tls-connect._tcp"
     wire = Renaming(device.serial, serial)
-    with contextlib.closing(wire):
-        monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", str(wire.port))
+    with contextlib.closing(wire), monkeypatch.context() as patch:
+        patch.setenv("ANDROID_ADB_SERVER_PORT", str(wire.port))
         assert adb_server.states()[serial] == "device"
         target = adb.open_target(serial, options=Options(benchmark_binary=str(tool)))
         with contextlib.closing(target):
