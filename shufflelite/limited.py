@@ -12,8 +12,7 @@ TFLITE_BYTES = (1 << 31) - 1  # FlatBuffers' own limit
 def read_bytes(path: Path, most: int) -> bytes:
     """Reads a file of at most `most` bytes; a larger one is an InputError."""
     check(path, most)
-    with path.open("rb") as stream:
-        return stream.read(most)
+    return path.read_bytes()
 
 
 def read_text(path: Path, most: int = TEXT_BYTES, *, encoding: str = "utf-8") -> str:
