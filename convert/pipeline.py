@@ -61,7 +61,7 @@ def run(conversion: Conversion, progress: Progress) -> tuple[Path, ConversionRep
     finished = add_io_and_metadata(logits_file, network, class_names, settings)
     audit, fidelity = _verify(context, logits_file, finished, inputs)
     report = make_report(
-        settings, network, tuned.gains, calibration, inputs, finished, audit, fidelity, doubts
+        context, tuned.gains, calibration, inputs, finished, audit, fidelity, doubts
     )
     for warning in report.warnings[len(doubts) :]:
         progress.warn(warning)

@@ -9,8 +9,9 @@ from typing import Any
 
 from convert.autotune import TuningGain
 from convert.calibration_data import Inputs
+from convert.context import Context
 from convert.io_and_metadata import compatible_readers
-from convert.network import LoadedNetwork, WeightsOrigin
+from convert.network import WeightsOrigin
 from convert.quantization.mixed_precision import MixedPrecision
 from convert.quantization.qat import QatEpoch
 from convert.settings import ConversionSettings
@@ -69,17 +70,17 @@ class ConversionReport:
 
 
 def make_report(
-    settings: ConversionSettings,
-    network: LoadedNetwork,
+    context: Context,
     forms: tuple[TuningGain, ...],
     calibration: Inputs | None,
     verification: Inputs,
     tflite: TfliteModel,
     audit: Audit,
     fidelity: Fidelity,
-    calibration_warnings: tuple[str, ...] = (),
+    calibration_warnings: tuple[str, ...],
 ) -> ConversionReport:
     """Collects the results of the stages."""
+    settings, network = context.settings, context.network
     checked = gates.check(fidelity, settings.verification)
     needs_inputs = settings.quantization.precision.needs_inputs
     return ConversionReport(
