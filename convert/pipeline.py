@@ -36,7 +36,7 @@ def run(conversion: Conversion, progress: Progress) -> tuple[Path, ConversionRep
         network = create(settings.model, seed=settings.seed, warn=progress.warn)
     context = Context(settings, network, progress)
     pictures, calibration = _read_pictures(context)
-    doubts = _doubts(context, calibration)
+    calibration_warnings = _warn_of_calibration(context, calibration)
     tuned = autotune.options_for(network.model, settings, progress)
     quantization = settings.quantization
     deployed = lower(
@@ -61,9 +61,16 @@ def run(conversion: Conversion, progress: Progress) -> tuple[Path, ConversionRep
     finished = add_io_and_metadata(logits_file, network, class_names, settings)
     audit, fidelity = _verify(context, logits_file, finished, inputs)
     report = make_report(
-        context, tuned.gains, calibration, inputs, finished, audit, fidelity, doubts
+        context,
+        tuned.gains,
+        calibration,
+        inputs,
+        finished,
+        audit,
+        fidelity,
+        calibration_warnings,
     )
-    for warning in report.warnings[len(doubts) :]:
+    for warning in report.warnings[len(calibration_warnings) :]:
         progress.warn(warning)
     if quantization.auto_precision and not report.passed:
         progress.warn("no layer in float32 that was tried brings the file past its gates")
@@ -105,7 +112,7 @@ def _pictures(context: Context, source: str | None, limit: int | None, seed: int
         )
 
 
-def _doubts(context: Context, pictures: Inputs | None) -> tuple[str, ...]:
+def _warn_of_calibration(context: Context, pictures: Inputs | None) -> tuple[str, ...]:
     """Warnings about the user's calibration pictures, which are told before the long work."""
     if pictures is None or not context.settings.quantization.precision.needs_inputs:
         return ()

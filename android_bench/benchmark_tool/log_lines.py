@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from android_bench.benchmark_tool.delegation import ParseError
 
 MAX_SIZE = 2_000_000  # characters or bytes; the largest profile of ours has a tenth
+TOOL_TAGS = ("tflite", "litert")
+CRASH_TAGS = ("AndroidRuntime", "libc")
 MAX_LINE = 20_000  # the rest of a longer one is ignored
 SEVERITY = re.compile(r"(INFO|WARN|WARNING|VERBOSE|DEBUG|ERROR|FATAL):(?: |$)")
 SOURCE = re.compile(r"\[[\w./\\-]{1,300}:[0-9]{1,9}\] ?")  # LiteRT's logger prints its source file
@@ -42,20 +44,19 @@ def split(text: str, *, graph: str | None = None) -> list[Line]:
     entries = [match for line in lines if (match := LOGCAT.fullmatch(line))]
     runs: dict[str, list[str]] = {}  # by PID, the one that logged last at the end
     for entry in entries:
-        if entry["tag"] in ("tflite", "litert"):
+        if entry["tag"] in TOOL_TAGS:
             runs[entry["pid"]] = runs.pop(entry["pid"], [])
     for entry in entries:
         level = {"E": "ERROR: ", "F": "FATAL: "}.get(entry["level"], "")
-        if entry["tag"] in ("tflite", "litert") or (level and entry["tag"] in CRASH_TAGS):
+        if entry["tag"] in TOOL_TAGS or (level and entry["tag"] in CRASH_TAGS):
             runs.get(entry["pid"], []).append(level + entry["message"])
     if len(runs) > 1:
-        runs = {pid: run for pid, run in runs.items() if graph and any(graph in _ for _ in run)}
+        runs = {
+            pid: run for pid, run in runs.items() if graph and any(graph in line for line in run)
+        }
         if not runs:
             raise ParseError(f"expected a run of {graph}, got several of other models")
     return [_strip(line) for line in (list(runs.values())[-1] if runs else lines) if line]
-
-
-CRASH_TAGS = ("AndroidRuntime", "libc")
 
 
 def _strip(line: str) -> Line:

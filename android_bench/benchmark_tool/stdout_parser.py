@@ -95,7 +95,8 @@ def parse(text: str, *, graph: str | None = None) -> ToolResult:
     if "avg" not in facts or (compiled and not any(map(BANNER_END.fullmatch, texts))):
         if not any("[" in one or one.startswith(("STARTING", "Load")) for one in texts):
             raise ParseError("expected the output of benchmark_model, got none")
-        why = f"; it said: {_reason(lines)}" if any(_.severity == "ERROR" for _ in lines) else ""
+        has_errors = any(line.severity == "ERROR" for line in lines)
+        why = f"; it said: {_reason(lines)}" if has_errors else ""
         raise ParseError(f"the output is cut off: it holds no inference timings{why}")
     named = next((match for one in texts if (match := GRAPH.fullmatch(one))), None)
     run_graph = next(filter(None, named.groups()), None) if named else None

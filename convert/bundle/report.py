@@ -246,8 +246,8 @@ def _training(report: ConversionReport) -> str:
 
 def _gate(gate: Gate) -> str:
     verdict = "passed" if gate.passed else "MISSED"
-    doubt = f" (95 % interval {_interval(gate.interval)}: too wide)" if gate.is_undecided else ""
-    return f"{gate.value:.2f}{doubt}, limit {gate.limit:g}: {verdict}"
+    width = f" (95 % interval {_interval(gate.interval)}: too wide)" if gate.is_undecided else ""
+    return f"{gate.value:.2f}{width}, limit {gate.limit:g}: {verdict}"
 
 
 def _interval(interval: Interval | None) -> str:

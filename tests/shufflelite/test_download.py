@@ -15,6 +15,7 @@ import pytest
 from shufflelite import download
 from shufflelite.download import RemoteFile
 from shufflelite.errors import InputError
+from tests.shufflelite.serving import served
 
 CONTENT = bytes(range(256)) * 4000
 HALF = len(CONTENT) // 2
@@ -70,12 +71,8 @@ def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    with Server() as running:
-        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    with served(Server()) as running:
         yield running
-        running.shutdown()
-        thread.join()
 
 
 def sha256(content: bytes = CONTENT) -> str:

@@ -7,7 +7,6 @@ import shutil
 import socketserver
 import ssl
 import subprocess
-import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterator
@@ -21,6 +20,7 @@ from numpy.random import mtrand
 from shufflelite import download, file_kinds
 from shufflelite.download import RemoteFile
 from shufflelite.errors import InputError
+from tests.shufflelite.serving import served
 
 
 def make_hdf5(**options: str) -> bytes:
@@ -91,12 +91,8 @@ class Handler(socketserver.StreamRequestHandler):
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setenv("no_proxy", "*")
-    with Server() as running:
-        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    with served(Server()) as running:
         yield running
-        running.shutdown()
-        thread.join()
 
 
 def drip(start: bytes, dripped: bytes) -> Callable[[Callable[[bytes], None]], None]:
@@ -131,8 +127,14 @@ REFUSED = {
     ),
     "nothing": (reply(b""), "bytes, got 0"),
     "nothing at all": (b"", "closed connection without response"),
-    "a gzip encoding": (reply(gzip.compress(BODY), "Content-Encoding: gzip"), "encoded as 'gzip'"),
-    "a gzip body": (reply(gzip.compress(np.random.default_rng(0).bytes(200_000))), r"b'\\x1f\\x8b"),
+    "a gzip encoding": (
+        reply(gzip.compress(BODY, mtime=0), "Content-Encoding: gzip"),
+        "encoded as 'gzip'",
+    ),
+    "a gzip body": (
+        reply(gzip.compress(np.random.default_rng(0).bytes(200_000), mtime=0)),
+        r"b'\\x1f\\x8b",
+    ),
     "a cut body": (reply(BODY[:150_000], length=None), "an HDF5 file, whole, got 150000 bytes"),
     "too short a length": (reply(BODY, length=150_000), "an HDF5 file, whole, got 150000 bytes"),
     "too long a length": (reply(BODY, length=len(BODY) + 1), "the connection broke off"),
