@@ -236,8 +236,9 @@ def _differences(pairs: Sequence[tuple[Row, Row]]) -> list[str]:
     differences = [
         f"{new.target}: {name.replace('_', ' ')} was {getattr(old, name)}, is {getattr(new, name)}"
         for old, new in pairs
-        for name in ("runtime_version", "cpu", "governor", "delegate")
+        for name in ("runtime_version", "cpu", "instruction_set", "governor", "delegate")
         if getattr(old, name) != getattr(new, name)
+        if name != "instruction_set" or old.instruction_set  # old rows do not name it
     ]
     return list(dict.fromkeys(differences))
 

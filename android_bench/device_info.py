@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from android_bench.instruction_set import instruction_set
 from shufflelite.display import printable
 from shufflelite.errors import InputError
 
@@ -77,6 +78,7 @@ class Layout:
     taskset: bool
     identity: str | None = None  # of the device, however it is reached
     offline: tuple[int, ...] = ()  # cores that the kernel has switched off
+    instruction_set: str | None = None
 
 
 @dataclass(frozen=True)
@@ -132,6 +134,7 @@ def parse_layout(text: str) -> Layout:
         taskset="taskset" in values,
         identity=values.get("/proc/sys/kernel/random/boot_id") or values.get("ro.serialno"),
         offline=tuple(sorted(numbers(values.get(f"{_CPU}/present", "")) - online)),
+        instruction_set=instruction_set(text),
     )
 
 

@@ -76,6 +76,7 @@ class Machine:
     temperature_c: float | None = None
     fingerprint: str | None = None  # of a device: model, build, ABI
     cores: tuple[int, ...] = ()  # that the models run on; empty: all
+    instruction_set: str | None = None  # such as "avx2", "dotprod"
 
 
 @dataclass(frozen=True)

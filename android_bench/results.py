@@ -79,6 +79,7 @@ class Row:
     seed: int
 
     cpu: str
+    instruction_set: str | None = None  # as in Machine; None also in rows before 2026-12
     fingerprint: str | None  # of a device
     cores: Sequence[int]  # that the models were pinned to; empty: all
     temperature_before_c: float | None
@@ -152,6 +153,7 @@ def record(
             warmup=plan.warmup,
             seed=plan.seed,
             cpu=run.before.cpu,
+            instruction_set=run.before.instruction_set,
             fingerprint=run.before.fingerprint,
             cores=run.before.cores,
             temperature_before_c=run.before.temperature_c,
@@ -294,7 +296,12 @@ def _is_cut(line: bytes) -> bool:
 def device(row: Row) -> str:
     """The device, for people: a phone by its fingerprint, everything else by its CPU."""
     is_phone = row.target.startswith("adb")
-    return (row.fingerprint or row.cpu) if is_phone else row.cpu
+    return f"{row.fingerprint or row.cpu if is_phone else row.cpu}, {instruction_set(row)}"
+
+
+def instruction_set(row: Row) -> str:
+    """The instruction set, for people."""
+    return row.instruction_set or "unknown instruction set"
 
 
 def environment(row: Row) -> Environment:

@@ -293,6 +293,7 @@ def reusable(
             and measured == requested
             and (row.rounds == plan.rounds or plan.max_seconds is not None)
             and (row.profile or not options.profile)
+            and row.instruction_set in (None, machine.instruction_set)  # None: an old row
             and _reports_delegation(row)
         ):
             reused.append(row)

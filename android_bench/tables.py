@@ -43,7 +43,8 @@ def print_run(rows: Sequence[Row], *, file: TextIO) -> None:
     head = rows[0]
     delegates = " and ".join(dict.fromkeys(row.delegate for row in rows))
     facts = (
-        f"{head.target}, {head.cpu}: {head.runtime} {head.runtime_version}, delegate {delegates},"
+        f"{head.target}, {head.cpu}, {results.instruction_set(head)}: {head.runtime}"
+        f" {head.runtime_version}, delegate {delegates},"
         f" threads {head.threads}, {head.rounds} rounds of {head.runs} runs. Read the ratios: each"
         f" is to {head.ratio_to} within the same round, so that the machine's noise cancels out."
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from android_bench.emulated import cores, process, setup
+from android_bench.instruction_set import instruction_set
 from android_bench.measurement import DEFAULT_DELEGATE, Counted, Facts, Machine, OperatorCount
 
 if TYPE_CHECKING:
@@ -32,12 +33,13 @@ class EmulatedTarget:
 
     def machine(self) -> Machine:
         """Returns the core; its fingerprint covers all versions that the counts depend on."""
-        system = setup.find()
+        system, core = setup.find(), cores.find(self.core)
         return Machine(
-            cpu=f"{cores.find(self.core).name}, emulated by QEMU {system.qemu_version}",
+            cpu=f"{core.name}, emulated by QEMU {system.qemu_version}",
             governor=None,
             load_average=None,
             fingerprint=f"emulated:{self.core} {system.digest}",
+            instruction_set=instruction_set(cores.files(core)["proc/cpuinfo"]),
         )
 
     def load(self, path: Path, *, warmup: int, seed: int) -> "EmulatedSession":

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from android_bench.exit_reason import exit_reason
+from android_bench.instruction_set import instruction_set
 from android_bench.measurement import (
     DEFAULT_DELEGATE,
     Facts,
@@ -48,10 +49,16 @@ class HostTarget:
     delegate: str = DEFAULT_DELEGATE  # or "none"
 
     def machine(self) -> Machine:
-        """Returns the CPU, its frequency governor and its load."""
+        """Returns the CPU and its instruction set, its frequency governor and its load."""
         governor = GOVERNOR.read_text().strip() if os.access(GOVERNOR, os.R_OK) else None
+        cpuinfo = _cpuinfo()
         load = round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
-        return Machine(cpu=_cpu(), governor=governor, load_average=load)
+        return Machine(
+            cpu=_cpu(cpuinfo),
+            governor=governor,
+            load_average=load,
+            instruction_set=instruction_set(cpuinfo),
+        )
 
     def load(self, path: Path, *, warmup: int, seed: int) -> "HostSession":
         """Starts a worker and loads the model in it."""
@@ -154,10 +161,13 @@ class HostSession:
         return reply["answer"]
 
 
-def _cpu() -> str:
+def _cpuinfo() -> str:
     try:
-        text = Path("/proc/cpuinfo").read_text()
+        return Path("/proc/cpuinfo").read_text()
     except OSError:
-        text = ""
-    named = re.search(r"^(?:model name|Model|Hardware)\s*:\s*(.+)$", text, re.MULTILINE)
+        return ""
+
+
+def _cpu(cpuinfo: str) -> str:
+    named = re.search(r"^(?:model name|Model|Hardware)\s*:\s*(.+)$", cpuinfo, re.MULTILINE)
     return named[1] if named else platform.processor() or platform.machine()

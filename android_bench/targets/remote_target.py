@@ -98,6 +98,7 @@ class ShellTarget:
             temperature_c=state.temperature_c,
             fingerprint=self.layout.fingerprint,
             cores=self.choice.cores,
+            instruction_set=self.layout.instruction_set,
         )
 
     def state(self) -> device_info.State:

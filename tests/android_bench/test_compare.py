@@ -241,6 +241,14 @@ def test_a_core_is_the_same_after_its_runtime_was_upgraded_and_the_table_says_so
         compared([old], [counted(1000, target="emulated:a76")])
 
 
+def test_another_instruction_set_explains_a_change_of_times() -> None:
+    """Two machines may be "AMD EPYC", and one of them has no VNNI."""
+    old, new = row("base", instruction_set="avx512-vnni"), row("base", instruction_set="avx2")
+    (difference,) = compared([old], [new]).differences
+    assert difference == "host: instruction set was avx512-vnni, is avx2"
+    assert not compared([row("base")], [new]).differences  # not recorded: no difference is known
+
+
 def test_a_baseline_of_other_models_is_refused_with_its_names() -> None:
     with pytest.raises(InputError, match=r"a row of three, by which name .* those of one, two"):
         compared([row("one"), row("two")], [row("three")])

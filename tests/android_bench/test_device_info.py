@@ -52,7 +52,7 @@ def test_a_phone_is_identified_by_its_properties() -> None:
         "ro.soc.manufacturer=Google\nro.soc.model=GS101\nro.build.fingerprint=google/oriole:14\n"
         "ro.product.cpu.abilist=arm64-v8a,armeabi-v7a,armeabi\nmachine=aarch64\ntaskset=yes\n"
         + "".join(
-            f"processor\t: {core}\nCPU part\t: {part}\n\n"
+            f"processor\t: {core}\nFeatures\t: fp asimd asimddp\nCPU part\t: {part}\n\n"
             for core, part in enumerate(["0xd05"] * 4 + ["0xd41"] * 2 + ["0xd44"] * 2)
         )
     )
@@ -62,6 +62,7 @@ def test_a_phone_is_identified_by_its_properties() -> None:
         assert device.fingerprint == "google/oriole:14"
         assert device.abis == ("arm64-v8a", "armeabi-v7a", "armeabi")
         assert device.identity == "1A2B"
+        assert device.instruction_set == "dotprod"
         assert device.cores[0] == CpuCore(0, 1803000, None, "0xd05")
         assert device.cores[7] == CpuCore(7, 2802000, None, "0xd44")
         # As a benchmark rig keeps its runs to one kind on this phone: masks c0, 30 and 0f.

@@ -173,7 +173,9 @@ def test_the_table_has_a_column_for_counts_and_one_for_each_target() -> None:
     assert r"a \| range" in lines[4]
     assert "[1] Two operators are float." in lines
     assert any(
-        line.startswith("host: Some CPU, litert 2.3.0, delegate xnnpack, 1 thread")
+        line.startswith(
+            "host: Some CPU, unknown instruction set, litert 2.3.0, delegate xnnpack, 1 thread"
+        )
         for line in lines
     )
     assert lines[-1] == "Random weights."

@@ -118,6 +118,20 @@ def test_rows_from_before_there_was_a_delegate_have_the_usual_one(tmp_path: Path
     assert results.read(path) == [other(delegate="xnnpack")]
 
 
+def test_rows_from_before_instruction_sets_were_recorded_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    known = other(instruction_set="avx512-vnni")
+    results.append(path, [known])
+    assert results.read(path) == [known]
+    assert results.device(known) == "Some CPU, avx512-vnni"
+    fields = json.loads(path.read_text())
+    del fields["instruction_set"]
+    path.write_text(json.dumps(fields) + "\n")
+    (old,) = results.read(path)
+    assert old == dataclasses.replace(known, instruction_set=None)
+    assert results.device(old) == "Some CPU, unknown instruction set"
+
+
 @pytest.mark.parametrize(("partitions", "ran"), [(0, "none"), (1, "gpu"), (None, "gpu")])
 def test_rows_that_told_what_was_asked_for_alone_tell_what_ran(
     tmp_path: Path, partitions: int | None, ran: str

@@ -110,7 +110,7 @@ def test_rows_to_another_reference_are_not_taken(bench: Bench) -> None:
 
 def test_rows_to_an_older_file_of_the_reference_are_not_taken() -> None:
     files = [ModelFile(name, Path(), 1, f"sha256 of {name}", {}) for name in ("base", "net")]
-    machine = Machine(cpu="Some CPU", governor=None, load_average=None)
+    machine = Machine("Some CPU", governor=None, load_average=None, instruction_set="avx2")
 
     def taken(*before: results.Row) -> list[str]:
         reused = sweep.reusable(
@@ -128,6 +128,9 @@ def test_rows_to_an_older_file_of_the_reference_are_not_taken() -> None:
     assert taken(row("base"), row("net"), row("base", sha256="old"), row("net")) == ["base", "net"]
     assert taken(row("net")) == []
     assert taken(row("base"), row("net", rounds=7)) == ["base"]
+    other = {"instruction_set": "avx512-vnni"}
+    assert taken(row("base", **other), row("net", **other)) == []
+    assert taken(row("base", instruction_set="avx2"), row("net")) == ["base", "net"]
 
 
 def test_an_interrupted_sweep_goes_on_where_it_stopped(bench: Bench) -> None:
