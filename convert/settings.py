@@ -241,7 +241,7 @@ class Verification(Bounded):
         value_name="PERCENT",
         least=0,
         most=100,
-        help="Gate: inputs with the same best class in both.",
+        help="Gate: agreement with float, the inputs that keep their best class.",
     )
     min_sqnr_db: float | None = setting(
         None,

@@ -1,12 +1,13 @@
 """Deployment form -> .tflite file: equalization, quantization, training in int8, export."""
 
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import tf_keras as keras
 
-from convert import auto_mixed_precision, export
+from convert import auto_mixed_precision, autotune, export
 from convert.calibration_data import Inputs
 from convert.context import Context
 from convert.quantization import qat, quantize
@@ -103,4 +104,20 @@ def override_precision(
             settings,
             on_step,
         )
+    if settings.lowering.tune and mixed.layers:
+        mixed = replace(mixed, cost_ratio=_cost_ratio(context, tflite.data, data))
     return replace(tflite, data=data, mixed=mixed)
+
+
+def _cost_ratio(context: Context, before: bytes, after: bytes) -> float:
+    """The cost of one file relative to another on the target, measured as `autotune` does."""
+    target = context.settings.lowering.target
+    with (
+        context.progress.stage(f"measure layers at higher precision on {target}"),
+        tempfile.TemporaryDirectory(prefix="shufflelite-mixed-") as folder,
+    ):
+        files = [Path(folder) / name for name in ("int8.tflite", "mixed.tflite")]
+        for file, data in zip(files, (before, after), strict=True):
+            file.write_bytes(data)
+        _, ratio = autotune.measure(files, target)
+    return round(ratio, 4)

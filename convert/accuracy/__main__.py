@@ -9,8 +9,8 @@ models alike.
 Prints a table, or JSON; --out also writes both to files, with a picture of each model's confusions.
 
 The columns: top-1 and its 95 % confidence interval; loss, the mean cross-entropy; difference, in
-points of top-1 to the first model, and its 95 % interval; agree, the pictures with the same best
-class from both.
+points of top-1 to the first model, and its 95 % interval; agreement with first, the pictures that
+have the first model's best class: with a float network first, the agreement of float and int8.
 
 Exit status: 0 success, 1 failure, 2 usage error.
 

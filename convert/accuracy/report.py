@@ -181,7 +181,9 @@ def _table(report: AccuracyReport) -> tuple[list[str], list[list[str]]]:
         "top-5 %": lambda m: f"{m.accuracy.top5:.2f}" if has_top5 else "-",
         "loss": lambda m: f"{m.accuracy.loss:.4f}",
         "difference": lambda m: _points(m.difference) if m.difference else "-",
-        "agree %": lambda m: f"{m.difference.agreement:.2f}" if m.difference else "-",
+        "agreement with first %": lambda m: (
+            f"{m.difference.agreement:.2f}" if m.difference else "-"
+        ),
         "undecided": lambda m: str(m.undecided or "-"),
     }
     cells = {name: [value(model) for model in report.forms] for name, value in columns.items()}
@@ -212,7 +214,8 @@ def _foot(report: AccuracyReport) -> str:
     if others:
         sentences.append(
             f"Differences are points of top-1 to {first.name} on the same pictures (intervals: "
-            "Newcombe 1998, of paired rates); agree: the same best class."
+            "Newcombe 1998, of paired rates). Agreement with first: pictures that have the best "
+            f"class of {first.name}."
         )
     if any(model.undecided for model in report.forms):
         sentences.append("Undecided: logits with NaN, which count as wrong.")

@@ -98,7 +98,11 @@ def make_report(
         audit=audit,
         fidelity=fidelity,
         gates=checked,
-        warnings=(*calibration_warnings, *file_warnings.find(audit, fidelity, checked)),
+        warnings=(
+            *calibration_warnings,
+            *file_warnings.of_inputs(verification, calibration, settings.quantization.precision),
+            *file_warnings.find(audit, fidelity, checked),
+        ),
         versions={name: v for name in PACKAGES if (v := version(name))},
         mixed=tflite.mixed,
     )
@@ -131,7 +135,7 @@ def rows(report: ConversionReport) -> list[tuple[str, str]]:
         ("tflite-runtime", _loads(report)),
     ]
     if report.mixed:
-        table.append(("higher precision", _mixed(report.mixed)))
+        table.append(("higher precision", _mixed(report.mixed, report.settings.lowering.target)))
     if report.calibration:
         table.append(("calibrated on", _inputs(report.calibration)))
     if report.training:
@@ -153,8 +157,8 @@ def rows(report: ConversionReport) -> list[tuple[str, str]]:
             top5 = f"float {fidelity.float_top5:.1f} %, file {fidelity.top5:.1f} %"
             table.append(("top-5", top5))
     table += [
-        ("agreement", f"{fidelity.agreement:.1f} % of inputs keep their best class"),
-        *_rounded(fidelity),
+        ("agreement with float", f"{fidelity.agreement:.1f} % of inputs keep their best class"),
+        *_fake_quantized(fidelity),
         ("logits", f"{fidelity.sqnr_db:.1f} dB signal to quantization noise"),
         (
             "worst layers",
@@ -215,13 +219,20 @@ def _delegation(audit: Audit) -> str:
     return f"{partitions} partition{'s' * (partitions != 1)}, outside: {outside or 'none'}"
 
 
-def _mixed(mixed: MixedPrecision) -> str:
+def _mixed(mixed: MixedPrecision, target: str) -> str:
     layers = (
         f"{x.layer} {x.dtype}" + ("" if x.gain_db is None else f" ({x.gain_db:+.1f} dB)")
         for x in mixed.layers
     )
-    cost = f"{mixed.operators:+} operators, {mixed.partitions:+} partitions"
-    return f"{', '.join(layers) or 'no layer'}: {cost}"
+    costs = [
+        f"{mixed.size_bytes:+,} bytes",
+        f"{mixed.operators:+} operators",
+        f"{mixed.partitions:+} partitions",
+        f"{mixed.float_multiply_adds:.1f} % of the multiply-adds in float32",
+    ]
+    if mixed.cost_ratio is not None:
+        costs.append(f"{mixed.cost_ratio:.3f} of the full-int8 file's cost on {target}")
+    return f"{', '.join(layers) or 'no layer'}: {', '.join(costs)}"
 
 
 def _loads(report: ConversionReport) -> str:
@@ -230,11 +241,12 @@ def _loads(report: ConversionReport) -> str:
     return f"{version} {results[report.audit.loads_in_tflite_runtime]}".strip()
 
 
-def _rounded(fidelity: Fidelity) -> list[tuple[str, str]]:
-    agreement = fidelity.rounded_agreement
+def _fake_quantized(fidelity: Fidelity) -> list[tuple[str, str]]:
+    agreement = fidelity.fake_quantized_agreement
     if agreement is None:
         return []
-    return [("fake-quantized", f"the network in Keras has the same best class: {agreement:.1f} %")]
+    text = f"{agreement:.1f} % of inputs: the rounded network in Keras has the file's best class"
+    return [("fake-quantized = file", text)]
 
 
 def _training(report: ConversionReport) -> str:

@@ -36,6 +36,9 @@ class MixedPrecision:
     layers: tuple[LayerOverride, ...]
     operators: int  # more than in the full-int8 file
     partitions: int  # of XNNPACK, more than in the full-int8 file
+    size_bytes: int  # more than the full-int8 file has
+    float_multiply_adds: float  # percent of the multiply-adds that are computed in float32
+    cost_ratio: float | None = None  # to the full-int8 file on the target; None: not measured
 
 
 def choose(deployed: keras.Model, requests: Mapping[str, Sequence[str]]) -> dict[str, str]:

@@ -11,6 +11,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 
+import tensorflow as tf
 import tf_keras as keras
 from tensorflow_model_optimization.quantization.keras import QuantizeWrapperV2
 from tensorflow_model_optimization.quantization.keras.quantizers import Quantizer
@@ -36,6 +37,8 @@ MOVES_VALUES = (
     keras.layers.ZeroPadding2D,
     RowPadding,
 )
+CONFIDENCE = 0.9999  # probability of a class that the range of synthetic inputs' logits holds
+MAX_HEADROOM = 2.0  # relative to the largest logit of synthetic inputs
 SIGMOID = Range(0.0, 255 / 256)  # the only output range of TFLite's int8 LOGISTIC
 
 
@@ -79,16 +82,32 @@ def choose_ranges(
     """Layer name -> range, for every layer that computes values, and for the input.
 
     The range of the input follows from the preprocessing. The range of the logits always covers all
-    of their values: clipping them would make the top classes tie.
+    of their values: clipping them would make the top classes tie. Synthetic inputs may leave a
+    network undecided where pictures do not, so their range also holds the logit of a class that is
+    all but certain.
     """
     groups = shared_ranges(deployed)
     ranges: dict[str, Range] = {}
     for group, histogram in zip(groups, observe(deployed, groups, calibration), strict=True):
         has_logits = set(group) & set(deployed.output_names)
         range_ = choose_range(histogram, Estimator.MINMAX if has_logits else estimator)
+        if has_logits and calibration.synthetic:
+            confident = _confident_logit(deployed, calibration)
+            high = max(range_.high, min(confident, MAX_HEADROOM * range_.high))
+            range_ = Range(range_.low, high)
         ranges |= dict.fromkeys(group, range_)
     ranges |= {name: SIGMOID for name in ranges if _is_sigmoid(deployed.get_layer(name))}
     return ranges | {deployed.input_names[0]: input_range(preprocessing)}
+
+
+def _confident_logit(deployed: keras.Model, inputs: Inputs) -> float:
+    """The logit that makes one class as probable as `CONFIDENCE`, beside others of these inputs."""
+    others = [
+        tf.reduce_logsumexp(tf.sort(deployed(batch, training=False))[:, :-1], axis=1)
+        for batch in inputs.batches()
+    ]
+    odds = CONFIDENCE / (1 - CONFIDENCE)
+    return float(max(map(tf.reduce_max, others))) + math.log(odds)
 
 
 def input_range(preprocessing: Preprocessing) -> Range:

@@ -61,7 +61,7 @@ class Fidelity:
     """The file compared with the float network on the same inputs.  Accuracies are in percent."""
 
     inputs: int
-    agreement: float  # percent of inputs with the same best class
+    agreement: float  # percent of inputs where the file has the float network's best class
     sqnr_db: float  # of the logits: signal to quantization noise
     float_top1: float | None  # None: no labels
     float_top5: float | None
@@ -71,7 +71,8 @@ class Fidelity:
     top1_interval: Interval | None
     top1_difference: Difference | None  # of the file to the float network
     layers: tuple[LayerFidelity, ...]  # worst first; measured on the first few inputs
-    rounded_agreement: float | None = None  # percent, with the fake-quantized Keras network
+    # percent of inputs where the fake-quantized Keras network has the file's best class
+    fake_quantized_agreement: float | None = None
 
 
 def audit(data: bytes) -> Audit:
@@ -123,7 +124,7 @@ def fidelity(
     if fake_quantized is None:
         return compared
     best = best_classes(_logits(fake_quantized, inputs))
-    return replace(compared, rounded_agreement=agreement(best_classes(actual), best))
+    return replace(compared, fake_quantized_agreement=agreement(best_classes(actual), best))
 
 
 def logits(model: keras.Model, inputs: Inputs) -> np.ndarray:

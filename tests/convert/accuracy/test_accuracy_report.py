@@ -81,7 +81,9 @@ def test_the_table_is_read_by_people(measured: AccuracyReport) -> None:
     stream = io.StringIO()
     report.print_table(measured, file=stream)
     heading, *rows, foot = stream.getvalue().splitlines()
-    headings = "model runtime precision I/O dtype top-1 % loss difference agree % undecided"
+    headings = (
+        "model runtime precision I/O dtype top-1 % loss difference agreement with first % undecided"
+    )
     assert " ".join(heading.split()) == headings
     assert rows[0].split()[:5] == ["right.safetensors", "Keras", "float32", "float32", "80.00"]
     assert "-40.00 (" in rows[2]

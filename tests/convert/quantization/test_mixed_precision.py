@@ -1,6 +1,8 @@
 """Layers at higher precision: which, what they gain, and what they cost."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -8,14 +10,25 @@ import pytest
 import tf_keras as keras
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-from convert import auto_mixed_precision, export
+from convert import auto_mixed_precision, autotune, export
 from convert.calibration_data import Inputs
+from convert.context import Context
 from convert.quantization import mixed_precision, quantize
 from convert.quantization.tfmot_config import quantized_kernel
-from convert.settings import Precision, Quantization, Verification
+from convert.settings import (
+    ConversionSettings,
+    Lowering,
+    Model,
+    Precision,
+    Quantization,
+    Verification,
+)
+from convert.tflite_model import TfliteModel, override_precision
 from convert.verification import gates, runner, verify
+from keras_models.counts import count
 from keras_models.images.decode import Preprocessing
 from shufflelite.errors import InputError
+from shufflelite.progress import Progress
 from tflite_file.model import read_operators
 
 INT8 = Quantization(precision=Precision.INT8)
@@ -243,16 +256,13 @@ def test_layers_are_found_until_the_limit_is_reached_and_no_further(small: Any) 
             level(small, names[: number + i], auto_mixed_precision.SAMPLES) for i in (0, 1)
         )
         assert gain == pytest.approx(after - before, abs=1e-6)
-    first = {
-        n: level(small, [n], auto_mixed_precision.SAMPLES) for n in set(small.ranges) - {"image"}
-    }
-    assert names[0] == max(first, key=lambda name: first[name])
 
 
 def test_a_limit_out_of_reach_leaves_the_best_there_is(small: Any) -> None:
     gains = find(small, Verification(min_sqnr_db=199.0), {"conv1": "float32"})
     assert "conv1" not in gains
-    assert 1 <= len(gains) <= auto_mixed_precision.MAX_LAYERS
+    most = auto_mixed_precision.FIRST_LAYERS + auto_mixed_precision.MAX_LAYERS
+    assert 1 <= len(gains) <= most
     names = ["conv1", *gains]
     reached = [
         level(small, names[:n], auto_mixed_precision.SAMPLES) for n in range(1, len(names) + 1)
@@ -260,5 +270,52 @@ def test_a_limit_out_of_reach_leaves_the_best_there_is(small: Any) -> None:
     assert reached[-1] == max(reached)
 
 
+def test_the_first_layers_are_tried_before_all_others(small: Any) -> None:
+    order = ["conv1", "expand"]
+    reached = [level(small, order[:n], len(small.calibration)) for n in range(3)]
+    assert reached[2] > max(reached[:2])
+    gains = find(small, Verification(min_sqnr_db=reached[2]), {})
+    assert [*gains] == order
+
+
+def test_first_layers_that_do_not_gain_are_left_out(
+    small: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The search goes on from the best of them, with the layer that gains most."""
+    samples = auto_mixed_precision.SAMPLES
+    monkeypatch.setattr(auto_mixed_precision, "MAX_LAYERS", 1)
+    names = [*find(small, Verification(min_sqnr_db=199.0), {})]
+    monkeypatch.setattr(auto_mixed_precision, "FIRST_LAYERS", 0)
+    (best,) = find(small, Verification(min_sqnr_db=199.0), {})
+    single = {n: level(small, [n], samples) for n in set(small.ranges) - {"image"}}
+    assert best == max(single, key=lambda name: single[name])
+    assert level(small, names, samples) >= level(small, names[:-1], samples)
+
+
 def test_a_limit_that_is_reached_already_asks_for_nothing(small: Any) -> None:
     assert find(small, Verification(min_sqnr_db=5.0, min_agreement=50.0), {}) == {}
+
+
+@pytest.mark.parametrize("tune", [True, False])
+def test_the_cost_is_counted_and_with_tune_measured_beside_the_full_int8_file(
+    small: Any, tune: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured: list[tuple[list[bytes], str]] = []
+
+    def measure(files: Sequence[Path], target: str) -> list[float]:
+        measured.append(([file.read_bytes() for file in files], target))
+        return [1.0, 1.23456]
+
+    monkeypatch.setattr(autotune, "measure", measure)
+    lowering = Lowering(target="emulated:a53", tune=tune) if tune else Lowering()
+    settings = ConversionSettings(Model("small"), INT8, lowering=lowering)
+    context = Context(settings, SimpleNamespace(model=small.model), Progress("test"))
+    before = TfliteModel(small.int8, Preprocessing(), small.deployed)
+    after = override_precision(context, before, {"conv1": "float32"}, small.calibration)
+    assert measured == ([([small.int8, after.data], "emulated:a53")] if tune else [])
+    assert after.mixed is not None
+    assert after.mixed.cost_ratio == (1.2346 if tune else None)
+    assert after.mixed.size_bytes == len(after.data) - len(small.int8)
+    assert after.mixed.size_bytes > 3 * 3 * 3 * 8 * 3  # weights of four bytes instead of one
+    share = 8 * 8 * 3 * 3 * 3 * 8 / sum(layer.multiply_adds for layer in count(small.deployed))
+    assert after.mixed.float_multiply_adds == pytest.approx(100 * share)

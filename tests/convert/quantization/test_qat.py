@@ -252,4 +252,4 @@ def test_every_family_trains_in_int8_and_its_file_computes_what_was_trained(
     assert (audit.delegate_partitions, audit.undelegated_operators) == (1, {})
     assert fidelity.top1 is not None
     assert fidelity.top1 > 80
-    assert fidelity.rounded_agreement == 100
+    assert fidelity.fake_quantized_agreement == 100

@@ -315,20 +315,43 @@ def test_a_sigmoid_has_the_range_that_tflite_prescribes(gated: tuple[Any, Any, I
         assert found[name] == Range(0.0, 255 / 256)
 
 
-def test_logits_keep_all_of_their_values_where_other_layers_are_clipped() -> None:
+def with_logits(scale: float) -> tuple[Any, np.ndarray]:
+    """A network whose logits are `scale` times the layer before them, and pictures for it."""
     inputs = keras.Input((1, 1, 3), name="image")
     hidden = keras.layers.Dense(50, name="hidden")(keras.layers.Flatten()(inputs))
     model = keras.Model(inputs, keras.layers.Dense(50, name="logits")(hidden))
     rng = np.random.default_rng(0)
-    model.get_layer("logits").set_weights([np.eye(50), np.zeros(50)])  # the same values again
-    values = rng.normal(size=(1000, 1, 1, 3)).astype(np.float32)
-    logits = model(values).numpy()
+    kernel = rng.normal(size=(3, 50))
+    model.set_weights([kernel, np.zeros(50), scale * np.eye(50), np.zeros(50)])
+    return model, np.clip(rng.normal(127.5, 40, (1000, 1, 1, 3)), 0, 255).astype(np.uint8)
+
+
+def test_logits_keep_all_of_their_values_where_other_layers_are_clipped() -> None:
+    model, pictures = with_logits(1.0)
+    logits = model(Preprocessing().to_input(pictures)).numpy()
     found = quantize.choose_ranges(
-        model, Inputs("test", values), Estimator.PERCENTILE, Preprocessing()
+        model, Inputs("test", pictures, Preprocessing()), Estimator.PERCENTILE, Preprocessing()
     )
     assert (found["logits"].low, found["logits"].high) == (logits.min(), logits.max())
     assert logits.min() < found["hidden"].low
     assert found["hidden"].high < logits.max()
+
+
+@pytest.mark.parametrize(("scale", "least", "most"), [(1.0, 2, 2), (5.0, 1.05, 1.95), (60.0, 1, 1)])
+def test_logits_of_undecided_synthetic_inputs_leave_room_for_a_class_that_is_certain(
+    scale: float, least: float, most: float
+) -> None:
+    model, pictures = with_logits(scale)
+    values = Preprocessing().to_input(pictures)
+    found = quantize.choose_ranges(model, Inputs("made", values), Estimator.MSE, Preprocessing())
+    logits = np.sort(model(values).numpy().astype(np.float64), axis=1)
+    assert found["logits"].low == pytest.approx(logits.min())
+    headroom = found["logits"].high / logits.max()
+    assert least - 1e-6 <= headroom <= most + 1e-6
+    if least < most:
+        undecided = np.exp(logits[:, :-1]).sum(axis=1).max()  # of the classes beside the best
+        certain = np.exp(found["logits"].high)
+        assert certain / (certain + undecided) == pytest.approx(0.9999, abs=1e-6)
 
 
 def test_ranges_are_those_of_each_layers_values(small: Any) -> None:

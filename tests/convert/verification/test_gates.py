@@ -3,14 +3,17 @@
 import dataclasses
 import re
 
+import numpy as np
 import pytest
 
+from convert.calibration_data import Inputs
 from convert.settings import Precision, Quantization, Verification
 from convert.verification import file_warnings, gates
 from convert.verification.gates import Gate
 from convert.verification.runner import IoTensor
 from convert.verification.verify import Audit, Fidelity
 from keras_models.accuracy import Difference, paired_interval
+from keras_models.images.decode import Preprocessing
 
 INT8 = Quantization(precision=Precision.INT8)
 FIDELITY = Fidelity(
@@ -112,12 +115,35 @@ def test_figures_that_speak_against_a_file_are_warnings_with_the_number() -> Non
     good, grouped = audit(float_operators={}), audit(float_operators={}, grouped=16)
     assert file_warnings.find(good, GOOD, ()) == ()
     for found, fidelity, words in (
-        (good, dataclasses.replace(GOOD, agreement=94.9), "agreement is 94.9 %, below 95 %"),
+        (
+            good,
+            dataclasses.replace(GOOD, agreement=94.9),
+            "agreement with float is 94.9 %, below 95 %",
+        ),
         (good, dataclasses.replace(GOOD, sqnr_db=19.9), "logits have 19.9 dB, below 20 dB"),
         (grouped, GOOD, "must not be given to a GPU: .* of which it has 16"),
     ):
         (warning,) = file_warnings.find(found, fidelity, ())
         assert re.search(words, warning)
+
+
+def test_inputs_that_flatter_a_file_are_a_warning() -> None:
+    made = Inputs("made", np.zeros((2, 4, 4, 3), np.float32))
+    pictures = Inputs("a", np.zeros((2, 4, 4, 3), np.uint8), Preprocessing())
+    others = Inputs("b", np.ones((2, 4, 4, 3), np.uint8), Preprocessing())
+    again = Inputs("csv of a", pictures.values, Preprocessing())
+    for verification, calibration, words in (
+        (made, made, "verified on synthetic inputs, not on pictures"),
+        (made, pictures, "verified on synthetic inputs, not on pictures"),
+        (again, pictures, "verified on the pictures of its calibration"),
+    ):
+        (warning,) = file_warnings.of_inputs(verification, calibration, Precision.INT8)
+        assert warning.startswith(words)
+        assert file_warnings.of_inputs(verification, calibration, Precision.FLOAT32) == ()
+    assert file_warnings.of_inputs(others, pictures, Precision.INT8) == ()
+    assert file_warnings.of_inputs(pictures, made, Precision.INT8) == ()
+    (warning,) = file_warnings.of_inputs(made, None, Precision.DYNAMIC)
+    assert "--data" in warning
 
 
 def test_no_limits_are_no_gates_and_a_limit_of_zero_is_one() -> None:
