@@ -36,6 +36,7 @@ def run(conversion: Conversion, progress: Progress) -> tuple[Path, ConversionRep
         network = create(settings.model, seed=settings.seed, warn=progress.warn)
     context = Context(settings, network, progress)
     pictures, calibration = _read_pictures(context)
+    context, training = qat.prepare(context, qat.folder(folder))
     calibration_warnings = _warn_of_calibration(context, calibration)
     tuned = autotune.options_for(network.model, settings, progress)
     quantization = settings.quantization
@@ -49,7 +50,7 @@ def run(conversion: Conversion, progress: Progress) -> tuple[Path, ConversionRep
     )
     if calibration is None and quantization.precision.needs_inputs:
         calibration = _synthesize(context)
-    logits_file = tflite_model.build(context, deployed, calibration, qat.folder(folder))
+    logits_file = tflite_model.build(context, deployed, calibration, training)
     inputs = pictures or calibration
     inputs = inputs or synthetic_inputs.noise(
         network.model, network.preprocessing, seed=settings.seed

@@ -207,13 +207,17 @@ class Qat(Bounded):
         None,
         flag="qat_data",
         value_name="PICTURES",
-        help="Labelled pictures to train on, in the formats of --data.",
+        help="Pictures to train on, with or without labels, in the formats of --data.",
     )
     batch: int = setting(128, least=1)
     learning_rate: float = setting(1e-3, above=0)  # its maximum; a cosine leads down to 0
-    distillation: float = setting(
-        0.5, least=0, most=1, help="Weight of the float network's logits in the loss, 0 to 1."
-    )
+    distillation: float | None = setting(
+        None,
+        least=0,
+        most=1,
+        help="Weight of the float network's logits in the loss, 0 to 1. Default: 0.5 if each class "
+        "has labelled pictures, else 1, without labels.",
+    )  # None: see `qat.prepare`
     crop: Literal["none", "pad", "resized"] = "pad"
     flip: bool = True
 

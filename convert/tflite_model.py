@@ -3,7 +3,6 @@
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import tf_keras as keras
 
@@ -49,7 +48,10 @@ class TfliteModel:
 
 
 def build(
-    context: Context, deployed: keras.Model, calibration: Inputs | None, training: Path
+    context: Context,
+    deployed: keras.Model,
+    calibration: Inputs | None,
+    training: qat.Prepared | None,
 ) -> TfliteModel:
     """Builds the file of a deployment form; an int8 file is full int8.
 
@@ -57,7 +59,7 @@ def build(
       context: The conversion.
       deployed: The deployment form.
       calibration: Inputs, for precisions that need them.
-      training: Folder for the checkpoint of training in int8.
+      training: The training in int8, if there is one.
     """
     quantization, network = context.settings.quantization, context.network
     progress = context.progress
@@ -72,8 +74,8 @@ def build(
             deployed, calibration, quantization, network.preprocessing
         )
     epochs: tuple[qat.QatEpoch, ...] = ()
-    if context.settings.qat.epochs:
-        calibrated, epochs = qat.train(context, calibrated, ranges, deployed, training)
+    if training:
+        calibrated, epochs = qat.train(context, training, calibrated, ranges, deployed)
     ready = quantize.fake_quantize(calibrated, ranges, per_channel=quantization.per_channel)
     with progress.stage("export"):
         data = export.to_tflite(ready, quantization, calibration)

@@ -46,7 +46,7 @@ def check(conversion: Conversion) -> None:
     if qat.epochs and quantization.precision is not Precision.INT8:
         raise InputError("--qat_epochs trains int8: pass --int8, or leave it out.")
     if qat.epochs and not qat.data:
-        raise InputError("--qat_epochs needs pictures with labels: pass --qat_data.")
+        raise InputError("--qat_epochs needs pictures: pass --qat_data.")
     if quantization.equalization and not quantization.precision.needs_inputs:
         raise InputError(
             f"--equalize is for int8 and int16x8, got {quantization.precision.value}: leave it out."

@@ -2,7 +2,8 @@
 
 The ranges stay those of calibration. Kernels are rounded in each step, and gradients pass through
 the rounding (the straight-through estimator, arXiv:1712.05877, Section 3). There are no batch norms
-to fold: the deployment form has none.
+to fold: the deployment form has none. The float network is the teacher (arXiv:1503.02531): pictures
+need no labels.
 """
 
 import contextlib
@@ -10,9 +11,10 @@ import hashlib
 import re
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import tf_keras as keras
 
 from convert.context import Context
@@ -24,22 +26,43 @@ from keras_models.checkpoints.load import load_weights, model_arrays
 from keras_models.images import datasets
 from keras_models.images.datasets import Pictures
 from keras_models.images.decode import digest
-from keras_models.train import distribution, outputs
+from keras_models.train import checkpoint, distribution, outputs
 from keras_models.train import settings as recipes
 from keras_models.train.checkpoint import OtherTrainingError
 from keras_models.train.fast_layers import Randomness, with_fast_layers
 from keras_models.train.loop import Loop
-from keras_models.train.run import read_pictures
-from keras_models.train.trainer import Teacher, Trainer
+from keras_models.train.run import read_training_pictures
+from keras_models.train.teacher import Teacher
+from keras_models.train.trainer import Trainer
 from shufflelite.errors import InputError
+
+MIXED = 0.5  # the teacher's share where each class has labelled pictures
 
 
 @dataclass(frozen=True)
 class QatEpoch:
-    """Mean loss and training accuracy (percent) of an epoch."""
+    """Mean loss of an epoch, and the training pictures classified as their labels say (percent).
+
+    Without labels: as the float network does.
+    """
 
     loss: float
     top1: float
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A training whose settings and pictures are checked.
+
+    Attributes:
+      recipe: Its settings; `out` is the folder for the checkpoint and the log, see `clear`.
+      pictures: Its pictures, with the network's labels; they are zeros if `share` is 1.
+      share: Weight of the float network's probabilities in the targets, 0 to 1.
+    """
+
+    recipe: recipes.TrainingSettings
+    pictures: Pictures
+    share: float
 
 
 def folder(bundle: Path) -> Path:
@@ -47,34 +70,61 @@ def folder(bundle: Path) -> Path:
     return bundle.with_name(f"{bundle.name}_training")
 
 
+def prepare(context: Context, out: Path) -> tuple[Context, Prepared | None]:
+    """Reads the pictures and checks all that can be checked before the network is quantized.
+
+    Args:
+      context: The conversion.
+      out: Folder for the checkpoint and the log; see `clear`.
+
+    Returns:
+      The conversion, with the weight of the float network's logits that the pictures call for; and
+      its training, None if it has none.
+
+    Raises:
+      InputError: pictures that do not exist, labels that are not the network's or that are needed
+        and absent, or an interrupted training with other settings in `out`.
+    """
+    settings, network, progress = context.settings, context.network, context.progress
+    if not settings.qat.epochs:
+        return context, None
+    recipe = _recipe(network, settings, out)
+    pictures = read_training_pictures(recipe, progress, labels_required=False)
+    pictures, share = _labelled(pictures, context)
+    checkpoint_path = out / outputs.CHECKPOINT
+    if checkpoint_path.exists():
+        with _naming_our_settings(out):
+            checkpoint.check(checkpoint_path, recipe, pictures.sha256)
+    settings = replace(settings, qat=replace(settings.qat, distillation=share))
+    return replace(context, settings=settings), Prepared(recipe, pictures, share)
+
+
 def train(
     context: Context,
+    prepared: Prepared,
     calibrated: keras.Model,
     ranges: Mapping[str, Range],
     teacher: keras.Model,
-    out: Path,
 ) -> tuple[keras.Model, tuple[QatEpoch, ...]]:
     """Trains, or resumes an interrupted run with the same settings.
 
     Args:
       context: The conversion.
+      prepared: From `prepare`.
       calibrated: The deployment form to start from; it is not changed.
       ranges: From `quantize.choose_ranges`.
       teacher: The float network, whose logits are learned too.
-      out: Folder for the checkpoint and the log; see `clear`.
 
     Returns:
       A deployment form with the trained weights, for the same `ranges`, and the figures of each
       epoch.
 
     Raises:
-      InputError: pictures that do not exist or that have other classes than the network, a loss
-        that is not finite, or a training with other settings in `out`.
+      InputError: a loss that is not finite, or an interrupted training with other settings.
     """
-    settings, network, progress = context.settings, context.network, context.progress
-    recipe = _recipe(network, settings, out)
-    pictures, _ = read_pictures(recipe, progress)
-    pictures = _numbered(pictures, network)
+    settings, progress = context.settings, context.progress
+    recipe, pictures, share = prepared.recipe, prepared.pictures, prepared.share
+    out = Path(recipe.out)
     replicas = distribution.create("one")
     per_channel = settings.quantization.per_channel
 
@@ -82,8 +132,7 @@ def train(
         fast = with_fast_layers(calibrated, randomness)
         return fake_quantize(fast, ranges, per_channel=per_channel, training=True)
 
-    weight = settings.qat.distillation
-    distillation = Teacher(with_fast_layers(teacher), weight) if weight else None
+    distillation = Teacher(with_fast_layers(teacher), share) if share else None
 
     def make_trainer(epoch: int) -> Trainer:
         augment, count = recipe.augment, len(pictures)
@@ -92,7 +141,7 @@ def train(
         )
 
     with outputs.locked(out):
-        start = _digest(calibrated, ranges, weight)
+        start = _digest(calibrated, ranges, share)
         loop = Loop(recipe, progress, pictures, make_trainer, replicas, start)
         with _naming_our_settings(out):
             loop.run()
@@ -144,15 +193,31 @@ def _recipe(
     )
 
 
-def _numbered(pictures: Pictures, network: LoadedNetwork) -> Pictures:
-    """The pictures with the network's labels, of all of its classes."""
-    classes = network.model.output.shape[-1]
-    if pictures.classes != classes:
+def _labelled(pictures: Pictures, context: Context) -> tuple[Pictures, float]:
+    """The pictures with the network's labels, and the weight of the float network's logits.
+
+    Labels of some classes alone would teach the network to forget the others. So by default they
+    are used only if each class has pictures.
+    """
+    network, share = context.network, context.settings.qat.distillation
+    origin, classes = pictures.origin, network.model.output.shape[-1]
+    if pictures.labels is None and share not in (None, 1):
         raise InputError(
-            f"{pictures.origin}: expected pictures of the network's {classes} classes, got "
-            f"{pictures.classes}."
+            f"{origin}: expected labels for --distillation {share:g}, found none: add them, or "
+            "leave --distillation out to train without labels."
         )
-    return datasets.match_classes(pictures, network.class_names, classes, "the network")
+    if pictures.labels is not None and share != 1:
+        try:
+            pictures = datasets.match_classes(pictures, network.class_names, classes, "the network")
+        except InputError as error:
+            remedy = "or pass --distillation 1 to train without labels"
+            raise InputError(f"{str(error).removesuffix('.')}, {remedy}.") from error
+        counts = np.bincount(pictures.known_labels, minlength=classes)
+        if share == 0 or counts.all():
+            datasets.check_classes(pictures, context.progress.warn, classes)
+        if share is not None or counts.all():
+            return pictures, MIXED if share is None else share
+    return replace(pictures, labels=np.zeros(len(pictures), np.int64), class_names=None), 1.0
 
 
 def _digest(model: keras.Model, ranges: Mapping[str, Range], weight: float) -> str:

@@ -226,24 +226,28 @@ def match_classes(
     return replace(pictures, labels=numbers[labels], class_names=names)
 
 
-def check_classes(pictures: Pictures, warn: Callable[[str], None]) -> None:
+def check_classes(
+    pictures: Pictures, warn: Callable[[str], None], classes: int | None = None
+) -> None:
     """Checks that there are pictures to learn each class from.
 
     Args:
       pictures: The training pictures.
       warn: Called with a line on classes of a single picture.
+      classes: Their number; None: that of the pictures.
 
     Raises:
       InputError: a single class, or a class without pictures.
     """
-    counts = np.bincount(pictures.known_labels, minlength=pictures.classes)
+    classes = classes or pictures.classes
+    counts = np.bincount(pictures.known_labels, minlength=classes)
 
     def names(numbers: Sequence[int] | np.ndarray) -> str:
         named = [pictures.class_names[n] if pictures.class_names else str(n) for n in numbers[:5]]
         return ", ".join(named) + (", ..." if len(numbers) > 5 else "")
 
     origin = pictures.origin
-    if pictures.classes < 2:
+    if classes < 2:
         raise InputError(f"{origin}: expected at least two classes, got {names([0])} alone.")
     if len(empty := np.flatnonzero(counts == 0)):
         raise InputError(

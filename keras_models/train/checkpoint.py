@@ -3,8 +3,9 @@
 Its arrays are the trainer's variables; its metadata holds the settings and what was measured.
 """
 
+import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from keras_models.train.settings import TrainingSettings
 from shufflelite import config
 from shufflelite.errors import InputError
 
+OTHER_START = "other training pictures, other initial weights, or another teacher"
+REMEDY = "choose another 'out', or remove the file to start a new training"
 NOT_IN_RECIPE = ("out", "save_every_s", "tensorboard")  # settings that do not change the weights
 
 
@@ -65,7 +68,7 @@ def save(
     settings: TrainingSettings,
     start: str,
 ) -> None:
-    """Writes the trainer's variables; `start` identifies the pictures and the initial weights."""
+    """Writes the trainer's variables; `start` identifies pictures, initial weights, teacher."""
     metadata = {
         "settings": json.dumps(config.to_dict(settings)),
         "progress": json.dumps(asdict(state)),
@@ -84,6 +87,23 @@ def is_complete(path: Path, settings: TrainingSettings) -> bool:
         return False  # `restore` reports the reason
 
 
+def check(path: Path, settings: TrainingSettings, start: str) -> None:
+    """Checks, before long work, what `restore` will check; `start` is the part known by then.
+
+    Raises:
+      InputError: as `restore`.
+    """
+    with _explained(path):
+        with safetensors.safe_open(path, "np") as file:
+            metadata = file.metadata() or {}
+        stored_settings = config.build(config.parse_json(metadata["settings"]), TrainingSettings)
+        stored_start = metadata["start"]
+    difference = _difference(stored_settings, settings)
+    if not difference and not stored_start.startswith(start):
+        difference = OTHER_START
+    _refuse(path, difference)
+
+
 def restore(
     path: Path, variables: Mapping[str, Any], settings: TrainingSettings, start: str
 ) -> TrainingState:
@@ -93,28 +113,37 @@ def restore(
       InputError: not a checkpoint, or (OtherTrainingError) one of another network, data set or
         recipe; no variable is assigned then.
     """
-    remedy = "choose another 'out', or remove the file to start a new training"
-    try:
+    with _explained(path):
         with safetensors.safe_open(path, "np") as file:
             metadata = file.metadata() or {}
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         stored_settings = config.build(config.parse_json(metadata["settings"]), TrainingSettings)
         state = config.build(config.parse_json(metadata["progress"]), TrainingState, origin="")
-    except (safetensors.SafetensorError, KeyError, ValueError) as error:
-        raise InputError(f"{path}: not a checkpoint of a training ({error}): {remedy}.") from error
     difference = _difference(stored_settings, settings)
     if not difference and metadata["start"] != start:
-        difference = "other training pictures, or other initial weights"
+        difference = OTHER_START
     shapes = {name: tuple(array.shape) for name, array in arrays.items()}
     if not difference and shapes != {name: tuple(v.shape) for name, v in variables.items()}:
         difference = "weights of another network"
-    if difference:
-        raise OtherTrainingError(
-            f"{path}: the training that it belongs to has {difference}: {remedy}.", difference
-        )
+    _refuse(path, difference)
     for name, variable in variables.items():
         variable.assign(arrays[name])
     return state
+
+
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (safetensors.SafetensorError, KeyError, ValueError) as error:
+        raise InputError(f"{path}: not a checkpoint of a training ({error}): {REMEDY}.") from error
+
+
+def _refuse(path: Path, difference: str) -> None:
+    if difference:
+        raise OtherTrainingError(
+            f"{path}: the training that it belongs to has {difference}: {REMEDY}.", difference
+        )
 
 
 def _difference(stored: TrainingSettings, current: TrainingSettings) -> str:

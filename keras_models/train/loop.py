@@ -133,8 +133,9 @@ class Loop:
         s_per_step = (time.monotonic() - self.started) / (trainer.step - self.first_step)
         remaining_s = s_per_step * (trainer.steps - trainer.step)
         test = "" if row.test_top1 is None else f", test top-1 {row.test_top1:.2f} %"
+        what = "top-1" if trainer.learns_labels else "agreement with the teacher"
         self.progress.tell(
-            f"loss {row.loss:.4f}, top-1 {row.top1:.2f} %{test}, {row.images_per_s:.0f} images/s"
+            f"loss {row.loss:.4f}, {what} {row.top1:.2f} %{test}, {row.images_per_s:.0f} images/s"
             + (f"; {remaining_s / 60:.1f} min left" if remaining_s else "")
         )
 

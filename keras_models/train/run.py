@@ -17,8 +17,14 @@ from keras_models.checkpoints.load import load_weights
 from keras_models.classifier import classifier_of
 from keras_models.images import datasets
 from keras_models.images.datasets import Pictures
-from keras_models.images.decode import Preprocessing
-from keras_models.train import checkpoint, distribution, initial_weights, outputs, progressive
+from keras_models.train import (
+    checkpoint,
+    distribution,
+    initial_weights,
+    outputs,
+    progressive,
+    teacher,
+)
 from keras_models.train.distribution import Replicas
 from keras_models.train.fast_layers import with_fast_layers
 from keras_models.train.loop import Loop
@@ -73,7 +79,10 @@ def run(settings: TrainingSettings, progress: Progress) -> TrainingResult:
 
 def _make_loop(settings: TrainingSettings, progress: Progress, replicas: Replicas) -> Loop:
     settings, initial = initial_weights.read(settings, progress.warn)
-    train, test = read_pictures(settings, progress)
+    trained_teacher = teacher.read(settings)
+    train, test = _read_pictures(settings, progress)
+    if trained_teacher:
+        trained_teacher.check_classes(train)
     model = _create(
         settings, settings.network.input_resolution, settings.network.options, train.classes
     )
@@ -89,7 +98,13 @@ def _make_loop(settings: TrainingSettings, progress: Progress, replicas: Replica
             precision=settings.training.precision,
             synchronized=settings.distribution.synchronized_batch_norm,
         )
-        return Trainer(build, settings, stage.augment, pictures=len(train), replicas=replicas)
+        distillation = None
+        if trained_teacher:
+            distillation = trained_teacher.build(settings, stage.resolution, replicas)
+        augment, count = stage.augment, len(train)
+        return Trainer(
+            build, settings, augment, pictures=count, replicas=replicas, teacher=distillation
+        )
 
     evaluated = with_fast_layers(model)
     classifier = classifier_of(evaluated, settings.input_preprocessing)
@@ -105,40 +120,50 @@ def _make_loop(settings: TrainingSettings, progress: Progress, replicas: Replica
         train,
         make_trainer,
         replicas,
-        initial.identity,
+        initial.identity + (f" teacher {trained_teacher.identity}" if trained_teacher else ""),
         measure if test else None,
     )
 
 
-def read_pictures(
-    settings: TrainingSettings, progress: Progress
-) -> tuple[Pictures, Pictures | None]:
-    """Reads the training and the test pictures, whose labels number the same classes."""
-
-    def load(source: str, resolution: int, preprocessing: Preprocessing, seed: int) -> Pictures:
-        with progress.stage(f"pictures from {source}"):
-            pictures = datasets.load(
-                source,
-                resolution=resolution,
-                preprocessing=preprocessing,
-                in_memory_gb=settings.data.in_memory_gb,
-                seed=seed,
-                warn=progress.warn,
-                labels_required=True,
-            )
-            datasets.check_classes(pictures, progress.warn)
-            return pictures
-
+def read_training_pictures(
+    settings: TrainingSettings, progress: Progress, *, labels_required: bool = True
+) -> Pictures:
+    """Reads the training pictures, with their whole central square: augmentation crops them."""
     resolution = settings.training.resolution or settings.network.input_resolution
     if settings.augment.crop == "resized":
         resolution = round(resolution * RESIZED_CROP_MARGIN)
-    # Augmentation crops: pictures are decoded with their whole central square.
     uncropped = replace(settings.input_preprocessing, crop_fraction=1.0)
-    train = load(settings.data.train, resolution, uncropped, settings.seed)
+    with progress.stage(f"pictures from {settings.data.train}"):
+        return datasets.load(
+            settings.data.train,
+            resolution=resolution,
+            preprocessing=uncropped,
+            in_memory_gb=settings.data.in_memory_gb,
+            seed=settings.seed,
+            warn=progress.warn,
+            labels_required=labels_required,
+        )
+
+
+def _read_pictures(
+    settings: TrainingSettings, progress: Progress
+) -> tuple[Pictures, Pictures | None]:
+    """Reads the training and the test pictures, whose labels number the same classes."""
+    train = read_training_pictures(settings, progress)
+    datasets.check_classes(train, progress.warn)
     if settings.data.test is None:
         return train, None
-    preprocessing, seed = settings.input_preprocessing, settings.seed + 1
-    test = load(settings.data.test, settings.network.input_resolution, preprocessing, seed)
+    with progress.stage(f"pictures from {settings.data.test}"):
+        test = datasets.load(
+            settings.data.test,
+            resolution=settings.network.input_resolution,
+            preprocessing=settings.input_preprocessing,
+            in_memory_gb=settings.data.in_memory_gb,
+            seed=settings.seed + 1,
+            warn=progress.warn,
+            labels_required=True,
+        )
+    datasets.check_classes(test, progress.warn)
     return train, datasets.aligned(test, train)
 
 

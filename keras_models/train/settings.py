@@ -70,6 +70,10 @@ class Training(Bounded):
     ema: float = setting(0.0, least=0, below=1)  # decay of averaged weights per step; 0: no average
     clip_norm: float | None = setting(None, above=0)  # of the gradients of all weights together
     resolution: int | None = setting(None, least=1)  # of the training images; None: the network's
+    # Distillation (arXiv:1503.02531): the folder of a completed training, or its weights.
+    teacher: str | None = None
+    distillation: float = setting(0.5, least=0, most=1)  # weight of the teacher's answers
+    temperature: float = setting(1.0, above=0)  # softens them and the network's own
     # What activations and gradients are computed in; slower than float32 on CPUs.
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
 

@@ -1,7 +1,6 @@
 """The variables of a training, and the step that changes them."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,19 +13,7 @@ from keras_models.train import augment, schedule
 from keras_models.train.distribution import Replicas
 from keras_models.train.fast_layers import Randomness
 from keras_models.train.settings import Augment, TrainingSettings
-
-
-@dataclass(frozen=True, eq=False)
-class Teacher:
-    """The teacher of a knowledge distillation (arXiv:1503.02531).
-
-    Attributes:
-      model: Has the inputs and the classes of the trained network; returns logits.
-      share: Weight of its probabilities in the targets, 0 to 1; the rest is that of the labels.
-    """
-
-    model: keras.Model
-    share: float
+from keras_models.train.teacher import Teacher
 
 
 class Trainer:
@@ -64,6 +51,11 @@ class Trainer:
         """The number of steps of the training."""
         return self.steps_per_epoch * self.settings.training.epochs
 
+    @property
+    def learns_labels(self) -> bool:
+        """Whether labels have an influence; otherwise the teacher's best class replaces them."""
+        return self._teacher is None or self._teacher.share < 1
+
     def learning_rate(self, step: int) -> float:
         """The learning rate of a step."""
         training = self.settings.training
@@ -86,7 +78,8 @@ class Trainer:
         """Makes one step on this process's uint8 pictures.
 
         Returns:
-          The mean loss of the pictures of all processes, and how many were classified correctly.
+          The mean loss of the pictures of all processes, and how many were classified as their
+          labels say (as the teacher does, unless `learns_labels`).
         """
         self._optimizer.learning_rate.assign(self.learning_rate(self.step))
         loss, right = self._train(*self._replicas.distribute(images, labels))
@@ -138,13 +131,20 @@ class Trainer:
         inputs = augment.augment(images, self._augment, self.model.input.shape[1], draw)
         inputs = augment.normalize(inputs, settings.input_preprocessing)
         inputs, targets = augment.mixup(inputs, targets, self._augment.mixup, draw)
-        if self._teacher:
-            probabilities = tf.nn.softmax(self._teacher.model(inputs, training=False))
-            targets += self._teacher.share * (probabilities - targets)
+        teacher, softened = self._teacher, None
+        if teacher:
+            answers = teacher.model(inputs, training=False)
+            softened = tf.nn.softmax(answers / teacher.temperature)
+            if not self.learns_labels:
+                labels = tf.argmax(answers, axis=1)
         scaled = settings.training.precision == "float16"
         with tf.GradientTape() as tape:
             logits = tf.cast(self.model(inputs, training=True), tf.float32)
-            loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(targets, logits))
+            loss = _cross_entropy(targets, logits)
+            if teacher:
+                distilled = _cross_entropy(softened, logits / teacher.temperature)
+                distilled *= teacher.temperature**2
+                loss = (1 - teacher.share) * loss + teacher.share * distilled
             loss *= local / self.batch  # the optimizer sums the gradients of the replicas
             objective = self._optimizer.get_scaled_loss(loss) if scaled else loss
         variables = self.model.trainable_variables
@@ -164,6 +164,10 @@ class Trainer:
         for mean, (_, value) in zip(self._averages, self._weights(), strict=False):
             if (value.synchronization is tf.VariableSynchronization.ON_READ) == of_replica:
                 mean.assign_sub((1 - decay) * (mean - value))
+
+
+def _cross_entropy(targets: Tensor, logits: Tensor) -> Tensor:
+    return tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(targets, logits))
 
 
 def _averages(model: keras.Model) -> list[tf.Variable]:

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 import tf_keras as keras
+from PIL import Image
 
 from convert import pipeline
 from convert.context import Context
-from convert.conversion import resolve
+from convert.conversion import Conversion, resolve
 from convert.network import LoadedNetwork, WeightsOrigin
 from convert.quantization import qat, quantize
 from convert.settings import ConversionSettings, Model, Precision, Qat, Quantization, Verification
@@ -56,7 +57,9 @@ def train(
     network = LoadedNetwork(small.model, {}, Preprocessing(), WeightsOrigin("random"), None, 0, 0)
     options = {"calibrated": small.corrected, "progress": Silent()} | changes
     context = Context(settings, network, options["progress"])
-    return qat.train(context, options["calibrated"], small.ranges, small.deployed, out)
+    context, prepared = qat.prepare(context, out)
+    assert prepared
+    return qat.train(context, prepared, options["calibrated"], small.ranges, small.deployed)
 
 
 def same(one: Any, other: Any) -> bool:
@@ -153,29 +156,107 @@ def test_a_training_that_began_otherwise_is_not_gone_on_with(small: Any, tmp_pat
 
 
 def test_pictures_of_other_classes_are_refused(small: Any, tmp_path: Path) -> None:
-    settings = replace(SETTINGS, model=replace(SETTINGS.model, num_classes=10))
     three = keras.Model(
         small.model.inputs, keras.layers.Dense(3, name="three")(small.model.layers[-2].output)
     )
     network = LoadedNetwork(three, {}, Preprocessing(), WeightsOrigin("random"), None, 0, 0)
-    with pytest.raises(InputError, match="the network's 3 classes, got 10"):
-        qat.train(
-            Context(settings, network, Silent()),
-            small.corrected,
-            small.ranges,
-            small.deployed,
-            tmp_path / "x",
-        )
-    assert not (tmp_path / "x").exists()
     named = replace(network, model=small.model, class_names=("stripes0", *"abcdefghi"))
-    with pytest.raises(InputError, match="got 'stripes1', a name that none of them has"):
-        qat.train(
-            Context(settings, named, Silent()),
-            small.corrected,
-            small.ranges,
-            small.deployed,
-            tmp_path / "x",
-        )
+    remedy = ".*or pass --distillation 1 to train without labels"
+    for other, told in (
+        (network, "the 3 classes of the network, got 10 in unknown order"),
+        (named, "got 'stripes1', a name that none of them has"),
+    ):
+        with pytest.raises(InputError, match=told + remedy):
+            qat.prepare(Context(SETTINGS, other, Silent()), tmp_path / "x")
+        assert not (tmp_path / "x").exists()
+        without = replace(SETTINGS, qat=replace(SETTINGS.qat, distillation=1.0))
+        _, prepared = qat.prepare(Context(without, other, Silent()), tmp_path / "x")
+        assert prepared
+        assert prepared.share == 1
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Thirty pictures, and two lists: with labels of all ten classes, and of three of them."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    images, labels = next(synthetic(30, 16, seed=3).read([np.arange(30)]))
+    for number, image in enumerate(images):
+        Image.fromarray(image).save(folder / f"{number:02}.png")
+    for name, classes in (("all", 10), ("some", 3)):
+        rows = [f"pictures/{n:02}.png,{label % classes}" for n, label in enumerate(labels)]
+        (tmp_path / f"{name}.csv").write_text("\n".join(["file,label", *rows]))
+    return folder
+
+
+def with_data(data: Path, **qat_settings: Any) -> ConversionSettings:
+    settings = Qat(epochs=2, data=str(data), batch=10, learning_rate=0.01)
+    return replace(SETTINGS, qat=replace(settings, **qat_settings))
+
+
+def test_without_labels_it_learns_from_the_float_network_alone(
+    small: Any, folder: Path, tmp_path: Path
+) -> None:
+    trained, epochs = train(small, tmp_path / "x", with_data(folder))
+    assert not same(trained, small.corrected)
+    labelled = with_data(tmp_path / "all.csv", distillation=1.0)
+    again, agreement = train(small, tmp_path / "y", labelled)
+    assert same(trained, again), "labels have no influence"
+    assert agreement == epochs
+    mixed, _ = train(
+        small, tmp_path / "z", replace(labelled, qat=replace(labelled.qat, distillation=0.9))
+    )
+    assert not same(trained, mixed)
+
+
+@pytest.mark.parametrize(
+    ("source", "distillation", "share"),
+    [
+        ("pictures", None, 1.0),
+        ("all.csv", None, 0.5),
+        ("all.csv", 0.0, 0.0),
+        ("some.csv", None, 1.0),  # labels of three classes would teach to forget the others
+        ("some.csv", 0.25, 0.25),
+    ],
+)
+def test_labels_have_weight_if_each_class_has_some_or_if_the_user_says_so(
+    source: str, distillation: float | None, share: float, small: Any, folder: Path
+) -> None:
+    network = LoadedNetwork(small.model, {}, Preprocessing(), WeightsOrigin("random"), None, 0, 0)
+    settings = with_data(folder.parent / source, distillation=distillation)
+    context, prepared = qat.prepare(Context(settings, network, Silent()), folder.parent / "x")
+    assert prepared
+    assert prepared.share == context.settings.qat.distillation == share
+    assert prepared.pictures.known_labels.any() == (share < 1)
+
+
+@pytest.mark.parametrize(
+    ("source", "changes", "told"),
+    [
+        ("pictures", {"distillation": 0.5}, "expected labels for --distillation 0.5, found none"),
+        ("some.csv", {"distillation": 0.0}, "expected pictures of each class, found none of 3, 4"),
+        ("pictures", {"batch": 15}, r"has qat\.batch = 10, not 15: repeat its settings"),
+        ("all.csv", {"distillation": 1.0}, "has other training pictures"),
+        ("absent", {}, "expected a folder of pictures or a .csv file"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_before_the_network_is_quantized(
+    source: str,
+    changes: dict[str, Any],
+    told: str,
+    small: Any,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    network = LoadedNetwork(small.model, {}, Preprocessing(), WeightsOrigin("random"), None, 0, 0)
+    settings = replace(with_data(folder), out=str(folder.parent / "out"))
+    conversion = Conversion(settings, folder.parent / "bundle")
+    train(small, qat.folder(conversion.folder), settings)  # its bundle is not written
+    monkeypatch.setattr(pipeline, "create", lambda *args, **kwargs: network)
+    monkeypatch.setattr(pipeline, "lower", pytest.fail)
+    settings = with_data(folder.parent / source, **changes)
+    with pytest.raises(InputError, match=told):
+        pipeline.run(replace(conversion, settings=settings), Silent())
 
 
 FAMILIES: dict[str, tuple[dict[str, Any], int, int]] = {  # options, side, epochs of float

@@ -1,15 +1,25 @@
-"""Trains the toy for some steps on one, mirrored or several workers; prints the losses as JSON."""
+"""Trains the toy for some steps on one, mirrored or several workers; prints the losses as JSON.
+
+It learns from labels and from a larger toy.
+"""
 
 import functools
 import json
 import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 from conftest import build_toy
 
-from keras_models.train import distribution
+from keras_models import registry
+from keras_models.checkpoints import native
+from keras_models.checkpoints.load import model_arrays
+from keras_models.images.decode import Preprocessing
+from keras_models.train import distribution, teacher
 from keras_models.train.fast_layers import with_fast_layers
 from keras_models.train.settings import (
     Augment,
@@ -22,6 +32,21 @@ from keras_models.train.settings import (
 from keras_models.train.trainer import Trainer
 
 STEPS = 12
+registry.MODELS["toy"] = registry.Entry(
+    "conftest:build_toy", paper="", published=(), note="", resolution=8
+)
+
+
+def make_teacher(settings: TrainingSettings, replicas: distribution.Replicas) -> teacher.Teacher:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "larger.safetensors"
+        trained = native.Trained("toy", {"channels": 24}, 8, 10, None, Preprocessing(), {})
+        native.save(path, model_arrays(build_toy(channels=24)), trained)
+        training = replace(settings.training, teacher=str(path), distillation=0.2)
+        settings = replace(settings, training=training)
+        taught = teacher.read(settings)
+        assert taught
+        return taught.build(settings, 8, replicas)
 
 
 def main(strategy: str) -> None:
@@ -46,6 +71,7 @@ def main(strategy: str) -> None:
         augment,
         pictures=80,
         replicas=replicas,
+        teacher=make_teacher(settings, replicas),
     )
     rng = np.random.default_rng(0)
     labels = np.arange(80) % 10

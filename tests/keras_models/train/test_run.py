@@ -127,7 +127,7 @@ def test_the_weights_say_what_they_are_and_are_the_last_averages(tmp_path: Path)
         ({"training": Training(epochs=4, batch=10)}, "training.ema = 0.9, not 0.0"),
         (
             {"data": Data("synthetic:110")},
-            "other training pictures, or other initial weights",
+            "other training pictures, other initial weights, or another teacher",
         ),
         (
             {"network": NetworkSettings("toy", {"channels": 24})},

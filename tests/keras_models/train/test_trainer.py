@@ -12,7 +12,8 @@ import tf_keras as keras
 from keras_models.train import distribution
 from keras_models.train.fast_layers import with_fast_layers
 from keras_models.train.settings import Augment, Data, NetworkSettings, Training, TrainingSettings
-from keras_models.train.trainer import Teacher, Trainer
+from keras_models.train.teacher import Teacher
+from keras_models.train.trainer import Trainer
 
 PLAIN = Augment(crop="none", flip=False)
 IMAGES = np.random.default_rng(0).integers(0, 256, (8, 8, 8, 3), np.uint8)
@@ -101,18 +102,42 @@ def test_a_first_step_of_adamw_is_the_sign_of_the_gradient(toy: Any) -> None:
         np.testing.assert_allclose(step, -0.01 * np.sign(gradient[clear]), rtol=4e-3)
 
 
-def test_a_teachers_answers_are_a_part_of_the_targets(toy: Any) -> None:
-    labels = tf.one_hot(LABELS, 10)
-    answers = tf.nn.softmax(5 * tf.one_hot((LABELS + 1) % 10, 10))
+def fixed_teacher(share: float, temperature: float = 1.0) -> tuple[Teacher, np.ndarray]:
+    """A teacher that says the next class, and its logits."""
+    answers = (3 * np.eye(10)[(LABELS + 1) % 10] - 1).astype(np.float32)
     image = keras.Input((8, 8, 3))
-    fixed = keras.layers.Lambda(lambda x: tf.math.log(answers) + 0 * tf.reduce_sum(x))(image)
-    trainer = make(toy, teacher=Teacher(keras.Model(image, fixed), 0.7))
+    fixed = keras.layers.Lambda(lambda x: tf.constant(answers) + 0 * tf.reduce_sum(x))(image)
+    return Teacher(keras.Model(image, fixed), share, temperature), answers
+
+
+@pytest.mark.parametrize("temperature", [1.0, 4.0])
+def test_a_teachers_softened_answers_are_a_part_of_the_loss(toy: Any, temperature: float) -> None:
+    teacher, answers = fixed_teacher(0.7, temperature)
+    trainer = make(toy, teacher=teacher)
     loss, _ = trainer.train(IMAGES, LABELS)
     copy = keras.models.clone_model(toy)
     copy.set_weights(toy.get_weights())
-    logs = tf.nn.log_softmax(copy(IMAGES / np.float32(127.5) - 1, training=True))
-    mixed = 0.3 * labels + 0.7 * answers
-    assert loss == pytest.approx(float(-tf.reduce_mean(tf.reduce_sum(mixed * logs, 1))), rel=1e-5)
+    logits = copy(IMAGES / np.float32(127.5) - 1, training=True).numpy()
+
+    def cross_entropy(targets: np.ndarray, logits: np.ndarray) -> float:
+        return -float(np.mean(np.sum(targets * tf.nn.log_softmax(logits), axis=1)))
+
+    softened = tf.nn.softmax(answers / temperature).numpy()
+    expected = 0.3 * cross_entropy(np.eye(10)[LABELS], logits)
+    expected += 0.7 * temperature**2 * cross_entropy(softened, logits / temperature)
+    assert loss == pytest.approx(expected, rel=1e-5)
+
+
+def test_learned_from_the_teacher_alone_labels_have_no_influence(toy: Any) -> None:
+    steps = []
+    for labels in (LABELS, 0 * LABELS):
+        trainer = make(toy, teacher=fixed_teacher(1.0)[0], learning_rate=0.3)
+        for _ in range(8):
+            _, right = trainer.train(IMAGES, labels)
+        steps.append((right, values(trainer)))
+    assert steps[0][0] == steps[1][0] > 0, "classes of the teacher, not those of the labels"
+    for name, value in steps[0][1].items():
+        np.testing.assert_array_equal(value, steps[1][1][name], err_msg=name)
 
 
 def test_averages_follow_weights_and_statistics(toy: Any) -> None:
