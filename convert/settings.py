@@ -200,8 +200,12 @@ class Qat(Bounded):
 
     TOPIC = "quantization-aware training"
 
-    epochs: int = setting(
-        0, flag="qat_epochs", least=0, help="Epochs; 0: post-training quantization alone."
+    epochs: int | None = setting(
+        None,
+        flag="qat_epochs",
+        least=0,
+        help="Epochs; 0: post-training quantization alone. Default: with --qat_data at least 60 "
+        "steps, else 0.",
     )
     data: str | None = setting(
         None,
@@ -209,8 +213,8 @@ class Qat(Bounded):
         value_name="PICTURES",
         help="Pictures to train on, with or without labels, in the formats of --data.",
     )
-    batch: int = setting(128, least=1)
-    learning_rate: float = setting(1e-3, above=0)  # its maximum; a cosine leads down to 0
+    batch: int | None = setting(None, least=2)  # None: see `qat.prepare`, as below
+    learning_rate: float | None = setting(None, above=0)  # its maximum; a cosine leads down to 0
     distillation: float | None = setting(
         None,
         least=0,
@@ -220,6 +224,11 @@ class Qat(Bounded):
     )  # None: see `qat.prepare`
     crop: Literal["none", "pad", "resized"] = "pad"
     flip: bool = True
+
+    @property
+    def requested(self) -> bool:
+        """Whether there is a training."""
+        return self.data is not None if self.epochs is None else self.epochs > 0
 
 
 @dataclass(frozen=True)

@@ -43,9 +43,10 @@ def check(conversion: Conversion) -> None:
             f"--io_dtype {quantization.io_dtype} needs --precision int8, "
             f"got {quantization.precision.value}: pass --int8, or leave --io_dtype out."
         )
-    if qat.epochs and quantization.precision is not Precision.INT8:
-        raise InputError("--qat_epochs trains int8: pass --int8, or leave it out.")
-    if qat.epochs and not qat.data:
+    if qat.requested and quantization.precision is not Precision.INT8:
+        flag = "qat_data" if qat.epochs is None else "qat_epochs"
+        raise InputError(f"--{flag} trains int8: pass --int8, or leave it out.")
+    if qat.requested and not qat.data:
         raise InputError("--qat_epochs needs pictures: pass --qat_data.")
     if quantization.equalization and not quantization.precision.needs_inputs:
         raise InputError(

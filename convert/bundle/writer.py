@@ -33,7 +33,7 @@ def folder(settings: ConversionSettings) -> Path:
         f"{model.input_resolution}",
         settings.quantization.precision.value,
     ]
-    if settings.qat.epochs:
+    if settings.qat.requested:
         parts.append("qat")
     quantization = settings.quantization
     if quantization.keep_float or quantization.int16 or quantization.auto_precision:

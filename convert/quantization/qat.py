@@ -8,6 +8,7 @@ need no labels.
 
 import contextlib
 import hashlib
+import math
 import re
 import shutil
 from collections.abc import Iterator, Mapping
@@ -21,7 +22,7 @@ from convert.context import Context
 from convert.network import LoadedNetwork
 from convert.quantization.int8_range import Range
 from convert.quantization.quantize import fake_quantize
-from convert.settings import ConversionSettings
+from convert.settings import ConversionSettings, Qat
 from keras_models.checkpoints.load import load_weights, model_arrays
 from keras_models.images import datasets
 from keras_models.images.datasets import Pictures
@@ -37,6 +38,9 @@ from keras_models.train.trainer import Trainer
 from shufflelite.errors import InputError
 
 MIXED = 0.5  # the teacher's share where each class has labelled pictures
+STEPS = 60  # at least
+BATCH, LEARNING_RATE = 128, 1e-3  # where there are pictures for ten steps of it
+LEAST_BATCH = 16
 
 
 @dataclass(frozen=True)
@@ -78,24 +82,25 @@ def prepare(context: Context, out: Path) -> tuple[Context, Prepared | None]:
       out: Folder for the checkpoint and the log; see `clear`.
 
     Returns:
-      The conversion, with the weight of the float network's logits that the pictures call for; and
-      its training, None if it has none.
+      The conversion, with the settings of the training that follow from the pictures; and the
+      training, None if it has none.
 
     Raises:
       InputError: pictures that do not exist, labels that are not the network's or that are needed
         and absent, or an interrupted training with other settings in `out`.
     """
     settings, network, progress = context.settings, context.network, context.progress
-    if not settings.qat.epochs:
+    if not settings.qat.requested:
         return context, None
-    recipe = _recipe(network, settings, out)
-    pictures = read_training_pictures(recipe, progress, labels_required=False)
+    unread = _recipe(network, settings, out)
+    pictures = read_training_pictures(unread, progress, labels_required=False)
     pictures, share = _labelled(pictures, context)
+    settings = replace(settings, qat=_complete(settings.qat, len(pictures), share))
+    recipe = _recipe(network, settings, out)
     checkpoint_path = out / outputs.CHECKPOINT
     if checkpoint_path.exists():
         with _naming_our_settings(out):
             checkpoint.check(checkpoint_path, recipe, pictures.sha256)
-    settings = replace(settings, qat=replace(settings.qat, distillation=share))
     return replace(context, settings=settings), Prepared(recipe, pictures, share)
 
 
@@ -170,6 +175,21 @@ def clear(out: Path) -> None:
     shutil.rmtree(out, ignore_errors=True)
 
 
+def _complete(qat: Qat, pictures: int, share: float) -> Qat:
+    """The settings with those that follow from the number of pictures.
+
+    A rate in proportion to the batch (arXiv:1706.02677) is one that does not harm with few steps.
+    """
+    batch = qat.batch or max(LEAST_BATCH, min(BATCH, pictures // 10))
+    return replace(
+        qat,
+        epochs=math.ceil(STEPS / max(1, pictures // batch)) if qat.epochs is None else qat.epochs,
+        batch=batch,
+        learning_rate=qat.learning_rate or LEARNING_RATE * batch / BATCH,
+        distillation=share,
+    )
+
+
 def _recipe(
     network: LoadedNetwork, settings: ConversionSettings, out: Path
 ) -> recipes.TrainingSettings:
@@ -182,9 +202,9 @@ def _recipe(
         preprocessing=network.preprocessing,
         augment=recipes.Augment(crop=qat.crop, flip=qat.flip),
         training=recipes.Training(
-            epochs=qat.epochs,
-            batch=qat.batch,
-            learning_rate=qat.learning_rate,
+            epochs=qat.epochs or 1,
+            batch=qat.batch or BATCH,
+            learning_rate=qat.learning_rate or LEARNING_RATE,
             warmup_epochs=0.0,
             weight_decay=0.0,
             clip_norm=1.0,  # there are no batch norms to bound the gradients

@@ -98,6 +98,11 @@ FOUND_AT_ONCE = {  # mistake: (words, exit code, what the line says)
         1,
         "no', which is not there",
     ),
+    "pictures to train on without int8": (
+        [*SHUFFLENET, "--qat_data=@no"],
+        1,
+        "--qat_data trains int8: pass --int8, or leave it out.",
+    ),
     "tuning for no target": ([*SHUFFLENET, "--tune"], 1, "--tune measures: pass --target host,"),
     "tuning the direct form": (
         [*SHUFFLENET, "--lowering=direct", "--target=host"],

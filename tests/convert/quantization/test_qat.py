@@ -231,6 +231,25 @@ def test_labels_have_weight_if_each_class_has_some_or_if_the_user_says_so(
 
 
 @pytest.mark.parametrize(
+    ("pictures", "batch", "epochs", "rate"),
+    [
+        (50_000, 128, 1, 1e-3),
+        (1_280, 128, 6, 1e-3),
+        (200, 20, 6, 1e-3 * 20 / 128),
+        (100, 16, 10, 1e-3 / 8),
+        (5, 16, 60, 1e-3 / 8),  # a step takes them all
+    ],
+)
+def test_few_pictures_get_small_batches_at_a_lower_rate(
+    pictures: int, batch: int, epochs: int, rate: float
+) -> None:
+    found = qat._complete(Qat(data="x"), pictures, 1.0)
+    assert found == Qat(epochs, "x", batch, pytest.approx(rate), 1.0)
+    chosen = Qat(3, "x", 64, 0.01)
+    assert qat._complete(chosen, pictures, 0.5) == replace(chosen, distillation=0.5)
+
+
+@pytest.mark.parametrize(
     ("source", "changes", "told"),
     [
         ("pictures", {"distillation": 0.5}, "expected labels for --distillation 0.5, found none"),

@@ -28,7 +28,11 @@ def paragraph(text: str, start: str) -> str:
 
 def quantized(quantization: Quantization, **changes: object) -> str:
     report = make_report()
-    settings = replace(report.settings, quantization=quantization, qat=Qat(epochs=2, data="photos"))
+    settings = replace(
+        report.settings,
+        quantization=quantization,
+        qat=Qat(epochs=2, data="photos", distillation=0.5),
+    )
     return paragraph(card(replace(report, settings=settings, **changes)), "**Quantized.** ")
 
 
@@ -207,7 +211,7 @@ def test_a_gate_with_a_wide_interval_says_so_in_its_row() -> None:
 
 def test_the_loss_of_one_epoch_is_one_figure() -> None:
     report = make_report()
-    settings = replace(report.settings, qat=Qat(epochs=2, data="photos"))
+    settings = replace(report.settings, qat=Qat(epochs=2, data="photos", distillation=0.5))
     one, other = QatEpoch(2.0, 30.0), QatEpoch(1.0, 60.0)
     for epochs, text in (
         ((one,), "1 epoch of photos, loss 2.0000"),
