@@ -11,12 +11,14 @@ from keras_models.layers import (
     ChannelShuffle,
     ChannelSlice,
     Tensor,
+    align_channels,
+    check_align,
     check_option,
     check_width,
     image_input,
     max_pool,
 )
-from keras_models.shufflenet_v2 import basic_unit, downsampling_unit
+from keras_models.shufflenet_v2 import align_branches, basic_unit, downsampling_unit
 from shufflelite.errors import InputError
 
 REPEATS = (4, 8, 4)  # units in stages 2, 3 and 4, the stride-2 unit included
@@ -40,6 +42,7 @@ def augshufflenet(
     variant: str = "plus",
     first_relu: bool = False,
     padding: str = "same",
+    align: int = 1,
     allow_any_width: bool = False,
 ) -> keras.Model:
     """Builds AugShuffleNet; the output is logits, (b, num_classes) float32.
@@ -57,18 +60,25 @@ def augshufflenet(
       first_relu: a ReLU behind a unit's first convolution.  The paper has none; the Plus code had
         it when its published accuracies were measured.
       padding: one of layers.PADDINGS; weights from PyTorch need "symmetric".
+      align: rounds the channels of conv1, conv5, each branch and those that a unit convolves first
+        up to multiples of it, as in ShuffleNet V2.
       allow_any_width: other widths scale the stages of 1.0 and round them to multiples of 16.
 
     Raises:
-      InputError: unknown width, stem, variant or padding; a resolution below the total stride; a
-        ratio that leaves an odd number of channels.
+      InputError: unknown width, stem, variant or padding; align below 1, odd or above 256; a
+        resolution below the total stride; a ratio that leaves an odd number of channels.
     """
     check_width(width, CHANNELS, allow_any_width=allow_any_width)
+    check_align(align)
+    if align > 1 and align % 2:
+        raise InputError(
+            f"Expected align to be 1 or even (a unit exchanges half of its channels), got {align}."
+        )
     check_option("stem", stem, STEMS)
     check_option("variant", variant, VARIANTS)
     blocks = Blocks(padding)
-    conv1, *stages, conv5 = CHANNELS.get(width) or _scaled_channels(width)
-    _check_split_ratio(split_ratio, stages[1:])
+    conv1, *stages, conv5 = align_branches(CHANNELS.get(width) or _scaled_channels(width), align)
+    _check_split_ratio(split_ratio, stages[1:], align)
     plus = variant == "plus"
 
     inputs = x = image_input(input_shape, total_stride=STEMS[stem])
@@ -77,7 +87,8 @@ def augshufflenet(
     if stem == "imagenet":
         x = max_pool(x, padding=padding, name="max_pool")
     for stage, (channels, repeats) in enumerate(zip(stages, REPEATS, strict=True), start=2):
-        processed = channels // 2 if stage == 2 else _processed(split_ratio, channels)
+        ratio = 0.5 if stage == 2 else split_ratio
+        processed = _processed(ratio, channels, align)
         for unit in range(1, repeats + 1):
             name = f"stage{stage}_unit{unit}"
             if unit == 1:
@@ -126,17 +137,17 @@ def _aug_unit(
     return keras.layers.Concatenate(name=f"{name}_concat")(parts)
 
 
-def _processed(split_ratio: float, channels: int) -> int:
+def _processed(split_ratio: float, channels: int, align: int) -> int:
     """Truncates as the Plus code does; the margin allows for a ratio with six digits."""
-    return int(split_ratio * channels + 1e-3)
+    return align_channels(int(split_ratio * channels + 1e-3), align)
 
 
-def _check_split_ratio(split_ratio: float, stages: list[int]) -> None:
+def _check_split_ratio(split_ratio: float, stages: list[int], align: int) -> None:
     """Half of the processed channels and half of the others must be whole numbers."""
     if not 0 < split_ratio <= 0.5:
         raise InputError(f"Expected a split ratio above 0 and at most 0.5, got {split_ratio}.")
     for channels in stages:
-        processed = _processed(split_ratio, channels)
+        processed = _processed(split_ratio, channels, align)
         if processed == 0 or processed % 2:
             first = stages[0]  # stage 4 has twice its channels, so that its ratios work there too
             below = int(split_ratio * first) // 2 * 2

@@ -293,6 +293,12 @@ def check_width(width: float, known: Collection[float], *, allow_any_width: bool
         )
 
 
+def check_align(align: int) -> None:
+    """Raises InputError for a number of which channels cannot be multiples."""
+    if not 1 <= align <= 256:
+        raise InputError(f"Expected align to be 1 to 256, got {align}.")
+
+
 def check_option(name: str, value: object, known: Collection[object]) -> None:
     """Raises InputError for a value that is not one of the `known` ones."""
     if value not in known:
@@ -305,6 +311,11 @@ def check_rate(name: str, rate: float) -> None:
     """Raises InputError for a rate that dropout cannot have."""
     if not 0 <= rate < 1:
         raise InputError(f"Expected {name} to be at least 0 and below 1, got {rate}.")
+
+
+def align_channels(channels: int, align: int) -> int:
+    """The least multiple of `align` that is not below `channels`."""
+    return -(-channels // align) * align
 
 
 def round_channels(channels: float, divisor: int = 8) -> int:

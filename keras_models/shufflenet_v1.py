@@ -9,7 +9,9 @@ from keras_models.layers import (
     ChannelShuffle,
     Tensor,
     activate,
+    align_channels,
     average_pool,
+    check_align,
     check_option,
     check_width,
     image_input,
@@ -41,6 +43,7 @@ def shufflenet_v1(
     squeeze_excite: bool = False,
     padding: str = "same",
     classifier_bias: bool | None = None,
+    align: int = 1,
     allow_any_width: bool = False,
 ) -> keras.Model:
     """Builds ShuffleNet V1; the output is logits, (b, num_classes) float32.
@@ -59,19 +62,24 @@ def shufflenet_v1(
       squeeze_excite: a squeeze-and-excite module at the end of each branch (Section 4.3).
       padding: one of layers.PADDINGS; weights from PyTorch need "symmetric".
       classifier_bias: whether the classifier has a bias; None: unless the variant is megvii.
+      align: rounds the bottlenecks up so that each group passes a multiple of it to every group:
+        4 fills the kernels that compute grouped convolutions (docs/lowering.md).
       allow_any_width: other widths, rounded so that the groups divide all channels.
 
     Raises:
-      InputError: unknown width, groups, stem, variant or padding; a resolution below the
-        total stride.
+      InputError: unknown width, groups, stem, variant or padding; align below 1 or above 256; a
+        resolution below the total stride.
     """
     check_width(width, CONV1, allow_any_width=allow_any_width)
+    check_align(align)
     check_option("groups", groups, CHANNELS)
     check_option("stem", stem, STEMS)
     check_option("variant", variant, VARIANTS)
     blocks = Blocks(padding)
     conv1, stage2 = _channels(width, groups, stem=stem, variant=variant)
-    options = _UnitOptions(groups, variant == "megvii", shuffle and groups > 1, squeeze_excite)
+    options = _UnitOptions(
+        groups, variant == "megvii", shuffle and groups > 1, align, squeeze_excite
+    )
 
     inputs = x = image_input(input_shape, total_stride=STEMS[stem])
     strides = 2 if stem == "imagenet" else 1
@@ -103,6 +111,7 @@ class _UnitOptions:
     groups: int
     megvii: bool
     shuffle: bool
+    align: int
     squeeze_excite: bool
 
 
@@ -121,7 +130,7 @@ def _unit(
     groups, megvii = options.groups, options.megvii
     concat = shortcut.shape[-1] < channels
     expanded = channels - shortcut.shape[-1] if concat else channels
-    bottleneck = _nearest_multiple(channels / 4, groups)
+    bottleneck = _bottleneck(channels, groups, options.align)
     x = blocks.conv_bn(
         x, bottleneck, groups=reduce_groups, activation="relu", name=f"{name}_reduce"
     )
@@ -153,6 +162,11 @@ def _channels(width: float, groups: int, *, stem: str, variant: str) -> tuple[in
     if variant == "megvii":
         conv1 = CONV1_RELEASED.get((width, groups), conv1)
     return CONV1_CIFAR if stem == "cifar" else conv1, int(CHANNELS[groups] * width)
+
+
+def _bottleneck(channels: int, groups: int, align: int) -> int:
+    bottleneck = _nearest_multiple(channels / 4, groups)
+    return bottleneck if align == 1 else align_channels(bottleneck, align * groups**2)
 
 
 def _nearest_multiple(channels: float, divisor: int) -> int:

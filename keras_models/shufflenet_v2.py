@@ -7,7 +7,9 @@ from keras_models.layers import (
     ChannelShuffle,
     Tensor,
     activate,
+    align_channels,
     channel_split,
+    check_align,
     check_option,
     check_width,
     image_input,
@@ -37,6 +39,7 @@ def shufflenet_v2(
     residual: bool = False,
     padding: str = "same",
     classifier_bias: bool | None = None,
+    align: int = 1,
     allow_any_width: bool = False,
 ) -> keras.Model:
     """Builds ShuffleNet V2; the output is logits, (b, num_classes) float32.
@@ -53,17 +56,20 @@ def shufflenet_v2(
       residual: adds the right branch's input to its output where the stride is 1 (Section 4.2).
       padding: one of layers.PADDINGS; weights from PyTorch need "symmetric".
       classifier_bias: whether the classifier has a bias; None: unless the variant is megvii.
+      align: rounds the channels of conv1, conv5 and each branch up to multiples of it: 16 fills the
+        tiles of channels that XNNPACK's kernels compute at once (docs/lowering.md).
       allow_any_width: widths outside Table 5; they scale the stages of 1.0, rounded to even.
 
     Raises:
-      InputError: unknown width, stem, variant or padding; a resolution below the total
-        stride.
+      InputError: unknown width, stem, variant or padding; align below 1 or above 256; a resolution
+        below the total stride.
     """
     check_width(width, CHANNELS, allow_any_width=allow_any_width)
+    check_align(align)
     check_option("stem", stem, STEMS)
     check_option("variant", variant, VARIANTS)
     blocks = Blocks(padding)
-    conv1, *stages, conv5 = CHANNELS.get(width) or _scaled_channels(width)
+    conv1, *stages, conv5 = align_branches(CHANNELS.get(width) or _scaled_channels(width), align)
     megvii = variant == "megvii"
 
     inputs = x = image_input(input_shape, total_stride=STEMS[stem])
@@ -147,6 +153,17 @@ def downsampling_unit(
     if with_squeeze_excite:
         right = squeeze_excite(right, right_channels, name=name)
     return keras.layers.Concatenate(name=f"{name}_concat")([left, right])
+
+
+def align_branches(channels: tuple[int, ...], align: int) -> tuple[int, ...]:
+    """Rounds a row of CHANNELS up to multiples of `align`; stages have two branches each."""
+    conv1, *stages, conv5 = channels
+    halves = (align_channels(stage // 2, align) for stage in stages)
+    return (
+        align_channels(conv1, align),
+        *(2 * half for half in halves),
+        align_channels(conv5, align),
+    )
 
 
 def _scaled_channels(width: float) -> tuple[int, ...]:

@@ -46,11 +46,25 @@ def read(
       InputError: there are none, they cannot be fetched or read, they are those of another network,
         the options contradict them, or their values cannot be weights.
     """
+    _check_widths(weights, model, options, settings[0])
     path = _find(weights, model, options, resolution, settings[0])
     contents = read_weights(path, source=source)
     _check_numbers(contents.arrays, path)
     merged = _merge_options(contents, weights, model, options, settings[1])
     return ResolvedWeights(path, atomic.sha256(path), contents, merged)
+
+
+def _check_widths(weights: str, model: str, options: Mapping[str, Any], setting: str) -> None:
+    """Refuses weights by name for aligned widths that they do not have."""
+    align = options.get("align", 1)
+    available = 1  # of all that is published
+    if weights == "bundled" and (ours := bundled.find(model)):
+        available = ours.trained.options.get("align", 1)
+    if weights in ("bundled", "imagenet") and align != available:
+        raise InputError(
+            f"{model} with align={align} has no {weights} weights: expected {setting} to be random "
+            f"or a file, or align={available}."
+        )
 
 
 def _find(

@@ -121,6 +121,28 @@ def test_a_file_that_describes_itself_says_the_rest(file: Path, tmp_path: Path) 
         assert complete(other) == dataclasses.replace(other, num_classes=1000)
 
 
+@pytest.mark.parametrize("weights", ["bundled", "imagenet"])
+def test_aligned_widths_have_no_weights_by_name(weights: str) -> None:
+    aligned = complete(Model("shufflenet_v2", {"align": 16}, weights=weights))
+    message = rf"shufflenet_v2 with align=16 has no {weights} weights: expected --weights to be"
+    with pytest.raises(InputError, match=f"^{message} random or a file, or align=1.$"):
+        create(aligned, seed=0, warn=lambda line: None)
+
+
+def test_aligned_weights_that_are_bundled_are_of_that_width_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, options = "shufflenet_v2", {"width": 0.5, "stem": "cifar", "align": 16}
+    aligned = registry.create(name, input_shape=(32, 32, 3), num_classes=2, **options)
+    trained = dataclasses.replace(OURS, model=name, options=options)
+    native.save(tmp_path / "shufflenet_v2.safetensors", model_arrays(aligned), trained)
+    monkeypatch.setattr(bundled, "FOLDER", tmp_path)
+    made = create(complete(Model(name)), seed=0, warn=lambda line: None)
+    assert made.options == options
+    with pytest.raises(InputError, match=r"with align=1 has no bundled weights: .* or align=16"):
+        create(complete(Model(name, {"align": 1}, weights="bundled")), seed=0, warn=print)
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [

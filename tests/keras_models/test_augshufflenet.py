@@ -147,6 +147,27 @@ def test_a_unit_costs_k_squared_plus_9_k_plus_a_quarter_of_c_squared(
         assert counts.total(unit)[1] == pixels * (k**2 + 9 * k + channels**2 // 4)
 
 
+@pytest.mark.parametrize(
+    ("width", "ratio", "channels", "processed"),
+    [
+        (0.5, 0.375, (64, 96, 192), (32, 48, 80)),
+        (1.0, 0.375, (128, 256, 480), (64, 96, 192)),
+        (1.5, 0.125, (192, 352, 704), (96, 48, 96)),
+    ],
+)
+@pytest.mark.parametrize("variant", ["plus", "original"])
+def test_aligned_widths_fill_the_tiles_of_every_pointwise_convolution(
+    width: float, ratio: float, channels: tuple[int, ...], processed: tuple[int, ...], variant: str
+) -> None:
+    model = augshufflenet(width=width, split_ratio=ratio, variant=variant, align=16, **CIFAR)
+    for stage, (whole, first) in enumerate(zip(channels, processed, strict=True), start=2):
+        assert model.get_layer(f"stage{stage}_unit1_concat").output.shape[-1] == whole
+        assert model.get_layer(f"stage{stage}_unit2_expand").filters == first
+    for layer in model.layers:
+        if getattr(layer, "kernel_size", None) == (1, 1):
+            assert (layer.filters % 16, layer.input.shape[-1] % 16) == (0, 0)
+
+
 @pytest.mark.parametrize(("ratio", "k"), [(0.397727, 140), (0.403409, 142)])
 def test_the_ratios_that_an_error_names_can_be_built(ratio: float, k: int) -> None:
     model = augshufflenet(width=1.5, split_ratio=ratio, **CIFAR)

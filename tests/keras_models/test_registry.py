@@ -50,6 +50,7 @@ def test_an_unknown_option_is_refused_with_the_known_ones() -> None:
         ("shufflenet_v2", {"residual": "no"}, "'residual' to be true or false, got 'no'."),
         ("shufflenet_v2", {"squeeze_excite": "False"}, "'squeeze_excite' to be true or false, got"),
         ("shufflenet_v1", {"groups": 3.0}, "'groups' to be an integer, got 3.0."),
+        ("shufflenet_v2", {"align": 16.0}, "'align' to be an integer, got 16.0."),
         ("mobilenet_v1", {"width": True}, "'width' to be a number, got True."),
         ("mobilenet_v1", {"width": "0.5"}, "'width' to be a number, got '0.5'."),
         ("mobilenet_v1", {"width": float("nan")}, "'width' to be a number, got nan."),
@@ -118,6 +119,8 @@ def test_defaults_are_those_of_the_builder_and_the_options_that_make_the_network
         ("shufflenet_v2", {}, 1000, 69.4),
         ("shufflenet_v2", {"stem": "imagenet", "allow_any_width": True}, 1000, 69.4),
         ("shufflenet_v2", {"stem": "cifar"}, 1000, None),
+        ("shufflenet_v2", {"align": 1}, 1000, 69.4),
+        ("shufflenet_v2", {"align": 16}, 1000, None),
         ("shufflenet_v2", {}, 10, None),
         ("shufflenet_v1", {}, 1000, 67.4),  # with 3 groups
         ("xception_like", {}, 1000, 66.4),  # of 140 million multiply-adds

@@ -171,6 +171,29 @@ def test_a_training_step_reaches_every_weight_and_lowers_the_loss() -> None:
     assert last < first
 
 
+@pytest.mark.parametrize(
+    ("groups", "align", "bottlenecks"),
+    [
+        (1, 16, (48, 80, 144)),
+        (2, 4, (64, 112, 208)),
+        (3, 8, (72, 144, 288)),
+        (3, 4, (72, 144, 252)),
+    ],
+)
+def test_aligned_widths_fill_the_tiles_of_what_a_group_passes_to_another(
+    groups: int, align: int, bottlenecks: tuple[int, ...]
+) -> None:
+    model = shufflenet_v1(groups=groups, align=align)
+    for stage, channels in enumerate(bottlenecks, start=2):
+        assert channels % (align * groups**2) == 0
+        units = range(1, UNITS[stage] + 1)
+        reduced = [model.get_layer(f"stage{stage}_unit{unit}_reduce").filters for unit in units]
+        assert reduced == [channels] * len(units)
+        # The table's channels stay, so that the shortcuts do.
+        width = model.get_layer(f"stage{stage}_unit1_concat").output.shape[-1]
+        assert width == CHANNELS[groups] * 2 ** (stage - 2)
+
+
 @pytest.mark.parametrize(("width", "groups"), [(0.25, 2), (0.25, 8), (0.5, 4), (0.01, 8), (0.8, 3)])
 def test_the_groups_divide_the_channels_of_every_width(width: float, groups: int) -> None:
     model = shufflenet_v1(width=width, groups=groups, input_shape=(32, 32, 3), allow_any_width=True)

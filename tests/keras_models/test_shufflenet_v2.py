@@ -8,7 +8,7 @@ import pytest
 
 from keras_models import counts
 from keras_models.checkpoints import load
-from keras_models.shufflenet_v2 import shufflenet_v2
+from keras_models.shufflenet_v2 import VARIANTS, shufflenet_v2
 from tests.keras_models.reference import Arrays, assert_same_logits, conv_bn, images, relu, windows
 
 UNITS = {2: 4, 3: 8, 4: 4}  # stage: units, Table 5
@@ -184,6 +184,31 @@ def test_variants_are_one_function_up_to_a_permutation_where_their_branches_are_
     load.load_weights(megvii, arrays, origin="as they are")
     wrong = megvii.predict(images(32), verbose=0)
     assert np.abs(wrong - expected).max() > 0.1 * np.abs(expected).max()
+
+
+ALIGNED = {  # (width, align): conv1, stages 2 to 4, conv5
+    (0.5, 16): (32, 64, 96, 192, 1024),
+    (1.0, 8): (24, 128, 240, 464, 1024),
+    (1.0, 16): (32, 128, 256, 480, 1024),
+    (1.0, 32): (32, 128, 256, 512, 1024),
+    (1.5, 16): (32, 192, 352, 704, 1024),
+    (2.0, 16): (32, 256, 512, 992, 2048),
+}
+
+
+@pytest.mark.parametrize(("width", "align"), ALIGNED)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_aligned_widths_fill_the_tiles_of_every_pointwise_convolution(
+    width: float, align: int, variant: str
+) -> None:
+    model = shufflenet_v2(width=width, align=align, variant=variant)
+    conv1, *stages, conv5 = ALIGNED[width, align]
+    assert (model.get_layer("conv1").filters, model.get_layer("conv5").filters) == (conv1, conv5)
+    for stage, channels in enumerate(stages, start=2):
+        assert model.get_layer(f"stage{stage}_unit1_concat").output.shape[-1] == channels
+    for layer in model.layers:
+        if getattr(layer, "kernel_size", None) == (1, 1):
+            assert (layer.filters % align, layer.input.shape[-1] % align) == (0, 0)
 
 
 @pytest.mark.parametrize("width", [0.01, 0.35, 1.3])
