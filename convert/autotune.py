@@ -31,7 +31,7 @@ from shufflelite.download import cache_folder
 from shufflelite.errors import InputError
 from shufflelite.progress import Progress
 
-SCHEMA = 2  # of the cached files
+SCHEMA = 3  # of the cached files
 MAX_RATIO = 0.995  # of the cost: an alternative that gains less is not chosen
 TIMEOUT_S = 3600.0
 
@@ -51,6 +51,16 @@ class Tuned:
 
     options: LoweringOptions
     gains: tuple[TuningGain, ...] = ()
+    float32_ratio: float | None = None  # time of the float32 file over the int8 file's
+
+    def warnings(self, target: str) -> tuple[str, ...]:
+        """What the measurement says against the int8 file."""
+        if self.float32_ratio is None or self.float32_ratio > 1:
+            return ()
+        return (
+            f"float32 takes {self.float32_ratio:.2f} of int8's time on {target}: int8 only makes "
+            "the file smaller there; without --int8 it is as fast and loses no accuracy",
+        )
 
 
 def options_for(model: keras.Model, settings: ConversionSettings, progress: Progress) -> Tuned:
@@ -75,7 +85,12 @@ def options_for(model: keras.Model, settings: ConversionSettings, progress: Prog
 
 
 def tune(model: keras.Model, settings: ConversionSettings, progress: Progress) -> Tuned:
-    """Measures the alternatives for a training-form model, one decision after the other."""
+    """Measures the alternatives for a training-form model, one decision after the other.
+
+    At the end it measures the chosen int8 file beside a float32 file with the same options: without
+    VNNI or dotprod, int8 may gain nothing.  Not on an emulated core: it counts instructions, which
+    are no measure of time between precisions.
+    """
     options, gains = GENERIC, []
     network_params = model.count_params()
     integer = settings.quantization.precision.needs_inputs
@@ -107,7 +122,30 @@ def tune(model: keras.Model, settings: ConversionSettings, progress: Progress) -
                 best = current
             options = alternatives[best]
             gains.append(TuningGain(decision.name, best, round(costs[best], 4)))
-    return Tuned(options, tuple(gains))
+        float32_ratio = None
+        precision = settings.quantization.precision
+        if precision is Precision.INT8 and not settings.lowering.target.startswith("emulated:"):
+            float32_ratio = _compare_float32(model, options, settings, progress, Path(folder))
+    return Tuned(options, tuple(gains), float32_ratio)
+
+
+def _compare_float32(
+    model: keras.Model,
+    options: LoweringOptions,
+    settings: ConversionSettings,
+    progress: Progress,
+    folder: Path,
+) -> float:
+    float32 = Quantization(precision=Precision.FLOAT32)
+    files = []
+    with progress.stage("int8 and float32 file"):
+        for quantization in (settings.quantization, float32):
+            integer = quantization.precision.needs_inputs
+            deployed = lower(model, integer=integer, options=options)
+            files.append(folder / f"{quantization.precision.value}.tflite")
+            files[-1].write_bytes(stand_in(deployed, quantization))
+    with progress.stage(f"measure both on {settings.lowering.target}"):
+        return round(measure(files, settings.lowering.target)[1], 4)
 
 
 def measure(files: Sequence[Path], target: str) -> list[float]:
@@ -171,6 +209,7 @@ def _to_json(tuned: Tuned) -> dict[str, Any]:
         "shuffles": options.shuffles,
         "grouped": {str(height): way.value for height, way in options.grouped.items()},
         "whole_outputs": sorted(options.whole_outputs),
+        "float32_ratio": tuned.float32_ratio,
         "gains": [dataclasses.asdict(gain) for gain in tuned.gains],
     }
 
@@ -181,8 +220,9 @@ def _read(path: Path) -> Tuned:
         grouped = {int(height): Grouped(way) for height, way in cached["grouped"].items()}
         options = LoweringOptions(cached["shuffles"], grouped, frozenset(cached["whole_outputs"]))
         gains = config.convert(cached["gains"], tuple[TuningGain, ...], "gains", origin="")
+        ratio = config.convert(cached["float32_ratio"], float | None, "float32_ratio", origin="")
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise InputError(
             f"{path}: expected measured forms; pass --tune to measure again."
         ) from error
-    return Tuned(options, gains)
+    return Tuned(options, gains, ratio)

@@ -61,7 +61,7 @@ def run(conversion: Conversion, progress: Progress) -> tuple[Path, ConversionRep
     audit, fidelity = _verify(context, logits_file, finished, inputs)
     report = make_report(
         context,
-        tuned.gains,
+        tuned,
         calibration,
         inputs,
         finished,

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from convert.autotune import TuningGain
+from convert.autotune import Tuned, TuningGain
 from convert.calibration_data import Inputs
 from convert.context import Context
 from convert.io_and_metadata import compatible_readers
@@ -60,6 +60,7 @@ class ConversionReport:
     versions: dict[str, str]
     training: tuple[QatEpoch, ...] = ()  # quantization-aware
     mixed: MixedPrecision | None = None  # layers of an int8 file that do not compute in int8
+    float32_ratio: float | None = None  # measured time of the float32 file over the int8 file's
     warnings: tuple[str, ...] = ()  # what speaks against using the file
     schema: int = SCHEMA
 
@@ -71,7 +72,7 @@ class ConversionReport:
 
 def make_report(
     context: Context,
-    forms: tuple[TuningGain, ...],
+    tuned: Tuned,
     calibration: Inputs | None,
     verification: Inputs,
     tflite: TfliteModel,
@@ -90,7 +91,8 @@ def make_report(
         multiply_adds=network.multiply_adds,
         weights=network.weights,
         preprocessing=tflite.preprocessing,
-        forms=forms,
+        forms=tuned.gains,
+        float32_ratio=tuned.float32_ratio,
         calibration=_origin(calibration) if calibration and needs_inputs else None,
         training=tflite.epochs,
         verified_on=_origin(verification),
@@ -101,6 +103,7 @@ def make_report(
         warnings=(
             *calibration_warnings,
             *file_warnings.of_inputs(verification, calibration, settings.quantization.precision),
+            *tuned.warnings(settings.lowering.target),
             *file_warnings.find(audit, fidelity, checked),
         ),
         versions={name: v for name in PACKAGES if (v := version(name))},
@@ -184,7 +187,9 @@ def _form(report: ConversionReport) -> str:
     if lowering.way == "direct":
         return "direct: layer by layer"
     gains = (f"{g.decision}: {g.chosen} ({g.ratio:.3f})" for g in report.forms)
-    return "; ".join([f"for {lowering.target} cores", *gains])
+    ratio = report.float32_ratio
+    float32 = [] if ratio is None else [f"float32 would take {ratio:.2f} of the time"]
+    return "; ".join([f"for {lowering.target} cores", *gains, *float32])
 
 
 def _weights(weights: WeightsOrigin) -> str:

@@ -6,8 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import tf_keras as keras
+from ai_edge_litert.interpreter import Interpreter
 
 from convert import autotune
 from convert.lowering import lower
@@ -147,6 +149,52 @@ def test_a_target_that_cannot_measure_is_refused_before_any_file_is_made(
     monkeypatch.setattr(autotune, "lower", lambda *_, **__: pytest.fail("a network was lowered"))
     with pytest.raises(InputError, match="--target emulated:a53: is not there"):
         autotune.options_for(network, settings, progress)
+
+
+@pytest.mark.parametrize(("ratio", "warned"), [(0.93, True), (1.0, True), (1.9, False)])
+def test_the_float32_file_is_timed_beside_the_chosen_int8_file(
+    network: Any,
+    settings: ConversionSettings,
+    progress: Progress,
+    monkeypatch: pytest.MonkeyPatch,
+    ratio: float,
+    warned: bool,
+) -> None:
+    """The ratios of ShuffleNet V2 1.0x: 0.93 on a core with AVX2 alone, above 1 with VNNI."""
+    timed: list[list[set[str]]] = []
+
+    def measure(files: Sequence[Path], target: str) -> list[float]:
+        assert target == "host"
+        timed.append([_types(path) for path in files])
+        return [1.0, ratio] if timed[-1][-1] == {"float32"} else [1.0 for _ in files]
+
+    monkeypatch.setattr(autotune, "measure", measure)
+    on_host = replace(settings, lowering=Lowering(target="host", tune=True))
+    tuned = autotune.options_for(network, on_host, progress)
+    assert timed[-1] == [{"int8"}, {"float32"}]
+    assert tuned.float32_ratio == ratio
+    later = replace(settings, lowering=Lowering(target="host"))
+    assert autotune.options_for(network, later, progress) == tuned
+    warnings = tuned.warnings("host")
+    assert bool(warnings) is warned
+    assert all(f"float32 takes {ratio:.2f} of int8's time on host" in text for text in warnings)
+
+
+def _types(path: Path) -> set[str]:
+    """Types of the file's input and output."""
+    interpreter = Interpreter(str(path))
+    ends = [*interpreter.get_input_details(), *interpreter.get_output_details()]
+    return {np.dtype(tensor["dtype"]).name for tensor in ends}
+
+
+def test_emulated_cores_do_not_compare_precisions(
+    network: Any, settings: ConversionSettings, progress: Progress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Instructions of different precisions take different times."""
+    scripted(monkeypatch, {})
+    tuned = autotune.tune(network, settings, progress)
+    assert tuned.float32_ratio is None
+    assert tuned.warnings("emulated:a53") == ()
 
 
 @pytest.mark.slow

@@ -283,6 +283,9 @@ def test_the_table_for_people_has_the_figures_that_matter() -> None:
     assert table["difference"] == "-2.0 points (-9.1 to 5.4)"
     assert table["XNNPACK"] == "1 partition, outside: 1 MEAN"
     assert table["tflite-runtime"] == "does NOT run it"
+    assert table["form"].endswith("grouped convolutions at 28x28: sliced (0.970)")
+    timed = dict(rows(dataclasses.replace(make_report(), float32_ratio=0.931)))
+    assert timed["form"].endswith("; float32 would take 0.93 of the time")
     assert table["calibrated on"] == "200 inputs: photos, 1 unreadable"
     assert table["gate min_agreement"] == "92.50, limit 90: passed"
     assert table["gate min_sqnr_db"] == "21.25, limit 15: MISSED"
