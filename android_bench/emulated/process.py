@@ -18,6 +18,7 @@ from android_bench.measurement import TargetError
 from shufflelite import isolated
 
 QEMU = "qemu-aarch64"
+GUEST = "android_bench.emulated.guest"
 ROOT, SITE, COUNTER = "root", "site", "counter.so"  # in the folder that the setup makes
 START_TIMEOUT_S = 120.0  # 2 s on an idle machine
 ANSWER_TIMEOUT_S = 3600.0  # the largest networks take a minute for an inference
@@ -50,7 +51,13 @@ class Guest:
     """A guest process on an emulated core, with at most one model at a time."""
 
     def __init__(
-        self, core: cores.EmulatedCore, system: Path, *, write_bytecode: bool = False
+        self,
+        core: cores.EmulatedCore,
+        system: Path,
+        *,
+        write_bytecode: bool = False,
+        module: str = GUEST,
+        packages: Path | None = None,
     ) -> None:
         """Starts the guest.
 
@@ -58,6 +65,8 @@ class Guest:
           core: The core to emulate.
           system: The folder that the setup made.
           write_bytecode: Let Python save the compiled modules; only the setup does.
+          module: The program of the guest.
+          packages: A folder of more Python packages for it.
         """
         # Both live as long as the guest.
         self._folder = tempfile.TemporaryDirectory(prefix="emulated-")
@@ -71,14 +80,14 @@ class Guest:
             cores.make_root(core, system=system / ROOT, into=self.folder / ROOT)
             self.process = subprocess.Popen(
                 isolated.guarded(
-                    _command(core, system, root=self.folder / ROOT, answers=guest_end)
+                    _command(core, system, module, root=self.folder / ROOT, answers=guest_end)
                 ),
                 stdin=subprocess.PIPE,
                 stdout=self._stderr,  # native code prints there
                 stderr=self._stderr,
                 pass_fds=[guest_end],
                 cwd=self.folder,
-                env=_environment(system, write_bytecode=write_bytecode),
+                env=_environment(system, packages, write_bytecode=write_bytecode),
                 start_new_session=True,  # the guest must not get Ctrl-C
             )
             os.close(guest_end)
@@ -144,22 +153,24 @@ class Guest:
         return exit_reason("the emulated process", self.process, self._stderr)
 
 
-def _command(core: cores.EmulatedCore, system: Path, *, root: Path, answers: int) -> list[str]:
+def _command(
+    core: cores.EmulatedCore, system: Path, module: str, *, root: Path, answers: int
+) -> list[str]:
     counter = str(system / COUNTER).replace(",", ",,")  # a comma ends QEMU's option
     return [
         *(QEMU, "-cpu", core.qemu_cpu, "-L", str(root)),
         *("-plugin", f"{counter},fd={answers}"),
         *(str(system / ROOT / "usr/bin/python3.11"), "-S"),
-        *("-m", "android_bench.emulated.guest", str(answers)),
+        *("-m", module, str(answers)),
     ]
 
 
-def _environment(system: Path, *, write_bytecode: bool) -> dict[str, str]:
+def _environment(system: Path, packages: Path | None, *, write_bytecode: bool) -> dict[str, str]:
     """Returns all variables of the guest: others would shift its memory and so its counts."""
     project = Path(android_bench.__file__).resolve().parents[1]
     return {
         "PATH": os.defpath,
-        "PYTHONPATH": f"{system / SITE}{os.pathsep}{project}",
+        "PYTHONPATH": os.pathsep.join(map(str, filter(None, (packages, system / SITE, project)))),
         "PYTHONHASHSEED": "0",
         "OPENBLAS_NUM_THREADS": "1",  # of NumPy; otherwise one thread for each core of the host
         **({} if write_bytecode else {"PYTHONDONTWRITEBYTECODE": "1"}),
