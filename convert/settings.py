@@ -162,6 +162,12 @@ class Quantization(Bounded):
     equalization: bool = setting(
         False, flag="equalize", help="Cross-layer weight equalization (arXiv:1906.04721)."
     )
+    activation_equalization: bool = setting(
+        True,
+        flag="equalize_activations",
+        help="Let each channel fill the int8 range of its tensor. Of int8 weights with one scale "
+        "per channel.",
+    )
     keep_float: tuple[str, ...] = setting(
         (),
         value_name="LAYERS",
@@ -183,6 +189,13 @@ class Quantization(Bounded):
             raise InputError(
                 "int16x8 weights have one scale per channel: leave out --noper_channel."
             )
+
+    @property
+    def equalizes_activations(self) -> bool:
+        """With one scale for all weights of a kernel, uneven channels would cost more there."""
+        return (
+            self.activation_equalization and self.per_channel and self.precision is Precision.INT8
+        )
 
     @property
     def io_dtypes(self) -> tuple[str, str]:

@@ -20,6 +20,7 @@ from convert import keras_graph
 from convert.calibration_data import Inputs
 from convert.lowering.layers import RowPadding
 from convert.quantization import int8_emulation
+from convert.quantization.activation_equalization import equalize_activations
 from convert.quantization.bias_correction import correct_biases
 from convert.quantization.int8_range import TIES, Range
 from convert.quantization.observers import choose_range, observe
@@ -48,13 +49,17 @@ def calibrate(
     settings: Quantization,
     preprocessing: Preprocessing,
 ) -> tuple[keras.Model, dict[str, Range]]:
-    """Returns the deployment form with corrected biases, and the int8 range of each layer.
+    """Returns the deployment form ready for int8, and the int8 range of each layer.
+
+    Its channels are equalized, its biases corrected.
 
     Float precisions change nothing and have no ranges; the converter chooses those of int16.
     """
     if not settings.precision.needs_inputs:
         return deployed, {}
     assert calibration is not None
+    if settings.equalizes_activations:
+        deployed = equalize_activations(deployed, shared_ranges(deployed), calibration)
     if settings.bias_correction:
         deployed = correct_biases(deployed, calibration, per_channel=settings.per_channel)
     if settings.precision is not Precision.INT8:

@@ -122,7 +122,12 @@ def test_rounding_keeps_channels_of_zeros() -> None:
 def test_the_file_holds_the_rounded_kernels(
     network: Any, inputs: Inputs, precision: Precision, per_channel: bool
 ) -> None:
-    settings = Quantization(precision=precision, per_channel=per_channel, bias_correction=False)
+    settings = Quantization(
+        precision=precision,
+        per_channel=per_channel,
+        bias_correction=False,
+        activation_equalization=False,
+    )
     ready = quantize.apply(network, inputs, settings, Preprocessing())
     found = kernels(export.to_tflite(ready, settings, inputs))
     weighted = [layer for layer in network.layers if layer.weights]
