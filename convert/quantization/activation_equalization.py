@@ -7,7 +7,8 @@ that read it are divided by that factor: the same function, as in cross-layer eq
 which takes the whole factor: its integers do not change. Where a convolution that mixes channels
 reads the channel, its kernel becomes less even, and the root of the factor is the best compromise.
 
-The factor leaves the least squared error, so it may clip a few outliers. A ReLU6 clips a scaled
+The factor leaves the least squared error, so it may clip a few outliers; if ranges are to hold all
+values, it does not. A ReLU6 clips a scaled
 channel at 6, which the range does already. Channels that are read by anything without weights (a
 sum, a global pooling) keep their factor of 1, and those that share a range aim at all of it.
 """
@@ -25,13 +26,13 @@ from convert.lowering.layers import RowPadding
 
 MIXING_EXPONENT = 0.5  # of the factor, where a convolution mixes the channel with others
 OCTAVES = 6  # so the largest factor is 64
-BINS_PER_OCTAVE = 8  # of equal width: the upper three bits of the mantissa
+MANTISSA_BITS = 5  # so an octave has 32 bins, of equal width
 KEEPS_VALUES = (keras.layers.MaxPooling2D, keras.layers.ZeroPadding2D, RowPadding)
 SCALABLE = ("linear", "relu", "relu6")
 
 
 def equalize_activations(
-    model: keras.Model, groups: Sequence[Sequence[str]], inputs: Inputs
+    model: keras.Model, groups: Sequence[Sequence[str]], inputs: Inputs, *, clip: bool
 ) -> keras.Model:
     """Returns an equalized deployment form: the same function, except for what int8 clips.
 
@@ -39,6 +40,7 @@ def equalize_activations(
       model: The deployment form.
       groups: The layers that share a range, from `quantize.shared_ranges`.
       inputs: Inputs to measure the values of channels on.
+      clip: Choose the factors of least squared error. Otherwise no value of `inputs` is clipped.
     """
     tracing = _Tracing(model)
     exponents = tracing.exponents()
@@ -46,9 +48,9 @@ def equalize_activations(
     if not names:
         return model
     factors = np.ones(tracing.size)
-    for name, fill in _fill_factors(model, names, groups, inputs).items():
+    for name, histogram in _histograms(model, names, groups, inputs).items():
         outputs = tracing.weights[name].outputs
-        factors[outputs] = fill ** exponents[outputs]
+        factors[outputs] = histogram.factors(clip=clip) ** exponents[outputs]
     equalized = keras_graph.copy_model(model)
     for name, weights in tracing.weights.items():
         kernel, bias = model.get_layer(name).get_weights()
@@ -136,10 +138,10 @@ def _read_by_weights(layer: keras.layers.Layer, inputs: Sequence[Channels]) -> C
     return np.repeat(by_group, outputs // groups, axis=1).swapaxes(1, 2)[None]
 
 
-def _fill_factors(
+def _histograms(
     model: keras.Model, names: Sequence[str], groups: Sequence[Sequence[str]], inputs: Inputs
-) -> Mapping[str, np.ndarray]:
-    """Layer -> (channels,): the factor with which each channel of its output fills the range."""
+) -> Mapping[str, "_Histogram"]:
+    """Layer -> the values of its channels, as fractions of the range of their tensor."""
     groups = [group for group in groups if set(group) & set(names)]
     limits = _limits(model, [name for group in groups for name in group], inputs)
     range_of = {
@@ -151,7 +153,7 @@ def _fill_factors(
     histograms = {name: _Histogram(*range_of[name], *limits[name]) for name in names}
     for name, values in _outputs(model, names, inputs):
         histograms[name].add(values)
-    return {name: histogram.factors() for name, histogram in histograms.items()}
+    return histograms
 
 
 def _outputs(
@@ -187,34 +189,37 @@ class _Histogram:
         self.step = (high - low) / 255
         extremes = [x / limit for x, limit in ((highest, high), (lowest, low)) if limit]
         self.largest = np.max(extremes, axis=0)
-        bins = OCTAVES * BINS_PER_OCTAVE
-        # one more in front, for zeros, and for the values of the other sign
-        self.counts = np.zeros((len(self.limits), len(lowest), bins + 1), np.int64)
+        # one bin more in front, for zeros, and for the values of the other sign
+        bins = 1 + (OCTAVES << MANTISSA_BITS)
+        self.counts = np.zeros((len(self.limits), len(lowest), bins), np.int64)
 
     def add(self, values: np.ndarray) -> None:
         """Counts values, (n, channels) float32."""
         channels, size = self.counts.shape[1:]
-        first = (127 - OCTAVES) * BINS_PER_OCTAVE  # the exponent of 1.0 is stored as 127
+        first = (127 - OCTAVES) << MANTISSA_BITS  # the exponent of 1.0 is stored as 127
         for counts, limit in zip(self.counts, self.limits, strict=True):
             fractions = values * np.float32(1 / limit)
-            bins = fractions.view(np.int32) >> (23 - 3)
+            bins = fractions.view(np.int32) >> (23 - MANTISSA_BITS)
             np.clip(bins, first, first + size - 2, out=bins)
             bins -= first - 1
             bins[~(fractions > 0)] = 0
             bins += size * np.arange(channels, dtype=np.int32)
             counts += np.bincount(bins.ravel(), minlength=counts.size).reshape(counts.shape)
 
-    def factors(self) -> np.ndarray:
-        """(channels,): from 1 to 64, those that leave the least squared error."""
+    def factors(self, *, clip: bool) -> np.ndarray:
+        """(channels,): from 1 to 64; see `equalize_activations`."""
+        largest = self._best_tops() if clip else self.largest
+        return np.where(self.largest > 0, 1 / np.clip(largest, 2.0**-OCTAVES, 1), 1.0)
+
+    def _best_tops(self) -> np.ndarray:
+        """(channels,): the fraction of the range to clip at for the least squared error."""
         octaves = 2.0 ** np.arange(-OCTAVES, 0)
-        within = np.arange(BINS_PER_OCTAVE) / BINS_PER_OCTAVE
-        lower = np.outer(octaves, 1 + within).ravel()
-        centers = lower + np.repeat(octaves, BINS_PER_OCTAVE) / (2 * BINS_PER_OCTAVE)
-        tops = np.append(lower, 1.0)  # of the values that int8 holds
+        within = np.linspace(1, 2, 1 + 2**MANTISSA_BITS)
+        tops = np.append(np.outer(octaves, within[:-1]), 1.0)  # of the values that int8 holds
+        centers = (tops[:-1] + tops[1:]) / 2
         clipped = np.maximum(centers[:, None] - tops, 0) ** 2  # (bins, tops)
         counts = self.counts[:, :, 1:]
         error = counts.sum(axis=(0, 2))[:, None] * (self.step * tops) ** 2 / 12
         for side, limit in zip(counts, self.limits, strict=True):
             error += side @ clipped * limit**2
-        best = np.minimum(tops[error.argmin(axis=1)], self.largest)
-        return np.where(self.largest > 0, 1 / np.clip(best, tops[0], 1), 1.0)
+        return np.minimum(tops[error.argmin(axis=1)], self.largest)

@@ -59,7 +59,8 @@ def calibrate(
         return deployed, {}
     assert calibration is not None
     if settings.equalizes_activations:
-        deployed = equalize_activations(deployed, shared_ranges(deployed), calibration)
+        clip = settings.ranges is not Estimator.MINMAX
+        deployed = equalize_activations(deployed, shared_ranges(deployed), calibration, clip=clip)
     if settings.bias_correction:
         deployed = correct_biases(deployed, calibration, per_channel=settings.per_channel)
     if settings.precision is not Precision.INT8:

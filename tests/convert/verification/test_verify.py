@@ -16,6 +16,7 @@ from convert.quantization.int8_range import Range
 from convert.settings import Precision, Quantization
 from convert.verification import runner, verify
 from keras_models import accuracy
+from keras_models.images.decode import Preprocessing
 from shufflelite.errors import InputError
 
 HAS_OLD_RUNTIME = importlib.util.find_spec("tflite_runtime") is not None
@@ -154,8 +155,9 @@ def test_fidelity_counts_as_one_would_by_hand(small: Any, fresh: Inputs, labelle
 def test_every_layer_that_computes_is_compared(
     small: Any, files: Callable[[Quantization], bytes], fresh: Inputs, precision: Precision
 ) -> None:
-    data = files(Quantization(precision=precision))
-    layers = verify.fidelity(data, small.model, small.deployed, fresh).layers
+    settings = Quantization(precision=precision)
+    calibrated, _ = quantize.calibrate(small.deployed, small.calibration, settings, Preprocessing())
+    layers = verify.fidelity(files(settings), small.model, calibrated, fresh).layers
     assert sorted(layer.name for layer in layers) == sorted(COMPUTING)
     assert list(layers) == sorted(layers, key=lambda layer: layer.sqnr_db)
     least = {Precision.FLOAT32: 100, Precision.FLOAT16: 50}.get(precision, 20)
