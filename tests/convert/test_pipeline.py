@@ -204,3 +204,26 @@ def test_a_trained_mobilenet_keeps_its_accuracy(tmp_path: Path) -> None:
     assert report.audit.requantizations == 0
     assert report.audit.delegate_partitions == 1
     assert len((place / "labels.txt").read_text().splitlines()) == 1000
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not SHARED.is_dir(), reason=f"no pictures and weights in {SHARED}")
+def test_data_free_a_trained_shufflenet_v1_does_not_clip_the_logits_of_photographs(
+    tmp_path: Path,
+) -> None:
+    settings = ConversionSettings(
+        Model(
+            "shufflenet_v1",
+            {"width": 0.5, "groups": 3},
+            weights=str(SHARED / "megvii_shufflenet_v1_0.5x_g3.pth.tar"),
+        ),
+        Quantization(precision=Precision.INT8),
+        Verification(data=str(SHARED / "photos" / "labels.csv")),
+        out=str(tmp_path),
+    )
+    _, report = pipeline.run(resolve(settings), Progress("test"))
+    output = report.audit.output
+    assert (127 - output.zero_point) * output.scale >= 17  # the largest of the photographs is 17.2
+    assert report.fidelity.top1 >= report.fidelity.float_top1 - 3.5
+    assert report.fidelity.agreement >= 86
+    assert not any("synthetic inputs" in warning for warning in report.warnings)
