@@ -166,7 +166,7 @@ class Quantization(Bounded):
         True,
         flag="equalize_activations",
         help="Let each channel fill the int8 range of its tensor. Of int8 weights with one scale "
-        "per channel.",
+        "per channel, calibrated on pictures.",
     )
     keep_float: tuple[str, ...] = setting(
         (),

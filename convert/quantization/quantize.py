@@ -58,7 +58,8 @@ def calibrate(
     if not settings.precision.needs_inputs:
         return deployed, {}
     assert calibration is not None
-    if settings.equalizes_activations:
+    # The extremes of one channel of synthetic inputs are not those of pictures.
+    if settings.equalizes_activations and not calibration.synthetic:
         clip = settings.ranges is not Estimator.MINMAX
         deployed = equalize_activations(deployed, shared_ranges(deployed), calibration, clip=clip)
     if settings.bias_correction:

@@ -150,6 +150,15 @@ def test_channels_before_a_convolution_are_scaled_by_the_root(inputs: Inputs) ->
     assert np.median(found / np.minimum(np.sqrt(fill), 8)) < 1.3
 
 
+def test_channels_of_synthetic_inputs_keep_their_values(inputs: Inputs) -> None:
+    model = chain()
+    values = np.concatenate(list(inputs.batches()))
+    for calibration, changed in ((inputs, True), (Inputs("made", values), False)):
+        after, _ = quantize.calibrate(model, calibration, INT8, Preprocessing())
+        kernels = [form.get_layer("first").get_weights()[0] for form in (model, after)]
+        assert np.array_equal(*kernels) is not changed
+
+
 def test_int8_keeps_more_of_small_channels_that_count(inputs: Inputs) -> None:
     model = chain()
     for before, behind in (("first", "depthwise"), ("second", "linear")):

@@ -114,6 +114,12 @@ def test_the_card_says_how_the_file_was_quantized(
     assert expected in quantized(quantization)
 
 
+def test_the_card_says_whether_channels_fill_their_range() -> None:
+    scaled = "scaled to fill the int8 range"
+    assert scaled in quantized(Quantization(precision=Precision.INT8, calibration="photos"))
+    assert scaled not in quantized(Quantization(precision=Precision.INT8))  # synthetic inputs
+
+
 def test_the_card_has_training_and_layers_at_higher_precision() -> None:
     int8 = Quantization(precision=Precision.INT8)
     epochs = (QatEpoch(2.0, 30.0), QatEpoch(1.0, 60.0))
