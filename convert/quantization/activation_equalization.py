@@ -8,9 +8,9 @@ which takes the whole factor: its integers do not change. Where a convolution th
 reads the channel, its kernel becomes less even, and the root of the factor is the best compromise.
 
 The factor leaves the least squared error, so it may clip a few outliers; if ranges are to hold all
-values, it does not. A ReLU6 clips a scaled
-channel at 6, which the range does already. Channels that are read by anything without weights (a
-sum, a global pooling) keep their factor of 1, and those that share a range aim at all of it.
+values, it does not. A ReLU6 clips a scaled channel at 6, which the range does already. Channels
+that are read by anything without weights (a sum, a global pooling) keep their factor of 1, and
+those that share a range aim at all of it.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,12 +23,14 @@ from convert import keras_graph
 from convert.calibration_data import Inputs
 from convert.lowering.ir import Channels, permute
 from convert.lowering.layers import RowPadding
+from convert.quantization.tfmot_config import CONVOLVING
 
 MIXING_EXPONENT = 0.5  # of the factor, where a convolution mixes the channel with others
 OCTAVES = 6  # so the largest factor is 64
 MANTISSA_BITS = 5  # so an octave has 32 bins, of equal width
 KEEPS_VALUES = (keras.layers.MaxPooling2D, keras.layers.ZeroPadding2D, RowPadding)
 SCALABLE = ("linear", "relu", "relu6")
+TINY = 1e-30  # what is below is zero
 
 
 def equalize_activations(
@@ -55,7 +57,7 @@ def equalize_activations(
     for name, weights in tracing.weights.items():
         kernel, bias = model.get_layer(name).get_weights()
         scale = factors[weights.outputs]
-        along = scale[:, None] if weights.is_depthwise else scale
+        along = scale.reshape(kernel.shape[-2:]) if weights.is_depthwise else scale
         equalized.get_layer(name).set_weights(
             [kernel * (along / factors[weights.inputs]), bias * scale]
         )
@@ -118,9 +120,7 @@ class _Tracing:
 
 def _read_by_weights(layer: keras.layers.Layer, inputs: Sequence[Channels]) -> Channels | None:
     """The channel that each weight of a layer's kernel reads; None: that cannot be told."""
-    if not isinstance(
-        layer, keras.layers.Conv2D | keras.layers.DepthwiseConv2D | keras.layers.Dense
-    ):
+    if type(layer) not in CONVOLVING:  # not a subclass either: its kernel may have other axes
         return None
     (channels,), last = inputs, layer.input.shape[-1]
     if isinstance(layer, keras.layers.Dense):
@@ -149,7 +149,8 @@ def _histograms(
         for group in groups
         for name in group
     }
-    names = [name for name in names if range_of[name] != (0, 0)]
+    # Limits that are not finite are left to `observe`, which says so.
+    names = [name for name in names if TINY < np.abs(range_of[name]).max() < np.inf]
     histograms = {name: _Histogram(*range_of[name], *limits[name]) for name in names}
     for name, values in _outputs(model, names, inputs):
         histograms[name].add(values)
@@ -185,9 +186,9 @@ class _Histogram:
 
     def __init__(self, low: float, high: float, lowest: np.ndarray, highest: np.ndarray) -> None:
         """`lowest`, `highest`: the limits of each channel, (channels,)."""
-        self.limits = [limit for limit in (high, low) if limit]
+        self.limits = [limit for limit in (high, low) if abs(limit) > TINY]
         self.step = (high - low) / 255
-        extremes = [x / limit for x, limit in ((highest, high), (lowest, low)) if limit]
+        extremes = [x / limit for x, limit in ((highest, high), (lowest, low)) if abs(limit) > TINY]
         self.largest = np.max(extremes, axis=0)
         # one bin more in front, for zeros, and for the values of the other sign
         bins = 1 + (OCTAVES << MANTISSA_BITS)
