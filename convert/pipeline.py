@@ -13,7 +13,13 @@ from convert.conversion import Conversion
 from convert.io_and_metadata import add_io_and_metadata
 from convert.lowering import lower
 from convert.network import create
-from convert.quantization import calibration_check, mixed_precision, qat, synthetic_inputs
+from convert.quantization import (
+    calibration_check,
+    mixed_precision,
+    qat,
+    stored_inputs,
+    synthetic_inputs,
+)
 from convert.settings import Precision
 from convert.tflite_model import TfliteModel
 from convert.validate import NEEDS_LABELS
@@ -124,15 +130,16 @@ def _warn_of_calibration(context: Context, pictures: Inputs | None) -> tuple[str
 
 
 def _synthesize(context: Context) -> Inputs:
-    settings, network = context.settings, context.network
-    with context.progress.stage("data-free calibration inputs") as on_step:
-        return synthetic_inputs.synthesize(
-            network.model,
-            network.preprocessing,
-            samples=settings.quantization.calibration_samples,
-            seed=settings.seed,
-            on_step=on_step,
-        )
+    request, progress = stored_inputs.request_of(context), context.progress
+    reuse = context.settings.quantization.calibration_cache
+    if reuse and (stored := stored_inputs.find(request)):
+        progress.tell(f"data-free calibration inputs: {stored.origin}")
+        return stored
+    with progress.stage("data-free calibration inputs") as on_step:
+        inputs = stored_inputs.make(request, on_step)
+    if reuse:
+        stored_inputs.store(request, inputs)
+    return inputs
 
 
 def _verify(

@@ -151,6 +151,12 @@ class Quantization(Bounded):
         help="Maximum number of inputs. Default: 200 pictures, or a batch of "
         "synthetic inputs (64 at 32x32, 8 at 224x224).",
     )
+    calibration_cache: bool = setting(
+        True,
+        topic="calibration",
+        help="Reuse synthetic inputs that were made for the same weights before: those stored with "
+        "bundled weights and in the user's cache.",
+    )
     ranges: Estimator = setting(
         Estimator.MSE,
         topic="calibration",

@@ -3,7 +3,8 @@
 As in ZeroQ (https://arxiv.org/abs/2001.00281), an input is optimized until the input of each batch
 norm has the mean and variance stored in training. That alone leaves the logits small, and with a
 range chosen from them the top classes of a real picture tie. Therefore each input is also optimized
-for a class, as in DeepInversion (https://arxiv.org/abs/1912.08795).
+for a class, as in DeepInversion (https://arxiv.org/abs/1912.08795). At the end the inputs are
+rounded to those of uint8 pixels, as pictures are.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,6 +19,7 @@ from keras_models.layers import Tensor
 from keras_models.train.fast_layers import with_fast_layers
 from shufflelite.errors import InputError
 
+VERSION = 1  # of what `synthesize` returns: stored inputs of another version are made again
 NOISE = 8
 STEPS = 120
 LEARNING_RATE = 0.1
@@ -53,13 +55,12 @@ def synthesize(
     model = with_fast_layers(model)  # has faster gradients
     norms = [n for n in model.layers if isinstance(n, keras.layers.BatchNormalization)]
     rng = np.random.default_rng(seed)
-    height, width, channels = model.inputs[0].shape[1:]
     low, high = preprocessing.input_range
-    batch_size = min(64, max(1, PIXELS // (height * width)))  # enough for statistics
-    samples = samples or batch_size
-    batches = -(-samples // batch_size)
-    classes = np.resize(rng.permutation(model.output.shape[-1]), batches * batch_size)
-    inputs = tf.Variable(tf.zeros((batch_size, height, width, channels)))
+    size = batch_size(model)
+    samples = samples or size
+    batches = -(-samples // size)
+    classes = np.resize(rng.permutation(model.output.shape[-1]), batches * size)
+    inputs = tf.Variable(tf.zeros((size, *model.inputs[0].shape[1:])))
     optimizer = keras.optimizers.Adam(LEARNING_RATE)
     optimizer.build([inputs])
     fresh = [tf.identity(v) for v in optimizer.variables]
@@ -70,13 +71,26 @@ def synthesize(
         inputs.assign(np.clip(rng.normal(middle, spread, inputs.shape), low, high))
         for variable, value in zip(optimizer.variables, fresh, strict=True):
             variable.assign(value)
-        labels = tf.constant(classes[batch * batch_size : (batch + 1) * batch_size])
+        labels = tf.constant(classes[batch * size : (batch + 1) * size])
         for i in range(STEPS):
             step(labels)
             on_step(batch * STEPS + i + 1, batches * STEPS)
         made.append(inputs.numpy())
-    values = np.concatenate(made)[:samples]
-    return Inputs("made from the network's batch norms", values)
+    pixels = to_pixels(np.concatenate(made)[:samples], preprocessing)
+    return Inputs("made from the network's batch norms", preprocessing.to_input(pixels))
+
+
+def batch_size(model: keras.Model) -> int:
+    """How many inputs are optimized together: enough for statistics."""
+    height, width, _ = model.inputs[0].shape[1:]
+    return min(64, max(1, PIXELS // (height * width)))
+
+
+def to_pixels(inputs: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
+    """Returns the uint8 RGB pixels nearest to inputs, (n, h, w, 3); `to_input` turns them back."""
+    mean, std = (np.asarray(v, np.float32) for v in (preprocessing.mean, preprocessing.std))
+    pixels = np.clip(np.rint(inputs * std + mean), 0, 255).astype(np.uint8)
+    return pixels if preprocessing.channel_order == "rgb" else pixels[..., ::-1]
 
 
 def noise(model: keras.Model, preprocessing: Preprocessing, *, seed: int) -> Inputs:

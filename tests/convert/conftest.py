@@ -1,5 +1,6 @@
 """Fixtures: small networks, from Keras to int8."""
 
+import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -91,6 +92,16 @@ def build_small() -> Any:
     x = layers.Dropout(0.5, name="dropout")(x)
     x = layers.Dense(10, name="classifier")(x)
     return keras.Model(inputs, x, name="small")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _a_cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """One for all workers: they reuse each other's synthetic inputs, and not those of the user."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(shared / "cache"))
+        yield
 
 
 @pytest.fixture(scope="session")
