@@ -9,6 +9,7 @@ import sys
 
 import tensorflow as tf
 
+from convert.__main__ import THREADS
 from convert.context import Context
 from convert.network import create
 from convert.quantization import stored_inputs
@@ -20,7 +21,8 @@ from shufflelite.progress import Progress
 
 def main(names: list[str]) -> None:
     """Writes one file beside each of these networks' weights; of all networks without names."""
-    tf.config.experimental.enable_op_determinism()  # as `convert` does
+    tf.config.experimental.enable_op_determinism()  # both as `convert` does: the same inputs
+    tf.config.threading.set_intra_op_parallelism_threads(THREADS)
     progress = Progress("bundle_inputs")
     for name in names or bundled.every():
         settings = ConversionSettings(complete(Model(name, weights="bundled")))
