@@ -162,6 +162,6 @@ def _verify(
             context.network.model,
             logits_file.deployed,
             inputs,
-            fake_quantized=logits_file.fake_quantized(quantization),
+            emulation=logits_file.emulation(quantization),
         )
     return audit, fidelity

@@ -1,10 +1,11 @@
 """Deployment form -> .tflite file: equalization, quantization, training in int8, export."""
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
 import tf_keras as keras
 
 from convert import auto_mixed_precision, autotune, export
@@ -38,14 +39,12 @@ class TfliteModel:
     epochs: tuple[qat.QatEpoch, ...] = ()
     mixed: MixedPrecision | None = None
 
-    def fake_quantized(self, quantization: Quantization) -> keras.Model | None:
-        """The deployment form rounded as the file is; None: the file is not full int8."""
+    def emulation(self, quantization: Quantization) -> Callable[[np.ndarray], np.ndarray] | None:
+        """What the fake-quantized network computes; None: the file is not full int8."""
         if not self.ranges or self.mixed:
             return None
         per_channel = quantization.per_channel
-        return quantize.fake_quantize(
-            self.deployed, self.ranges, per_channel=per_channel, training=True
-        )
+        return quantize.emulate(self.deployed, self.ranges, per_channel=per_channel)
 
 
 def build(

@@ -9,8 +9,9 @@ layer needs no operator either: a range that begins at zero clips in its place.
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
+import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 from tensorflow_model_optimization.quantization.keras import QuantizeWrapperV2
@@ -207,7 +208,49 @@ def fake_quantize(
     """
     if not ranges:
         return model
+    make = _layer_maker(model, ranges, per_channel=per_channel, training=training)
     image = keras.Input(model.inputs[0].shape[1:], name=model.input_names[0])
+    outputs = keras_graph.interpret(
+        model, lambda layer, inputs: make(layer)(_argument(inputs or [image]))
+    )
+    return keras.Model(image, outputs[model.output_names[0]], name=model.name)
+
+
+def emulate(
+    model: keras.Model, ranges: Mapping[str, Range], *, per_channel: bool = True
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Returns a function that computes what `fake_quantize(..., training=True)` does, bit for bit.
+
+    It takes a batch of inputs, (n, h, w, 3) float32, and returns their logits. It calls the layers
+    one by one: to make a Keras model of them takes longer than to run them on a few batches.
+    """
+    make = _layer_maker(model, ranges, per_channel=per_channel, training=True)
+    layers = {layer.name: make(layer) for layer in model.layers}
+    sources = keras_graph.sources(model)
+    reader_counts = Counter(name for names in sources.values() for name in names)
+
+    def compute(batch: np.ndarray) -> np.ndarray:
+        waiting, outputs = Counter(reader_counts), {}
+        for name, layer in layers.items():
+            inputs = [outputs[source] for source in sources[name]] or [tf.constant(batch)]
+            outputs[name] = layer(_argument(inputs))
+            for source in sources[name]:
+                waiting[source] -= 1
+                if not waiting[source]:
+                    del outputs[source]  # as a Keras model does: they are large
+        return outputs[model.output_names[0]].numpy()
+
+    return compute
+
+
+def _argument(tensors: list[Tensor]) -> Tensor | list[Tensor]:
+    return tensors if len(tensors) > 1 else tensors[0]
+
+
+def _layer_maker(
+    model: keras.Model, ranges: Mapping[str, Range], *, per_channel: bool, training: bool
+) -> Callable[[keras.layers.Layer], keras.layers.Layer]:
+    """Returns a function from a layer of the deployment form to its fake-quantized copy."""
     clipping, sources = _clipping(model), keras_graph.sources(model)
     # Layers that move values have the range of their inputs, clipped layers that of their ReLU.
     computed = {**ranges, **{source: ranges[relu] for relu, source in clipping.items()}}
@@ -215,11 +258,10 @@ def fake_quantize(
         model, lambda layer, inputs: computed.get(layer.name) or inputs[0]
     )
 
-    def visit(layer: keras.layers.Layer, inputs: list[Tensor]) -> Tensor:
+    def make(layer: keras.layers.Layer) -> keras.layers.Layer:
         range_ = ranges.get(layer.name)
         quantizers: dict[str, Quantizer] = {}
         if isinstance(layer, keras.layers.InputLayer):
-            inputs = [image]
             name = f"{layer.name}_quantize"
             if training and range_:
                 clone = keras.layers.Rescaling(1.0, -TIES * range_.step, name=name)
@@ -241,7 +283,6 @@ def fake_quantize(
             clone.trainable = (
                 layer.trainable
             )  # the kernel of a pooling layer is rounded, not trained
-        return clone(inputs if len(inputs) > 1 else inputs[0])
+        return clone
 
-    outputs = keras_graph.interpret(model, visit)
-    return keras.Model(image, outputs[model.output_names[0]], name=model.name)
+    return make

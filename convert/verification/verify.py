@@ -4,7 +4,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -104,7 +104,7 @@ def fidelity(
     deployed: keras.Model,
     inputs: Inputs,
     *,
-    fake_quantized: keras.Model | None = None,
+    emulation: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> Fidelity:
     """Runs the file and the float network on the same inputs.
 
@@ -113,7 +113,7 @@ def fidelity(
       model: The float network as it was trained: the reference for the logits.
       deployed: The float deployment form of the file, whose layers name the file's tensors.
       inputs: What to run, with labels if they are known.
-      fake_quantized: The deployment form with everything rounded as in the file.
+      emulation: The logits of a batch by the fake-quantized network; see `quantize.emulate`.
 
     Raises:
       InputError: the network's logits are not finite.
@@ -121,9 +121,9 @@ def fidelity(
     expected, actual = logits(model, inputs), np.stack(list(run(data, inputs)))
     layers = _layer_fidelity(data, deployed, next(inputs.batches())[:PROBED])
     compared = compare_logits(expected, actual, inputs.labels, layers)
-    if fake_quantized is None:
+    if emulation is None:
         return compared
-    best = best_classes(_logits(fake_quantized, inputs))
+    best = best_classes(np.concatenate([emulation(batch) for batch in inputs.batches()]))
     return replace(compared, fake_quantized_agreement=agreement(best_classes(actual), best))
 
 

@@ -56,7 +56,22 @@ def test_keras_and_xnnpack_give_the_same_bits(kind: str, seed: int) -> None:
     fake = quantize.fake_quantize(model, ranges, training=True)
     expected = fake(x, training=False).numpy() / ranges["out"].step
     assert len(np.unique(np.round(expected))) > 100
+    np.testing.assert_array_equal(quantize.emulate(model, ranges)(x), fake(x, training=False))
     np.testing.assert_array_equal(np.round(found), np.round(expected))
+
+
+@pytest.mark.parametrize("per_channel", [True, False])
+def test_layers_called_one_by_one_give_the_bits_of_the_model(
+    small: Any, fresh: Inputs, per_channel: bool
+) -> None:
+    form, ranges = small.corrected, small.ranges
+    model = quantize.fake_quantize(form, ranges, per_channel=per_channel, training=True)
+    compute = quantize.emulate(form, ranges, per_channel=per_channel)
+    (x,) = fresh.batches()
+    expected = model(x, training=False).numpy()
+    for part in (slice(None), slice(7)):  # the layers are used again
+        np.testing.assert_array_equal(compute(x[part]), expected[part])
+    assert len(np.unique(expected)) > 20
 
 
 def test_a_mean_next_to_a_tie_falls_as_in_the_file() -> None:
