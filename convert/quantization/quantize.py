@@ -230,7 +230,8 @@ def emulate(
     reader_counts = Counter(name for names in sources.values() for name in names)
 
     def compute(batch: np.ndarray) -> np.ndarray:
-        waiting, outputs = Counter(reader_counts), {}
+        waiting = Counter(reader_counts)
+        outputs: dict[str, Tensor] = {}
         for name, layer in layers.items():
             inputs = [outputs[source] for source in sources[name]] or [tf.constant(batch)]
             outputs[name] = layer(_argument(inputs))
