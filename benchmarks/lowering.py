@@ -43,7 +43,9 @@ def main(argv: list[str]) -> None:
     """Prints a Markdown table, one row for each network."""
     files = [path for name in NETWORKS for path in _files(name)]
     rows = {target: _measure(files, target) for target in flags.FLAGS.target}
-    print("| network | " + " | ".join(f"{t}: direct | lowered | ratio" for t in rows), end=" | ")
+    sets = {t: next(iter(measured.values()))["instruction_set"] for t, measured in rows.items()}
+    columns = (f"{t} ({sets[t]}): direct | lowered | ratio" for t in rows)
+    print("| network | " + " | ".join(columns), end=" | ")
     print("operators | kB |")
     print("|---|" + "---:|---:|---:|" * len(rows) + "---:|---:|")
     for name in NETWORKS:

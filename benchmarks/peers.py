@@ -21,18 +21,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 from absl import app, flags
 
 from android_bench import measure, model_file, targets
 from android_bench.emulated import cores, process, setup
 from android_bench.measurement import Counted, Facts, Machine, Options, Plan, Round, TargetError
-from convert.autotune import stand_in
-from convert.lowering import lower
-from convert.lowering.options import GENERIC
 from convert.settings import Precision, Quantization
 from keras_models import registry
-from keras_models.checkpoints.random_weights import randomize
 from shufflelite.progress import Progress
 
 flags.DEFINE_string("cache", None, "Folder of the environments and files.", required=True)
@@ -67,11 +62,12 @@ class Contender:
     maker: str  # ours, or a converter of rivals/convert.py
     runtime: str = LITERT  # or an environment
     precision: str = "normal"  # of MNN
+    counted: bool = True  # False: timed on the host only; counts do not compare precisions
 
 
 CONTENDERS = (
     Contender("ours, int8", "_lowered.tflite", "lowered"),
-    Contender("ours, float32", "_float.tflite", "float32"),
+    Contender("ours, float32", "_float.tflite", "float32", counted=False),
     Contender("`--lowering direct`, int8", "_direct.tflite", "direct"),
     Contender("TFLite's converter, int8", "_tflite.tflite", "tflite"),
     Contender("onnx2tf, int8", "_onnx2tf.tflite", "onnx2tf"),
@@ -79,7 +75,7 @@ CONTENDERS = (
     Contender("MNN, int8", "_int8.mnn", "mnn", "mnn"),
     Contender('MNN, precision "low" (fp16 where the core has it)', ".mnn", "mnn", "mnn", "low"),
     Contender("ONNX Runtime, int8", "_int8.onnx", "onnxruntime", "onnxruntime"),
-    Contender("ONNX Runtime, float32", ".onnx", "onnx", "onnxruntime"),
+    Contender("ONNX Runtime, float32", ".onnx", "onnx", "onnxruntime", counted=False),
 )
 
 
@@ -89,7 +85,7 @@ def main(argv: list[str]) -> None:
     names = values.network or list(NETWORKS)
     files = {name: _files(name) for name in names}
     for name, by_contender in files.items():
-        columns = {target: _measured(target, by_contender) for target in values.target}
+        columns = dict(_column(target, by_contender) for target in values.target)
         print(f"\n{NETWORKS[name][0]}:\n\n| | {' | '.join(columns)} | kB |")
         print(f"|---|{'---:|' * (len(columns) + 1)}")
         for contender, path in by_contender.items():
@@ -119,12 +115,18 @@ def _files(name: str) -> dict[Contender, Path]:
 
 
 def _network(name: str) -> Any:
+    from keras_models.checkpoints.random_weights import randomize
+
     model = registry.create(name, padding="symmetric", **NETWORKS[name][1])
     randomize(model, seed=0)
     return model
 
 
 def _lowered(model: Any, *, generic: bool = True, precision: Precision = Precision.INT8) -> bytes:
+    from convert.autotune import stand_in
+    from convert.lowering import lower
+    from convert.lowering.options import GENERIC
+
     settings = Quantization(precision=precision)
     options = GENERIC if generic else None
     return stand_in(lower(model, integer=precision.needs_inputs, options=options), settings)
@@ -132,6 +134,7 @@ def _lowered(model: Any, *, generic: bool = True, precision: Precision = Precisi
 
 def _by_tflite(model: Any) -> bytes:
     """TFLite's converter, as its guide uses it."""
+    import tensorflow as tf
 
     def inputs() -> Any:
         rng = np.random.default_rng(0)
@@ -202,27 +205,30 @@ def _arm_packages(runtime: str) -> Path:
     return folder
 
 
-def _measured(name: str, files: Mapping[Contender, Path]) -> dict[str, str]:
-    """The cost of each contender on a target, and its ratio to the first one's."""
+def _column(name: str, files: Mapping[Contender, Path]) -> tuple[str, dict[str, str]]:
+    """The target, and the cost of each contender there with its ratio to the first one's."""
     inner = targets.open_target(name, options=Options())
     machine = inner.machine()
-    print(f"{name}: {machine.cpu}, {machine.instruction_set}", file=sys.stderr)
+    heading = f"{name} ({machine.instruction_set})"
     target = PeersTarget(inner, name, {path: one for one, path in files.items()})
     if not name.startswith("emulated:"):
         run = _run(target, files, Plan(rounds=flags.FLAGS.rounds))
         first = run.measured[0].rounds
-        return {
+        return heading, {
             one.model.name: f"{measure.latency(one.rounds).median_ms:.3f} ms "
             f"({measure.ratio(one.rounds, first).ratio:.2f})"
             for one in run.measured
         }
     counts = {}
     for contender, path in files.items():
+        if not contender.counted:
+            continue
         count = _count(target, contender, path, machine.fingerprint)
         if count is not None:
             counts[contender.name] = count
     ours = counts[CONTENDERS[0].name]
-    return {key: f"{count / 1e6:.2f} M ({count / ours:.2f})" for key, count in counts.items()}
+    cells = {key: f"{count / 1e6:.2f} M ({count / ours:.2f})" for key, count in counts.items()}
+    return heading, cells
 
 
 def _count(

@@ -51,7 +51,8 @@ def main(argv: list[str]) -> None:
         _json("android_bench", "--models", *files, "--target", target, "--out", out)
         for target in values.target
     ]
-    print("\n| network | parameters | M multiply-adds | kB | " + " | ".join(values.target) + " |")
+    columns = (f"{row[0]['target']} ({row[0]['instruction_set']})" for row in rows)
+    print("\n| network | parameters | M multiply-adds | kB | " + " | ".join(columns) + " |")
     print("|---|---:|---:|---:|" + "---:|" * len(rows))
     for i, (name, (bundle, _)) in enumerate(bundles.items()):
         report = _report(bundle)

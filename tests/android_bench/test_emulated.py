@@ -181,6 +181,28 @@ def test_qemu_says_why_it_cannot_start(system: setup.System) -> None:
         process.Guest(unknown, system.folder)
 
 
+def test_a_guest_of_another_program_finds_its_packages(
+    system: setup.System, tmp_path: Path
+) -> None:
+    """As the runtimes of `benchmarks/peers.py`."""
+    (tmp_path / "runtime_of_others.py").write_text("version = '1.2'\n")
+    (tmp_path / "guest_of_others.py").write_text(
+        "import os, sys, platform, runtime_of_others\n"
+        "from android_bench.host_worker import answer\n"
+        "def start():\n"
+        "    os.getpriority(os.PRIO_PROCESS, 0)\n"
+        "    os.getpriority(os.PRIO_PGRP, 0)\n"
+        "    return [runtime_of_others.version, platform.machine()]\n"
+        "answer(sys.stdin, {'start': start}, into=os.fdopen(int(sys.argv[1]), 'w'))\n"
+    )
+    guest = process.Guest(
+        cores.CORES["a53"], system.folder, module="guest_of_others", packages=tmp_path
+    )
+    with contextlib.closing(guest):
+        assert guest.start == ["1.2", "aarch64"]
+        assert len(guest.counted) == 1
+
+
 def test_the_guest_sees_its_core_and_nothing_of_the_host(system: setup.System) -> None:
     with contextlib.closing(process.Guest(cores.CORES["a55"], system.folder)) as guest:
         fields = dict(
