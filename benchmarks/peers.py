@@ -109,7 +109,7 @@ def _files(name: str) -> dict[Contender, Path]:
             else:
                 _by_rival(contender.maker, name, folder, path)
             files[contender] = path
-        except subprocess.CalledProcessError as error:
+        except TargetError as error:
             print(f"{contender.name}, {name}: {error}", file=sys.stderr)
     return files
 
@@ -160,13 +160,19 @@ OURS: Mapping[str, Callable[[Any], bytes]] = {
 
 
 def _by_rival(maker: str, name: str, folder: Path, path: Path) -> None:
-    """Makes a file in the maker's environment, unless it exists."""
+    """Makes a file in the maker's environment, unless it exists or failed before."""
     if path.exists():
         return
+    log_path, failed = (folder / f"{name}_{maker}.{end}" for end in ("log", "failed"))
+    if failed.exists():
+        raise TargetError(f"failed before: see {failed}, and delete it to try again")
     print(f"{maker}: {name}", file=sys.stderr)
     command = [str(_python(maker)), str(RIVALS / "convert.py"), maker, name, str(folder)]
-    with (folder / f"{name}_{maker}.log").open("wb") as log:
-        subprocess.run(command, check=True, stdout=log, stderr=log, cwd=folder)
+    with log_path.open("wb") as log:
+        done = subprocess.run(command, stdout=log, stderr=log, cwd=folder)
+    if done.returncode:
+        log_path.rename(failed)
+        raise TargetError(f"exited with {done.returncode}: see {failed}")
 
 
 def _python(environment: str) -> Path:
