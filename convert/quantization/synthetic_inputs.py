@@ -21,7 +21,7 @@ from shufflelite.errors import InputError
 
 VERSION = 1  # of what `synthesize` returns: stored inputs of another version are made again
 NOISE = 8
-STEPS = 120
+STEPS = 120  # 30 are enough for CIFAR networks, not for ShuffleNet V1 0.5x (ImageNet)
 LEARNING_RATE = 0.1
 CLASS_WEIGHT = 0.02  # of the cross-entropy, relative to the batch norms' mean error
 TEMPERATURE = 2.0  # without it the logits stay smaller than those of pictures
