@@ -1,4 +1,4 @@
-"""Accuracy of calibration methods: range estimators, bias correction, data-free inputs.
+"""Accuracy of calibration methods: range estimators, rounding, data-free inputs.
 
 python benchmarks/calibration.py --model mobilenet_v1 --width 0.25 --weights FILE.h5 \
     --pictures PICTURES --data LABELS.csv
@@ -15,7 +15,7 @@ from convert.lowering import lower
 from convert.network import create
 from convert.quantization import quantize
 from convert.quantization.synthetic_inputs import synthesize
-from convert.settings import Estimator, Model, Precision, Quantization
+from convert.settings import Estimator, Model, Precision, Quantization, Rounding
 from convert.verification import verify
 
 flags.DEFINE_string("model", None, "Network.", required=True)
@@ -54,10 +54,10 @@ def main(argv: list[str]) -> None:
     }
     settings = Quantization(precision=Precision.INT8)
     methods = [
-        *(dataclasses.replace(settings, ranges=e, bias_correction=False) for e in Estimator),
+        *(dataclasses.replace(settings, ranges=e, rounding=Rounding.NEAREST) for e in Estimator),
         *(dataclasses.replace(settings, ranges=e) for e in Estimator),
     ]
-    print("| calibrated on | ranges | bias correction | top-1 | agreement | logits' SQNR |")
+    print("| calibrated on | ranges | rounding | top-1 | agreement | logits' SQNR |")
     print("|---|---|---|---|---|---|")
     for name, calibration in calibrations.items():
         for method in methods:
@@ -65,7 +65,7 @@ def main(argv: list[str]) -> None:
             file = export.to_tflite(ready, method, calibration)
             fidelity = verify.fidelity(file, network.model, deployed, data)
             print(
-                f"| {name} | {method.ranges.value} | {'yes' if method.bias_correction else 'no'} "
+                f"| {name} | {method.ranges.value} | {method.rounding.value} "
                 f"| {fidelity.top1:.1f} % | {fidelity.agreement:.1f} % "
                 f"| {fidelity.sqnr_db:.1f} dB |",
                 flush=True,

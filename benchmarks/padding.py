@@ -20,7 +20,7 @@ from convert import export, keras_graph
 from convert.lowering import lower
 from convert.quantization import quantize
 from convert.quantization.synthetic_inputs import noise
-from convert.settings import Precision, Quantization
+from convert.settings import Precision, Quantization, Rounding
 from keras_models import registry
 from keras_models.checkpoints.random_weights import randomize
 from keras_models.images.decode import Preprocessing
@@ -46,7 +46,7 @@ def main(argv: list[str]) -> None:
     (batch,) = inputs.batches(len(inputs))
     logits, same = (forms[form](batch).numpy() for form in ("pad", "wider"))
     assert np.abs(logits - same).max() < 1e-5 * np.abs(logits).max()
-    settings = Quantization(precision=Precision.INT8, bias_correction=False)
+    settings = Quantization(precision=Precision.INT8, rounding=Rounding.NEAREST)
     files = []
     for form, deployed in forms.items():
         ready = quantize.apply(deployed, inputs, settings, Preprocessing())

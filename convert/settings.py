@@ -34,6 +34,13 @@ class Estimator(str, Enum):
     MSE = "mse"  # the range with the least sum of squared rounding and clipping errors
 
 
+class Rounding(str, Enum):
+    """How the weights of an int8 or int16x8 file become whole steps."""
+
+    SECOND_ORDER = "second_order"  # together, for the least error of outputs on calibration inputs
+    NEAREST = "nearest"  # each for itself
+
+
 @dataclass(frozen=True)
 class Model(Bounded):
     """The network and its weights."""
@@ -162,9 +169,12 @@ class Quantization(Bounded):
         topic="calibration",
         help="How int8 ranges are chosen from the values observed.",
     )
-    bias_correction: bool = setting(
-        True, help="Correct the mean error that rounded weights cause (arXiv:1906.04721)."
+    rounding: Rounding = setting(
+        Rounding.SECOND_ORDER,
+        help="How weights are rounded: for the least error of each layer's outputs on the "
+        "calibration's inputs, or each to the nearest step.",
     )  # of int8 and int16x8: dynamic files keep small kernels float
+    bias_correction: bool | None = setting(None, help="Former name of --rounding.")
     equalization: bool = setting(
         False, flag="equalize", help="Cross-layer weight equalization (arXiv:1906.04721)."
     )
@@ -194,6 +204,12 @@ class Quantization(Bounded):
         if self.precision is Precision.INT16X8 and not self.per_channel:
             raise InputError(
                 "int16x8 weights have one scale per channel: leave out --noper_channel."
+            )
+        if self.bias_correction is not None:
+            value = Rounding.SECOND_ORDER if self.bias_correction else Rounding.NEAREST
+            raise InputError(
+                "'bias_correction' has become part of rounding: expected --rounding "
+                f'{value.value}, or rounding = "{value.value}" in a file.'
             )
 
     @property

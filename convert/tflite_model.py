@@ -26,10 +26,11 @@ class TfliteModel:
     Attributes:
       data: The file.
       preprocessing: How a picture becomes its input.
-      deployed: The deployment form with the file's float weights.
+      deployed: The deployment form with the weights that layers in float32 have.
       ranges: The int8 range of each layer; empty: the file is not int8.
       epochs: The epochs of training in int8.
       mixed: The layers that do not compute in int8; None: none were requested.
+      rounded: The deployment form with the weights that are quantized; None: those of `deployed`.
     """
 
     data: bytes
@@ -38,13 +39,15 @@ class TfliteModel:
     ranges: Mapping[str, Range] = field(default_factory=dict)
     epochs: tuple[qat.QatEpoch, ...] = ()
     mixed: MixedPrecision | None = None
+    rounded: keras.Model | None = None
 
     def emulation(self, quantization: Quantization) -> Callable[[np.ndarray], np.ndarray] | None:
         """What the fake-quantized network computes; None: the file is not full int8."""
         if not self.ranges or self.mixed:
             return None
         per_channel = quantization.per_channel
-        return quantize.emulate(self.deployed, self.ranges, per_channel=per_channel)
+        rounded = self.rounded or self.deployed
+        return quantize.emulate(rounded, self.ranges, per_channel=per_channel)
 
 
 def build(
@@ -70,16 +73,16 @@ def build(
         if not changed:
             progress.warn("--equalize changes nothing: ReLU6 or the like is behind every layer")
     with progress.stage("quantize"):
-        calibrated, ranges = quantize.calibrate(
-            deployed, calibration, quantization, network.preprocessing
-        )
+        calibrated = quantize.calibrate(deployed, calibration, quantization, network.preprocessing)
+    floats, rounded, ranges = calibrated.deployed, calibrated.rounded, calibrated.ranges
     epochs: tuple[qat.QatEpoch, ...] = ()
     if training:
-        calibrated, epochs = qat.train(context, training, calibrated, ranges, deployed)
-    ready = quantize.fake_quantize(calibrated, ranges, per_channel=quantization.per_channel)
+        rounded, epochs = qat.train(context, training, rounded, ranges, deployed)
+        floats = rounded
+    ready = quantize.fake_quantize(rounded, ranges, per_channel=quantization.per_channel)
     with progress.stage("export"):
         data = export.to_tflite(ready, quantization, calibration)
-    return TfliteModel(data, network.preprocessing, calibrated, ranges, epochs)
+    return TfliteModel(data, network.preprocessing, floats, ranges, epochs, rounded=rounded)
 
 
 def override_precision(

@@ -10,6 +10,7 @@ layer needs no operator either: a range that begins at zero clips in its place.
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import tensorflow as tf
@@ -22,11 +23,11 @@ from convert.calibration_data import Inputs
 from convert.lowering.layers import RowPadding
 from convert.quantization import int8_emulation
 from convert.quantization.activation_equalization import equalize_activations
-from convert.quantization.bias_correction import correct_biases
 from convert.quantization.int8_range import TIES, Range
 from convert.quantization.observers import choose_range, observe
+from convert.quantization.rounding import round_weights
 from convert.quantization.tfmot_config import CONVOLVING, Int8Layer, SymmetricTensor, kernel_name
-from convert.settings import Estimator, Precision, Quantization
+from convert.settings import Estimator, Precision, Quantization, Rounding
 from keras_models.images.decode import Preprocessing
 from keras_models.layers import ChannelShuffle, ChannelSlice, Tensor
 
@@ -44,30 +45,45 @@ MAX_HEADROOM = 2.0  # relative to the largest logit of synthetic inputs
 SIGMOID = Range(0.0, 255 / 256)  # the only output range of TFLite's int8 LOGISTIC
 
 
+@dataclass(frozen=True, eq=False)
+class Calibrated:
+    """A network that is ready for int8.
+
+    Attributes:
+      deployed: The deployment form with float weights.
+      rounded: The same with the weights that are quantized.
+      ranges: Layer name -> int8 range; empty: not int8.
+    """
+
+    deployed: keras.Model
+    rounded: keras.Model
+    ranges: Mapping[str, Range] = field(default_factory=dict)
+
+
 def calibrate(
     deployed: keras.Model,
     calibration: Inputs | None,
     settings: Quantization,
     preprocessing: Preprocessing,
-) -> tuple[keras.Model, dict[str, Range]]:
-    """Returns the deployment form ready for int8, and the int8 range of each layer.
-
-    Its channels are equalized, its biases corrected.
+) -> Calibrated:
+    """Equalizes channels, rounds weights and chooses the int8 range of each layer.
 
     Float precisions change nothing and have no ranges; the converter chooses those of int16.
     """
     if not settings.precision.needs_inputs:
-        return deployed, {}
+        return Calibrated(deployed, deployed)
     assert calibration is not None
     # The extremes of one channel of synthetic inputs are not those of pictures.
     if settings.equalizes_activations and not calibration.synthetic:
         clip = settings.ranges is not Estimator.MINMAX
         deployed = equalize_activations(deployed, shared_ranges(deployed), calibration, clip=clip)
-    if settings.bias_correction:
-        deployed = correct_biases(deployed, calibration, per_channel=settings.per_channel)
+    rounded = deployed
+    if settings.rounding is Rounding.SECOND_ORDER:
+        rounded = round_weights(deployed, calibration, per_channel=settings.per_channel)
     if settings.precision is not Precision.INT8:
-        return deployed, {}
-    return deployed, choose_ranges(deployed, calibration, settings.ranges, preprocessing)
+        return Calibrated(deployed, rounded)
+    ranges = choose_ranges(rounded, calibration, settings.ranges, preprocessing)
+    return Calibrated(deployed, rounded, ranges)
 
 
 def apply(
@@ -77,8 +93,8 @@ def apply(
     preprocessing: Preprocessing,
 ) -> keras.Model:
     """Calibrates and fake-quantizes: returns the network to export."""
-    calibrated, ranges = calibrate(deployed, calibration, settings, preprocessing)
-    return fake_quantize(calibrated, ranges, per_channel=settings.per_channel)
+    calibrated = calibrate(deployed, calibration, settings, preprocessing)
+    return fake_quantize(calibrated.rounded, calibrated.ranges, per_channel=settings.per_channel)
 
 
 def choose_ranges(

@@ -18,8 +18,8 @@ from convert import export
 from convert.calibration_data import Inputs
 from convert.lowering import lower
 from convert.quantization import quantize
-from convert.quantization.bias_correction import correct_biases
 from convert.quantization.int8_range import Range
+from convert.quantization.rounding import round_weights
 from convert.settings import Precision, Quantization
 from keras_models.checkpoints.random_weights import randomize
 from keras_models.images.decode import Preprocessing
@@ -36,7 +36,7 @@ class Toy:
     model: Any
     deployed: Any
     calibration: Inputs
-    corrected: Any  # the deployment form with the biases for int8
+    rounded: Any  # the deployment form with the weights for int8
     ranges: Mapping[str, Range]
     fake_quantized: Any
     int8: bytes
@@ -58,11 +58,11 @@ def make_toy(model: Any, *, side: int, pictures: int) -> Toy:
     randomize(model, seed=0)
     calibration = Inputs("toy", make_pictures(pictures, side, seed=1), Preprocessing())
     deployed = lower(model)
-    corrected = correct_biases(deployed, calibration, per_channel=True)
-    ranges = quantize.choose_ranges(corrected, calibration, INT8.ranges, Preprocessing())
-    ready = quantize.fake_quantize(corrected, ranges)
+    rounded = round_weights(deployed, calibration, per_channel=True)
+    ranges = quantize.choose_ranges(rounded, calibration, INT8.ranges, Preprocessing())
+    ready = quantize.fake_quantize(rounded, ranges)
     int8 = export.to_tflite(ready, INT8, None)
-    return Toy(model, deployed, calibration, corrected, ranges, ready, int8)
+    return Toy(model, deployed, calibration, rounded, ranges, ready, int8)
 
 
 def build_small() -> Any:

@@ -5,6 +5,8 @@ import shlex
 import sys
 from dataclasses import replace
 
+import pytest
+
 from convert import command_line
 from convert.settings import (
     ConversionSettings,
@@ -14,9 +16,11 @@ from convert.settings import (
     Precision,
     Qat,
     Quantization,
+    Rounding,
     Verification,
 )
 from shufflelite import config
+from shufflelite.errors import FlagError, InputError
 from tests import forkserver
 
 ODD = 'it\'s a "folder", née $HOME/%s'
@@ -34,7 +38,7 @@ CASES = [
             precision=Precision.INT8,
             io_dtype="uint8",
             per_channel=False,
-            bias_correction=False,
+            rounding=Rounding.NEAREST,
             calibration=ODD,
             ranges=Estimator.PERCENTILE,
             keep_float=("conv1", "stage2_*"),
@@ -83,3 +87,13 @@ def test_the_command_line_of_settings_has_those_settings() -> None:
 def test_a_short_command_has_short_words() -> None:
     settings = ConversionSettings(Model("shufflenet_v2"), Quantization(precision=Precision.INT8))
     assert command_line.line(settings) == "python -m convert --model shufflenet_v2 --int8"
+
+
+def test_the_former_flag_of_rounding_names_the_new_one() -> None:
+    name = {"model": {"name": "shufflenet_v2"}}
+    table = {"quantization": {"bias_correction": False}}
+    passed = {"bias_correction": (("quantization", "bias_correction"), True)}
+    with pytest.raises(InputError, match=r"^a.toml \[quantization\]: .*rounding = \"nearest\""):
+        config.build({**name, **table}, ConversionSettings, origin="a.toml")
+    with pytest.raises(FlagError, match=r"^--bias_correction .* --rounding second_order"):
+        config.build(name, ConversionSettings, flags=passed)

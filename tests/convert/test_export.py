@@ -13,7 +13,7 @@ from convert import export, keras_graph
 from convert.calibration_data import Inputs
 from convert.quantization import quantize
 from convert.quantization.tfmot_config import quantized_kernel
-from convert.settings import Estimator, Precision, Quantization
+from convert.settings import Estimator, Precision, Quantization, Rounding
 from convert.verification import runner, verify
 from keras_models.images.decode import Preprocessing
 from shufflelite.errors import InputError
@@ -85,7 +85,10 @@ def test_an_int8_file_gives_the_logits_of_the_rounded_keras_network(
     small: Any, files: Callable[..., bytes], fresh: Inputs, per_channel: bool
 ) -> None:
     settings = Quantization(
-        precision=Precision.INT8, per_channel=per_channel, bias_correction=False
+        precision=Precision.INT8,
+        per_channel=per_channel,
+        rounding=Rounding.NEAREST,
+        activation_equalization=False,
     )
     data = files(settings)
     audit = verify.audit(data)
@@ -111,7 +114,7 @@ def test_each_layer_of_an_int8_file_gives_what_keras_makes_of_its_inputs(
     """Layer by layer, with the file's own values going in: so nothing adds up."""
     network = request.getfixturevalue(toy)
     ranges = network.ranges
-    fake = quantize.fake_quantize(with_rounded_weights(network.corrected), ranges)
+    fake = quantize.fake_quantize(with_rounded_weights(network.rounded), ranges)
     file = Interpreter(
         model_content=network.int8,
         experimental_preserve_all_tensors=True,

@@ -145,8 +145,9 @@ def bundled_network(name: str) -> tuple[Model, LoadedNetwork, Any, Any, Inputs]:
     network = create(model, seed=0, warn=pytest.fail)
     deployed, seen = lower(network.model, integer=True), network.preprocessing
     inputs = Inputs("examples", load(EXAMPLES, seen), seen)
-    calibrated, ranges = quantize.calibrate(deployed, inputs, INT8, seen)
-    return model, network, deployed, quantize.fake_quantize(calibrated, ranges), inputs
+    calibrated = quantize.calibrate(deployed, inputs, INT8, seen)
+    ready = quantize.fake_quantize(calibrated.rounded, calibrated.ranges)
+    return model, network, deployed, ready, inputs
 
 
 @functools.cache

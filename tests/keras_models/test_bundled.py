@@ -109,7 +109,7 @@ def test_the_table_of_all_is_theirs() -> None:
     assert written == card.index({one.path: one.trained for one in ALL.values()})
 
 
-def test_weights_their_inputs_and_cards_go_into_a_wheel() -> None:
+def test_weights_and_cards_go_into_a_wheel() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     told = project["tool"]["setuptools"]["package-data"]
     packed = subprocess.run(
@@ -120,7 +120,7 @@ def test_weights_their_inputs_and_cards_go_into_a_wheel() -> None:
         timeout=1200,
         check=True,
     ).stdout.splitlines()
-    held = [p for p in bundled.FOLDER.glob("*") if p.suffix in (".safetensors", ".md", ".inputs")]
+    held = [p for p in bundled.FOLDER.glob("*") if p.suffix in (".safetensors", ".md")]
     held += [p for p in (ROOT / "android_bench" / "app").rglob("*") if p.is_file()]
     held += (ROOT / "convert/bundle/card/templates").glob("*.j2")
     expected = [path.relative_to(ROOT).as_posix() for path in held]

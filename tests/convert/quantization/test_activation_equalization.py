@@ -14,7 +14,7 @@ from convert.lowering import lower
 from convert.quantization import quantize
 from convert.quantization.activation_equalization import _Histogram, equalize_activations
 from convert.quantization.tfmot_config import kernel_quantizer
-from convert.settings import Precision, Quantization
+from convert.settings import Precision, Quantization, Rounding
 from convert.verification import runner, verify
 from keras_models import registry
 from keras_models.checkpoints.random_weights import randomize
@@ -154,7 +154,7 @@ def test_channels_of_synthetic_inputs_keep_their_values(inputs: Inputs) -> None:
     model = chain()
     values = np.concatenate(list(inputs.batches()))
     for calibration, changed in ((inputs, True), (Inputs("made", values), False)):
-        after, _ = quantize.calibrate(model, calibration, INT8, Preprocessing())
+        after = quantize.calibrate(model, calibration, INT8, Preprocessing()).deployed
         kernels = [form.get_layer("first").get_weights()[0] for form in (model, after)]
         assert np.array_equal(*kernels) is not changed
 
@@ -277,25 +277,26 @@ def test_values_that_are_not_finite_or_hardly_there_are_left_alone(
     "settings",
     [
         Quantization(
-            precision=Precision.INT8, activation_equalization=False, bias_correction=False
+            precision=Precision.INT8, activation_equalization=False, rounding=Rounding.NEAREST
         ),
-        Quantization(precision=Precision.INT8, per_channel=False, bias_correction=False),
-        Quantization(precision=Precision.INT16X8, bias_correction=False),
+        Quantization(precision=Precision.INT8, per_channel=False, rounding=Rounding.NEAREST),
+        Quantization(precision=Precision.INT16X8, rounding=Rounding.NEAREST),
         Quantization(precision=Precision.DYNAMIC),
     ],
 )
 def test_other_settings_leave_weights_as_they_are(inputs: Inputs, settings: Quantization) -> None:
     model = chain()
-    calibrated, _ = quantize.calibrate(model, inputs, settings, Preprocessing())
-    for before, after in zip(model.get_weights(), calibrated.get_weights(), strict=True):
+    calibrated = quantize.calibrate(model, inputs, settings, Preprocessing())
+    for before, after in zip(model.get_weights(), calibrated.rounded.get_weights(), strict=True):
         np.testing.assert_array_equal(after, before)
 
 
 def test_the_file_computes_the_bits_of_the_fake_quantized_network(inputs: Inputs) -> None:
     model = chain("relu6")
-    calibrated, ranges = quantize.calibrate(model, inputs, INT8, Preprocessing())
-    rounded = quantize.fake_quantize(calibrated, ranges, training=True)
-    file = export.to_tflite(quantize.fake_quantize(calibrated, ranges), INT8, inputs)
+    calibrated = quantize.calibrate(model, inputs, INT8, Preprocessing())
+    whole, ranges = calibrated.rounded, calibrated.ranges
+    rounded = quantize.fake_quantize(whole, ranges, training=True)
+    file = export.to_tflite(quantize.fake_quantize(whole, ranges), INT8, inputs)
     audit = verify.audit(file)
     assert (audit.delegate_partitions, audit.requantizations, audit.float_operators) == (1, 0, {})
     logits, steps = np.stack(list(runner.run(file, inputs))), ranges["classifier"].step

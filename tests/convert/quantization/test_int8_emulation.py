@@ -64,7 +64,7 @@ def test_keras_and_xnnpack_give_the_same_bits(kind: str, seed: int) -> None:
 def test_layers_called_one_by_one_give_the_bits_of_the_model(
     small: Any, fresh: Inputs, per_channel: bool
 ) -> None:
-    form, ranges = small.corrected, small.ranges
+    form, ranges = small.rounded, small.ranges
     model = quantize.fake_quantize(form, ranges, per_channel=per_channel, training=True)
     compute = quantize.emulate(form, ranges, per_channel=per_channel)
     (x,) = fresh.batches()

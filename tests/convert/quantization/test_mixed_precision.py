@@ -126,7 +126,7 @@ def test_layers_with_int16_hand_on_256_times_finer_steps(small: Any) -> None:
         32767 / 255,
         rel=0.01,  # around zero: of values that are not negative, half are left
     )
-    expand, depthwise = (small.corrected.get_layer(name) for name in ("expand", "depthwise"))
+    expand, depthwise = (small.rounded.get_layer(name) for name in ("expand", "depthwise"))
     for layer in (expand, depthwise):
         kernel, bias = layer.get_weights()
         copy = type(layer).from_config(layer.get_config())

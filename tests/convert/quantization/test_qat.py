@@ -55,7 +55,7 @@ def train(
     small: Any, out: Path, settings: ConversionSettings = SETTINGS, **changes: Any
 ) -> tuple[Any, Any]:
     network = LoadedNetwork(small.model, {}, Preprocessing(), WeightsOrigin("random"), None, 0, 0)
-    options = {"calibrated": small.corrected, "progress": Silent()} | changes
+    options = {"calibrated": small.rounded, "progress": Silent()} | changes
     context = Context(settings, network, options["progress"])
     context, prepared = qat.prepare(context, out)
     assert prepared
@@ -68,13 +68,13 @@ def same(one: Any, other: Any) -> bool:
 
 
 def test_rounded_in_keras_it_gives_the_files_bits(small: Any, fresh: Any) -> None:
-    rounded = quantize.fake_quantize(small.corrected, small.ranges, training=True)
+    rounded = quantize.fake_quantize(small.rounded, small.ranges, training=True)
     expected = np.concatenate([rounded(batch).numpy() for batch in fresh.batches()])
     found = np.stack(list(runner.run(small.int8, fresh)))
     step = small.ranges["classifier"].step
     np.testing.assert_array_equal(np.round(found / step), np.round(expected / step))
     # Not so in real numbers, which know neither of factors in float32 nor of fixed point:
-    real = quantize.fake_quantize(small.corrected, small.ranges)
+    real = quantize.fake_quantize(small.rounded, small.ranges)
     differs = np.concatenate([real(batch).numpy() for batch in fresh.batches()])
     assert np.mean(np.round((found - differs) / step) != 0) > 0.05
 
@@ -82,11 +82,11 @@ def test_rounded_in_keras_it_gives_the_files_bits(small: Any, fresh: Any) -> Non
 @pytest.mark.parametrize("per_channel", [True, False])
 def test_weights_are_whole_steps_and_biases_whole_products(small: Any, per_channel: bool) -> None:
     rounded = quantize.fake_quantize(
-        small.corrected, small.ranges, per_channel=per_channel, training=True
+        small.rounded, small.ranges, per_channel=per_channel, training=True
     )
     rounded(np.zeros((1, 16, 16, 3), np.float32))
     for name, source in (("conv1", "image"), ("depthwise", "expand"), ("conv2", "reduce")):
-        kernel, bias = small.corrected.get_layer(name).get_weights()
+        kernel, bias = small.rounded.get_layer(name).get_weights()
         layer = rounded.get_layer(name).layer
         depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
         axes = ((0, 1) if depthwise else (0, 1, 2)) if per_channel else None
@@ -98,8 +98,8 @@ def test_weights_are_whole_steps_and_biases_whole_products(small: Any, per_chann
 
 
 def test_it_learns_and_comes_nearer_to_its_teacher(small: Any, tmp_path: Path) -> None:
-    blunt = keras.models.clone_model(small.corrected)
-    blunt.set_weights([np.round(w * 12) / 12 for w in small.corrected.get_weights()])
+    blunt = keras.models.clone_model(small.rounded)
+    blunt.set_weights([np.round(w * 12) / 12 for w in small.rounded.get_weights()])
     settings = replace(
         SETTINGS,
         qat=replace(SETTINGS.qat, data="synthetic:320", epochs=12, distillation=1.0),
@@ -116,8 +116,8 @@ def test_it_learns_and_comes_nearer_to_its_teacher(small: Any, tmp_path: Path) -
 
 
 def test_what_is_not_connected_stays_so(small: Any, tmp_path: Path) -> None:
-    cut = keras.models.clone_model(small.corrected)
-    cut.set_weights(small.corrected.get_weights())
+    cut = keras.models.clone_model(small.rounded)
+    cut.set_weights(small.rounded.get_weights())
     kernel, bias = cut.get_layer("conv2").get_weights()
     kernel[:, :, ::2, ::3] = 0
     cut.get_layer("conv2").set_weights([kernel, bias])
@@ -134,7 +134,7 @@ def test_an_interrupted_training_ends_with_the_same_bits(small: Any, tmp_path: P
             train(small, tmp_path / "parts", progress=Silent(lines))
     parts, again = train(small, tmp_path / "parts")
     assert same(parts, whole)
-    assert not same(whole, small.corrected)
+    assert not same(whole, small.rounded)
     assert again == epochs
 
 
@@ -198,7 +198,7 @@ def test_without_labels_it_learns_from_the_float_network_alone(
     small: Any, folder: Path, tmp_path: Path
 ) -> None:
     trained, epochs = train(small, tmp_path / "x", with_data(folder))
-    assert not same(trained, small.corrected)
+    assert not same(trained, small.rounded)
     labelled = with_data(tmp_path / "all.csv", distillation=1.0)
     again, agreement = train(small, tmp_path / "y", labelled)
     assert same(trained, again), "labels have no influence"

@@ -107,7 +107,7 @@ def test_the_audit_counts_changes_of_scale_inside_but_not_at_the_ends(
 ) -> None:
     wide = small.ranges["project"]
     ranges = {**small.ranges, "project": Range(wide.low, 2 * wide.high)}
-    unequal = quantize.fake_quantize(small.corrected, ranges)
+    unequal = quantize.fake_quantize(small.rounded, ranges)
     settings = Quantization(precision=Precision.INT8, io_dtype=io_dtype)
     audit = verify.audit(export.to_tflite(unequal, settings, None))
     assert audit.requantizations == 1  # the concat reads two scales
@@ -156,8 +156,8 @@ def test_every_layer_that_computes_is_compared(
     small: Any, files: Callable[[Quantization], bytes], fresh: Inputs, precision: Precision
 ) -> None:
     settings = Quantization(precision=precision)
-    calibrated, _ = quantize.calibrate(small.deployed, small.calibration, settings, Preprocessing())
-    layers = verify.fidelity(files(settings), small.model, calibrated, fresh).layers
+    calibrated = quantize.calibrate(small.deployed, small.calibration, settings, Preprocessing())
+    layers = verify.fidelity(files(settings), small.model, calibrated.deployed, fresh).layers
     assert sorted(layer.name for layer in layers) == sorted(COMPUTING)
     assert list(layers) == sorted(layers, key=lambda layer: layer.sqnr_db)
     least = {Precision.FLOAT32: 100, Precision.FLOAT16: 50}.get(precision, 20)

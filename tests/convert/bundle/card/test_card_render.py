@@ -9,7 +9,7 @@ from convert.bundle.report import ConversionReport, rows
 from convert.network import WeightsOrigin
 from convert.quantization.mixed_precision import LayerOverride, MixedPrecision
 from convert.quantization.qat import QatEpoch
-from convert.settings import Estimator, Lowering, Model, Precision, Qat, Quantization
+from convert.settings import Estimator, Lowering, Model, Precision, Qat, Quantization, Rounding
 from convert.verification.gates import Gate
 from keras_models import registry
 from keras_models.accuracy import Accuracy
@@ -99,8 +99,8 @@ def test_weights_are_described_with_license_hash_and_accuracy() -> None:
             "holds all observed values",
         ),
         (Quantization(precision=Precision.INT8), "Calibrated on 200 inputs: photos"),
-        (Quantization(precision=Precision.INT8), "Biases were corrected"),
-        (Quantization(precision=Precision.INT8, bias_correction=False), "were not corrected"),
+        (Quantization(precision=Precision.INT8), "were rounded together"),
+        (Quantization(precision=Precision.INT8, rounding=Rounding.NEAREST), "to the nearest step"),
         (Quantization(precision=Precision.INT8, equalization=True), "evened out"),
         (Quantization(precision=Precision.INT16X8), "Weights are int8, activations int16."),
         (Quantization(precision=Precision.DYNAMIC), "quantized at run time"),
