@@ -77,7 +77,9 @@ def build(
     floats, rounded, ranges = calibrated.deployed, calibrated.rounded, calibrated.ranges
     epochs: tuple[qat.QatEpoch, ...] = ()
     if training:
-        rounded, epochs = qat.train(context, training, rounded, ranges, deployed)
+        per_channel = quantization.per_channel
+        start = qat.unrounded(rounded, floats, per_channel=per_channel)
+        rounded, epochs = qat.train(context, training, start, ranges, deployed)
         floats = rounded
     ready = quantize.fake_quantize(rounded, ranges, per_channel=quantization.per_channel)
     with progress.stage("export"):

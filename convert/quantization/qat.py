@@ -22,6 +22,7 @@ from convert.context import Context
 from convert.network import LoadedNetwork
 from convert.quantization.int8_range import Range
 from convert.quantization.quantize import fake_quantize
+from convert.quantization.tfmot_config import CONVOLVING, kernel_name, kernel_quantizer
 from convert.settings import ConversionSettings, Qat
 from keras_models.checkpoints.load import load_weights, model_arrays
 from keras_models.images import datasets
@@ -41,6 +42,7 @@ MIXED = 0.5  # the teacher's share where each class has labelled pictures
 STEPS = 60  # at least
 BATCH, LEARNING_RATE = 128, 1e-3  # where there are pictures for ten steps of it
 LEAST_BATCH = 16
+MARGIN = 0.45  # of a step: how far from its whole steps a weight may begin; 0.5 rounds to others
 
 
 @dataclass(frozen=True)
@@ -173,6 +175,36 @@ def _naming_our_settings(out: Path) -> Iterator[None]:
 def clear(out: Path) -> None:
     """Removes the folder of `train`, once the bundle is written."""
     shutil.rmtree(out, ignore_errors=True)
+
+
+def unrounded(rounded: keras.Model, floats: keras.Model, *, per_channel: bool) -> keras.Model:
+    """Returns a network that rounds to the kernels of `rounded`, with weights as near to `floats`.
+
+    Training moves weights by small parts of a step. Those in the middle of their steps would stay
+    there, and those rounded to zero would count as not connected.
+
+    Args:
+      rounded: A deployment form whose kernels are whole steps, or `floats` itself.
+      floats: The same before it was rounded.
+      per_channel: Weights have one scale per output channel, else per tensor.
+    """
+    if rounded is floats:
+        return rounded
+    start = keras.models.clone_model(rounded)
+    start.set_weights(rounded.get_weights())
+    for layer in rounded.layers:
+        if not isinstance(layer, CONVOLVING):
+            continue
+        name = kernel_name(layer)
+        kernel, wanted = (
+            np.asarray(getattr(m.get_layer(layer.name), name)) for m in (rounded, floats)
+        )
+        step = kernel_quantizer(layer, per_channel=per_channel).step(kernel).numpy()
+        whole = np.round(kernel / step)
+        rest = np.clip(wanted / step - whole, -MARGIN, MARGIN)
+        rest[np.abs(whole) >= 127] = 0  # the largest one decides the step
+        getattr(start.get_layer(layer.name), name).assign((whole + rest) * step)
+    return start
 
 
 def _complete(qat: Qat, pictures: int, share: float) -> Qat:

@@ -14,6 +14,7 @@ from convert.context import Context
 from convert.conversion import Conversion, resolve
 from convert.network import LoadedNetwork, WeightsOrigin
 from convert.quantization import qat, quantize
+from convert.quantization.tfmot_config import CONVOLVING, kernel_quantizer, quantized_kernel
 from convert.settings import ConversionSettings, Model, Precision, Qat, Quantization, Verification
 from convert.verification import runner
 from keras_models import registry
@@ -125,6 +126,31 @@ def test_what_is_not_connected_stays_so(small: Any, tmp_path: Path) -> None:
     found, _ = trained.get_layer("conv2").get_weights()
     np.testing.assert_array_equal(found == 0, kernel == 0)
     assert not np.array_equal(found, kernel)
+
+
+@pytest.mark.parametrize("per_channel", [True, False])
+def test_it_starts_with_the_rounded_kernels_and_can_leave_each_step(
+    small: Any, per_channel: bool
+) -> None:
+    rng = np.random.default_rng(0)
+    rounded = keras.models.clone_model(small.deployed)
+    rounded.set_weights(small.deployed.get_weights())
+    names = [layer.name for layer in rounded.layers if isinstance(layer, CONVOLVING)]
+    for name in names:  # up or down, as the rounding of a whole layer does
+        layer = rounded.get_layer(name)
+        kernel, *bias = layer.get_weights()
+        step = kernel_quantizer(layer, per_channel=per_channel).step(kernel).numpy()
+        whole = np.floor(np.abs(kernel / step) + 1e-4 + rng.integers(0, 2, kernel.shape))
+        layer.set_weights([np.sign(kernel) * np.minimum(whole, 127) * step, *bias])
+    start = qat.unrounded(rounded, small.deployed, per_channel=per_channel)
+    for name in names:
+        layer = start.get_layer(name)
+        forms = (rounded, small.deployed, start)
+        expected, floats, kernel = (form.get_layer(name).get_weights()[0] for form in forms)
+        found = quantized_kernel(kernel, layer, per_channel=per_channel)
+        np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-9)
+        np.testing.assert_array_equal(kernel == 0, floats == 0)
+        assert (np.abs(kernel - floats) <= np.abs(expected - floats) + 1e-7).all()
 
 
 def test_an_interrupted_training_ends_with_the_same_bits(small: Any, tmp_path: Path) -> None:
