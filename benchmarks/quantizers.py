@@ -1,13 +1,13 @@
 """Post-training int8 of other quantizers: the same float network and calibration pictures.
 
-python -m venv build/rival && build/rival/bin/pip install ai-edge-quantizer==0.10.0
 python benchmarks/quantizers.py --model mobilenet_v1 --option width=0.25 --weights FILE.h5 \
     --pictures LABELS.csv --rival_python build/rival/bin/python
 python benchmarks/quantizers.py --model shufflenet_v1 --option width=0.5 --option groups=3 \
     --weights FILE.pth.tar --pictures LABELS.csv --rival_python build/rival/bin/python
 
 "TFLite converter" is post-training quantization by tf.lite.TFLiteConverter, "ai-edge-quantizer" its
-recipe static_wi8_ai8.  All three get the network after lowering: others would have to transpose.
+recipe static_wi8_ai8; --rival_python is a Python that has it (0.10.0).  All three get the network
+after lowering: others would have to transpose.
 """
 
 import json
