@@ -99,7 +99,7 @@ FOUND_AT_ONCE = {  # mistake: (words, exit code, what the line says)
         "no', which is not there",
     ),
     "pictures to train on without int8": (
-        [*SHUFFLENET, "--qat_data=@no"],
+        [*MOBILENET, "--qat_data=@no"],
         1,
         "--qat_data trains int8: pass --int8, or leave it out.",
     ),
