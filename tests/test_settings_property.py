@@ -56,6 +56,7 @@ NEEDED = {  # values of keys without which a table is incomplete
     },
     SweepSettings: {"grid": [{"model": "shufflenet_v2"}]},
 }
+FORMER = ("bias_correction",)  # names of before: any value is refused with the present name
 RELATED = {  # settings whose range depends on another setting: values that are right beside NEEDED
     "training.epochs": st.integers(2, 10**6),
     "training.warmup_epochs": st.floats(0, 999),
@@ -133,7 +134,7 @@ def leaves(schema: type, table: Any = None, keys: tuple[str, ...] = ()) -> Itera
             yield Leaf(schema, (*keys, field.name), kind, config.setting_of(field))
 
 
-LEAVES = [leaf for schema in FILES for leaf in leaves(schema)]
+LEAVES = [leaf for s in FILES for leaf in leaves(s) if leaf.keys[-1] not in FORMER]
 SINGLE = [leaf for leaf in LEAVES if leaf.keys[0] not in ("grid", "preprocessing")]
 
 
@@ -312,7 +313,7 @@ FLAGS = [
     for command, module in COMMANDS.items()
     for schema in module.SETTINGS
     for flag in flags.flags_of(schema)
-    if flag.name not in ("option", "config", "set")
+    if flag.name not in ("option", "config", "set", *FORMER)
 ]
 
 

@@ -120,7 +120,7 @@ def test_weights_and_cards_go_into_a_wheel() -> None:
         timeout=1200,
         check=True,
     ).stdout.splitlines()
-    held = [p for p in bundled.FOLDER.glob("*") if p.suffix in (".safetensors", ".md")]
+    held = [p for p in bundled.FOLDER.glob("*") if p.suffix in (".safetensors", ".md", ".inputs")]
     held += [p for p in (ROOT / "android_bench" / "app").rglob("*") if p.is_file()]
     held += (ROOT / "convert/bundle/card/templates").glob("*.j2")
     expected = [path.relative_to(ROOT).as_posix() for path in held]
