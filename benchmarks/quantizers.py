@@ -6,8 +6,8 @@ python benchmarks/quantizers.py --model shufflenet_v1 --option width=0.5 --optio
     --weights FILE.pth.tar --pictures LABELS.csv --rival_python build/rival/bin/python
 
 "TFLite converter" is post-training quantization by tf.lite.TFLiteConverter, "ai-edge-quantizer" its
-recipe static_wi8_ai8, installed (0.10.0) where --rival_python points.  All three get the network
-after lowering: others would have to transpose.
+recipe static_wi8_ai8 of version 0.10.0, which the rival's interpreter must have.  All three get the
+network after lowering: others would have to transpose.
 """
 
 import json
