@@ -10,7 +10,6 @@ import tensorflow as tf
 from absl import app, flags
 
 from convert import export
-from convert.calibration_data import Inputs, from_pictures
 from convert.lowering import lower
 from convert.network import create
 from convert.quantization import quantize
@@ -35,20 +34,8 @@ def main(argv: list[str]) -> None:
     network = create(model, seed=0, warn=print)
     deployed = lower(network.model, integer=True)
 
-    def pictures(source: str) -> Inputs:
-        return from_pictures(
-            source,
-            resolution=model.input_resolution,
-            classes=model.classes,
-            names=network.class_names,
-            preprocessing=network.preprocessing,
-            limit=None,
-            seed=0,
-            warn=print,
-        )
-
-    data = pictures(values.data)
-    calibrations = {"pictures": pictures(values.pictures)} | {
+    data = network.read_pictures(values.data, warn=print)
+    calibrations = {"pictures": network.read_pictures(values.pictures, warn=print)} | {
         f"data-free, seed {seed}": synthesize(network.model, network.preprocessing, seed=seed)
         for seed in range(values.seeds)
     }

@@ -23,7 +23,7 @@ import tf_keras as keras
 from absl import app, flags
 
 from convert import export, tflite_model
-from convert.calibration_data import Inputs, from_pictures
+from convert.calibration_data import Inputs
 from convert.context import Context
 from convert.lowering import lower
 from convert.network import create
@@ -63,16 +63,7 @@ def main(argv: list[str]) -> None:
     settings = ConversionSettings(model, Quantization(precision=Precision.INT8))
     context = Context(settings, network, Progress("quantizers"))
     deployed = lower(network.model, integer=True)
-    pictures = from_pictures(
-        values.pictures,
-        resolution=model.input_resolution,
-        classes=model.classes,
-        names=network.class_names,
-        preprocessing=network.preprocessing,
-        limit=None,
-        seed=0,
-        warn=print,
-    )
+    pictures = network.read_pictures(values.pictures, warn=print)
     quantizers: dict[str, Callable[[Inputs], bytes]] = {
         "ours": lambda inputs: tflite_model.build(context, deployed, inputs, Path()).data,
         "TFLite converter": lambda inputs: _converter(deployed, inputs),

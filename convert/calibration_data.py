@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -43,6 +44,12 @@ class Inputs:
     def synthetic(self) -> bool:
         """Whether they were made for the network, and are not pictures."""
         return self.preprocessing is None
+
+    def outputs_of(self, model: Any) -> Iterator[list[np.ndarray]]:
+        """Yields what each output tensor of a Keras model holds, for each batch."""
+        for batch in self.batches():
+            outputs = model(batch, training=False)
+            yield [x.numpy() for x in (outputs if isinstance(outputs, list) else [outputs])]
 
     @property
     def sha256(self) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from convert.calibration_data import Inputs, from_pictures
 from convert.resolve_model import describe
 from convert.settings import Model
 from keras_models import counts, registry
@@ -42,6 +43,21 @@ class LoadedNetwork:
     class_names: tuple[str, ...] | None
     params: int
     multiply_adds: int
+
+    def read_pictures(
+        self, source: str, *, limit: int | None = None, seed: int = 0, warn: Callable[[str], None]
+    ) -> Inputs:
+        """Reads pictures as this network's inputs; see `calibration_data.from_pictures`."""
+        return from_pictures(
+            source,
+            resolution=self.model.input.shape[1],
+            classes=self.model.output.shape[-1],
+            names=self.class_names,
+            preprocessing=self.preprocessing,
+            limit=limit,
+            seed=seed,
+            warn=warn,
+        )
 
 
 def create(model: Model, *, seed: int, warn: Callable[[str], None]) -> LoadedNetwork:

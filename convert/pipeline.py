@@ -7,7 +7,7 @@ import tensorflow as tf
 from convert import autotune, tflite_model
 from convert.bundle import writer
 from convert.bundle.report import ConversionReport, make_report
-from convert.calibration_data import PICTURES, Inputs, from_pictures
+from convert.calibration_data import PICTURES, Inputs
 from convert.context import Context
 from convert.conversion import Conversion
 from convert.io_and_metadata import add_io_and_metadata
@@ -101,20 +101,11 @@ def _read_pictures(context: Context) -> tuple[Inputs | None, Inputs | None]:
 
 
 def _pictures(context: Context, source: str | None, limit: int | None, seed: int) -> Inputs | None:
-    settings, network, progress = context.settings, context.network, context.progress
+    progress = context.progress
     if source is None:
         return None
     with progress.stage(f"pictures from {source}"):
-        return from_pictures(
-            source,
-            resolution=settings.model.input_resolution,
-            classes=settings.model.classes,
-            names=network.class_names,
-            preprocessing=network.preprocessing,
-            limit=limit,
-            seed=seed,
-            warn=progress.warn,
-        )
+        return context.network.read_pictures(source, limit=limit, seed=seed, warn=progress.warn)
 
 
 def _warn_of_calibration(context: Context, pictures: Inputs | None) -> tuple[str, ...]:

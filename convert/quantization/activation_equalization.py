@@ -161,10 +161,10 @@ def _outputs(
     model: keras.Model, names: Sequence[str], inputs: Inputs
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Yields (layer, (n, channels)), for each batch of inputs and each layer."""
-    probe = keras.Model(model.inputs, [[model.get_layer(name).output for name in names]])
-    for batch in inputs.batches():
-        for name, values in zip(names, probe(batch, training=False)[0], strict=True):
-            yield name, values.numpy().reshape(-1, values.shape[-1])
+    probe = keras.Model(model.inputs, [model.get_layer(name).output for name in names])
+    for outputs in inputs.outputs_of(probe):
+        for name, values in zip(names, outputs, strict=True):
+            yield name, values.reshape(-1, values.shape[-1])
 
 
 def _limits(

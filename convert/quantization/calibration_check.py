@@ -59,10 +59,10 @@ def _distances(pictures: Inputs, model: keras.Model, norms: list[keras.layers.La
     sums = [np.zeros((2, norm.moving_mean.shape[0])) for norm in norms]
     counts = np.zeros(len(norms))
     step = -(-len(pictures) // STATISTICS)
-    for batch in Inputs(pictures.origin, pictures.values[::step], pictures.preprocessing).batches():
-        outputs = probe(batch, training=False)
-        for index, output in enumerate(outputs if len(norms) > 1 else [outputs]):
-            values = output.numpy().reshape(-1, output.shape[-1]).astype(np.float64)
+    some = Inputs(pictures.origin, pictures.values[::step], pictures.preprocessing)
+    for outputs in some.outputs_of(probe):
+        for index, output in enumerate(outputs):
+            values = output.reshape(-1, output.shape[-1]).astype(np.float64)
             sums[index] += values.sum(axis=0), (values**2).sum(axis=0)
             counts[index] += len(values)
     distances = []

@@ -57,11 +57,11 @@ def _largest_values(
     model: keras.Model, names: Sequence[str], inputs: Inputs
 ) -> dict[str, np.ndarray]:
     """Layer -> (channels,): logarithms of the largest magnitudes of its output."""
-    probe = keras.Model(model.inputs, [[model.get_layer(name).output for name in names]])
+    probe = keras.Model(model.inputs, [model.get_layer(name).output for name in names])
     largest = [np.zeros(model.get_layer(name).output.shape[-1]) for name in names]
-    for batch in inputs.batches():
-        for maxima, values in zip(largest, probe(batch, training=False)[0], strict=True):
-            in_batch = np.abs(values.numpy()).reshape(-1, len(maxima)).max(axis=0)
+    for outputs in inputs.outputs_of(probe):
+        for maxima, values in zip(largest, outputs, strict=True):
+            in_batch = np.abs(values).reshape(-1, len(maxima)).max(axis=0)
             np.maximum(maxima, in_batch, out=maxima)
     for name, maxima in zip(names, largest, strict=True):
         bias = model.get_layer(name).get_weights()[1]

@@ -63,10 +63,9 @@ def observe(model: keras.Model, groups: Sequence[Sequence[str]], inputs: Inputs)
 def _by_group(
     probe: keras.Model, groups: Sequence[Sequence[str]], inputs: Inputs
 ) -> Iterator[list[list[np.ndarray]]]:
-    for batch in inputs.batches():
-        outputs = probe(batch, training=False)
-        flat = iter([outputs] if len(probe.outputs) == 1 else outputs)
-        yield [[next(flat).numpy().ravel() for _ in group] for group in groups]
+    for outputs in inputs.outputs_of(probe):
+        flat = iter(outputs)
+        yield [[next(flat).ravel() for _ in group] for group in groups]
 
 
 def choose_range(histogram: Histogram, estimator: Estimator) -> Range:

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import tf_keras as keras
 
+from convert import keras_graph
 from convert.context import Context
 from convert.network import LoadedNetwork
 from convert.quantization.int8_range import Range
@@ -190,8 +191,7 @@ def unrounded(rounded: keras.Model, floats: keras.Model, *, per_channel: bool) -
     """
     if rounded is floats:
         return rounded
-    start = keras.models.clone_model(rounded)
-    start.set_weights(rounded.get_weights())
+    start = keras_graph.copy_model(rounded)
     for layer in rounded.layers:
         if not isinstance(layer, CONVOLVING):
             continue

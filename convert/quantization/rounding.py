@@ -188,11 +188,9 @@ def _measure(
     shapes = [(_groups(layer), _group_inputs(layer)) for layer in layers]
     sums = [np.zeros((groups, size)) for groups, size in shapes]
     products = [np.zeros((groups, size, size)) for groups, size in shapes]
-    for batch in inputs.batches():
-        outputs = probe(batch, training=False)
-        tensors = [outputs] if len(layers) == 1 else outputs
+    for tensors in inputs.outputs_of(probe):
         for number, (layer, x) in enumerate(zip(layers, tensors, strict=True)):
-            for rows in _rows(layer, x.numpy(), -(-POSITIONS // len(inputs)), generators[number]):
+            for rows in _rows(layer, x, -(-POSITIONS // len(inputs)), generators[number]):
                 counts[number] += rows.shape[1]
                 sums[number] += rows.sum(axis=1, dtype=np.float64)
                 products[number] += _product(rows.transpose(0, 2, 1), rows)
